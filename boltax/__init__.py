@@ -1,0 +1,32 @@
+"""boltax: subclass one class, write the loss of your model, and get everything around it.
+
+    import boltax as bx
+
+    class Classifier(bx.TrainerModule):
+        def loss_function(self, model, batch, train):
+            ...
+            return loss, {"acc": logits.argmax(-1) == labels}
+
+`boltax.data`, `boltax.metrics`, `boltax.optim`, `boltax.loggers`, `boltax.callbacks` hold the parts;
+`boltax.errors` every exception.
+"""
+
+from boltax import callbacks, data, errors, loggers, metrics, optim
+from boltax._options import CheckpointOptions, LoopOptions
+from boltax._state import TrainState
+from boltax.trainer import TrainerModule
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointOptions",
+    "LoopOptions",
+    "TrainState",
+    "TrainerModule",
+    "callbacks",
+    "data",
+    "errors",
+    "loggers",
+    "metrics",
+    "optim",
+]

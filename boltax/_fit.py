@@ -1,0 +1,249 @@
+"""The training loop. Read this first: it is boltax in pseudocode, with every hook in the order in which it runs.
+
+    train_model
+        trainer.init_optimizer                                          state gets its optimizer
+        evaluate one validation batch                                   a mistake shows now, not after an hour
+        trainer.on_training_start               Callback.on_training_start
+        for each epoch:
+            Callback.on_training_epoch_start
+            trainer.train_epoch:
+                for each batch:                                         drawn and put on the device ahead of its use
+                    state, metrics = step(state, metrics, batch)        compiled, asynchronous
+                    every `log_every` steps: record -> loggers          Callback.on_log
+                    every `callback.every` steps:                       Callback.on_step_end
+            record of the epoch -> loggers
+            trainer.on_training_epoch_end       Callback.on_training_epoch_end
+            every `check_val_every_n_epoch` epochs:
+                trainer.eval_model
+                trainer.on_validation_epoch_end Callback.on_validation_epoch_end
+                record -> loggers, metrics/*.json
+                trainer.is_new_model_better? -> trainer.save_model
+            history.csv
+            stop?                               (max_steps, max_time, a callback's Stop)
+        trainer.on_training_end                 Callback.on_training_end
+        trainer.load_model, trainer.eval_model on the test set          Callback.on_test_end
+    on any exception: Callback.on_exception; loggers and progress are closed; the exception goes on its way
+
+Data goes one way. What a run changes is the trainer's `state`, the accumulated metrics, the cursor of the last consumed
+batch, and the counters of `Run`. The host waits for the device only where a record is made.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from boltax._evaluate import evaluate
+from boltax._monitor import check_monitor
+from boltax._notify import notify
+from boltax._progress._progress import advance_examples, set_metrics
+from boltax._run import Run, planned_steps
+from boltax._types import ScalarMetrics
+from boltax.callbacks._base import overriding
+from boltax.checkpoint._rundir import RunDirectory
+from boltax.data._prefetch import prefetch_to_device
+from boltax.data._source import Source, as_source
+from boltax.errors import TrainingError, noting
+from boltax.loggers._history import History
+from boltax.metrics._accumulate import Metrics, compute
+
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
+
+def fit(
+    trainer: "TrainerModule",
+    train_loader: Any,
+    val_loader: Any,
+    test_loader: Any,
+    *,
+    num_epochs: int,
+    max_steps: int | None,
+    max_seconds: float | None,
+) -> ScalarMetrics:
+    """Trains, validates, keeps the best, tests on it; `TrainerModule.train_model` documents the arguments."""
+    steps_per_epoch = _steps_per_epoch(trainer, as_source(train_loader, name="train_loader"))
+    run = trainer.run = Run(
+        num_epochs=num_epochs,
+        total_steps=planned_steps(num_epochs, steps_per_epoch, max_steps),
+        max_steps=max_steps,
+    )
+    run.deadline = None if max_seconds is None else run.started + max_seconds
+    try:
+        trainer.init_optimizer(num_epochs, steps_per_epoch)
+        trainer.state = trainer.state.replace(step=_on_device_int(trainer.state.step))
+        if val_loader is not None and trainer.loop.sanity_check:
+            _sanity_check(trainer, val_loader)
+        with noting(f"{trainer.name}.on_training_start", run.where("train")):
+            trainer.on_training_start()
+        notify(trainer, run, "on_training_start", "train")
+        run.is_active = True
+        _epochs(trainer, train_loader, val_loader)
+        run.is_active = False
+        with noting(f"{trainer.name}.on_training_end", run.where("train")):
+            trainer.on_training_end()
+        notify(trainer, run, "on_training_end", "train")
+        test_metrics = {} if test_loader is None else _test(trainer, test_loader)
+    except BaseException as error:
+        notify(trainer, run, "on_exception", "train", error=error)
+        trainer.logger.finalize("success" if _is_pruned(error) else "failed")
+        raise
+    finally:
+        trainer.progress.close()
+    trainer.logger.finalize("success")
+    return {**(run.best or {}), **test_metrics}
+
+
+def _epochs(trainer: "TrainerModule", train_loader: Any, val_loader: Any) -> None:
+    run, history = _running(trainer), History(RunDirectory(trainer.log_dir).history)
+    history.truncate(run.epoch)
+    bar = trainer.tracker(range(run.epoch + 1, (run.num_epochs or 0) + 1), desc="Epochs", unit="epoch")
+    for run.epoch in bar:
+        started = time.monotonic()
+        notify(trainer, run, "on_training_epoch_start", "train")
+        record = trainer.train_epoch(train_loader)
+        run.step = max(run.step, int(jax.device_get(trainer.state.step)))  # an override may have counted for itself
+        row = {"epoch": run.epoch, "step": run.step, **record, "time/train": time.monotonic() - started}
+        trainer.log_metrics(record, run.step)
+        with noting(f"{trainer.name}.on_training_epoch_end", run.where("train")):
+            trainer.on_training_epoch_end(run.epoch)
+        row |= notify(trainer, run, "on_training_epoch_end", "train", record, row=row)
+        if run.epoch % trainer.check_val_every_n_epoch == 0 or run.stop_reason or run.epoch == run.num_epochs:
+            row |= _validate(trainer, val_loader, record, row)
+        run.history.append(row)
+        history.append(_scalars(row))
+        set_metrics(bar, _scalars({key: value for key, value in row.items() if not key.startswith("time/")}))
+        if run.stop_reason:
+            trainer.progress.note(f"Stopped after epoch {run.epoch}, step {run.step}: {run.stop_reason}")
+            return
+
+
+def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
+    """One pass over the loader; returns the means over the epoch, named ``train/...``."""
+    run = _running(trainer)
+    run.epoch += not run.is_active  # called by hand
+    source = as_source(train_loader, name="train_loader")
+    limit = run.steps_in_epoch(_steps_per_epoch(trainer, source))
+    steps, callbacks = trainer.steps, overriding(trainer.callbacks, "on_step_end")
+    interval: Metrics | None = None  # accumulated since the last record
+    epoch: Metrics | None = None  # accumulated up to the last record
+    stream = prefetch_to_device(islice(source.epoch(run.epoch), limit), depth=trainer.loop.prefetch)
+    bar = trainer.tracker(stream, desc="Training", total=limit, leave=False)
+    with _noting_step(run):
+        for batch, run.cursor, count in bar:
+            if interval is None:
+                interval = steps.empty_train(trainer.state, batch)
+            trainer.state, interval = steps.train(trainer.state, interval, batch)
+            run.step += 1
+            advance_examples(bar, count)
+            if run.step % trainer.loop.log_every == 0:
+                epoch = interval if epoch is None else steps.merge(epoch, interval)
+                _record(trainer, run, bar, interval)
+                interval = None
+            for callback in callbacks:
+                if run.step % callback.every == 0:
+                    notify(trainer, run, "on_step_end", "train", only=callback)
+            if run.should_stop():
+                break
+    if interval is not None:
+        epoch = interval if epoch is None else steps.merge(epoch, interval)
+    if epoch is None:
+        raise TrainingError(f"Received no batch for epoch {run.epoch}; expected at least one step before the stop.")
+    return compute(epoch, "train/")
+
+
+def _record(trainer: "TrainerModule", run: Run, bar: Any, metrics: Metrics) -> None:
+    """Makes a record of the steps since the last one; here the host waits for the device."""
+    values = compute(metrics, "train/step/")
+    values |= notify(trainer, run, "on_log", "train", values)
+    trainer.log_metrics(values, run.step)
+    set_metrics(bar, {name.removeprefix("train/step/"): value for name, value in _scalars(values).items()})
+
+
+def _validate(trainer: "TrainerModule", val_loader: Any, record: ScalarMetrics, row: dict[str, Any]) -> ScalarMetrics:
+    run = _running(trainer)
+    if val_loader is None:  # nothing to compare by: the newest model is the one to keep
+        run.best = dict(record)
+        trainer.save_model(run.step)
+        return {}
+    with noting(f"{trainer.name}.eval_model", run.where("val")):
+        metrics = trainer.eval_model(val_loader, log_prefix="val/")
+    with noting(f"{trainer.name}.on_validation_epoch_end", run.where("val")):
+        trainer.on_validation_epoch_end(run.epoch, metrics, val_loader)
+    metrics |= notify(trainer, run, "on_validation_epoch_end", "val", metrics, row=row | metrics)
+    trainer.log_metrics(metrics, run.step)
+    trainer.save_metrics(f"eval_epoch_{run.epoch:03d}", metrics)
+    with noting(f"{trainer.name}.is_new_model_better", run.where("val")):
+        is_better = bool(trainer.is_new_model_better(metrics, run.best))
+    if is_better:
+        run.best = dict(metrics)
+        trainer.save_model(run.step)
+        trainer.save_metrics("best_eval", metrics)
+    return metrics
+
+
+def _test(trainer: "TrainerModule", test_loader: Any) -> ScalarMetrics:
+    run = _running(trainer)
+    if run.best is None:
+        trainer.progress.note("No validation was finite, so there is no best model: the test uses the last one.")
+    else:
+        trainer.load_model()
+    with noting(f"{trainer.name}.eval_model", run.where("test")):
+        metrics = trainer.eval_model(test_loader, log_prefix="test/")
+    trainer.log_metrics(metrics, run.step)
+    trainer.save_metrics("test", metrics)
+    notify(trainer, run, "on_test_end", "test", metrics)
+    return metrics
+
+
+def _sanity_check(trainer: "TrainerModule", val_loader: Any) -> None:
+    if hasattr(val_loader, "__next__"):
+        return  # it can be read only once, and that is not ours to spend
+    source = as_source(val_loader, name="val_loader")
+    with noting("the check of one validation batch before the first epoch", "val, epoch 0, step 0"):
+        metrics = evaluate(trainer.steps, trainer.state, source, track=_untracked, prefix="val/", limit=1)
+    if trainer.monitor and trainer.monitor[0].startswith("val/") and not trainer.adds_validation_metrics():
+        check_monitor(trainer.monitor[0], metrics)
+
+
+def _untracked(iterator: Iterable[Any], **_: Any) -> Iterable[Any]:
+    return iterator
+
+
+def _running(trainer: "TrainerModule") -> Run:
+    if trainer.run is None or trainer.state.tx is None:
+        raise TrainingError(
+            "Received a call that trains before there is an optimizer; expected train_model, or "
+            "trainer.init_optimizer(num_epochs, num_steps_per_epoch) first."
+        )
+    return trainer.run
+
+
+def _steps_per_epoch(trainer: "TrainerModule", source: Source) -> int | None:
+    known = [n for n in (source.num_batches, trainer.loop.steps_per_epoch) if n is not None]
+    return min(known) if known else None
+
+
+@contextmanager
+def _noting_step(run: Run) -> Iterator[None]:
+    """Adds the step to an exception; around the whole loop, so that it costs nothing in it."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised after this many completed steps: {run.where('train')}")
+        raise
+
+
+def _is_pruned(error: BaseException) -> bool:
+    return type(error).__name__ == "TrialPruned"
+
+
+def _scalars(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
+
+
+def _on_device_int(step: Any) -> jax.Array:
+    return jax.device_put(jax.numpy.asarray(step, jax.numpy.int32))

@@ -1,0 +1,79 @@
+"""Tells callbacks what happens, and does what they ask for."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from boltax._run import Run
+from boltax._types import ScalarMetrics
+from boltax.callbacks._base import Callback, Log, Save, Stop, View, as_requests, overriding
+from boltax.errors import noting
+
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
+
+def notify(
+    trainer: "TrainerModule",
+    run: Run,
+    hook: str,
+    phase: str,
+    metrics: Mapping[str, Any] | None = None,
+    *,
+    row: Mapping[str, Any] | None = None,
+    step: int | None = None,
+    only: Callback | None = None,
+    error: BaseException | None = None,
+) -> ScalarMetrics:
+    """Calls a hook of the callbacks that have it, does what they ask for, and returns the metrics they logged."""
+    logged = ScalarMetrics()
+    callbacks = overriding(trainer.callbacks, hook) if only is None else (only,)
+    for callback in callbacks:
+        view = _view(trainer, run, phase, metrics or {}, row)
+        view = view if step is None else replace(view, step=step)
+        arguments = (view,) if error is None else (view, error)
+        with noting(f"callback {type(callback).__name__}.{hook}", run.where(phase)):
+            answer = getattr(callback, hook)(*arguments)
+        for request in as_requests(answer, callback, hook):
+            match request:
+                case Stop(reason):
+                    run.stop_reason = run.stop_reason or f"{type(callback).__name__}: {reason}"
+                case Save():
+                    trainer.save_model(run.step)
+                case Log():
+                    _log(trainer, request, view.step)
+                    logged |= request.metrics
+    return logged
+
+
+def _view(
+    trainer: "TrainerModule", run: Run, phase: str, metrics: Mapping[str, Any], row: Mapping[str, Any] | None
+) -> View:
+    return View(
+        phase=phase,
+        epoch=run.epoch,
+        step=run.step,
+        num_epochs=run.num_epochs,
+        total_steps=run.total_steps,
+        state=trainer.state,
+        metrics=dict(metrics),
+        history=(*run.history, *([dict(row)] if row is not None else [])),
+        elapsed=time.monotonic() - run.started,
+        log_dir=trainer.log_dir,
+        summary=lambda: trainer.summary,
+        predict=trainer.predict_batch,
+    )
+
+
+def _log(trainer: "TrainerModule", request: Log, step: int) -> None:
+    if request.metrics:
+        trainer.log_metrics(request.metrics, step)
+    for key, images in request.images.items():
+        trainer.logger.log_image(key, images, step)
+    for key, figure in request.figures.items():
+        trainer.logger.log_figure(key, figure, step)
+    for key, values in request.histograms.items():
+        trainer.logger.log_histogram(key, values, step)
+    for key, text in request.text.items():
+        trainer.logger.log_text(key, text, step)

@@ -1,0 +1,69 @@
+"""Options of a run, grouped by concern: small frozen dataclasses whose defaults are all visible here."""
+
+from dataclasses import dataclass
+
+from boltax.errors import ConfigurationError
+
+
+def _check_at_least(owner: str, minimum: int, **values: int | None) -> None:
+    for name, value in values.items():
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
+            raise ConfigurationError(
+                f"Received {owner}({name}={value!r}); expected a whole number of at least {minimum}, or None "
+                f"where that is the default."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How the training loop runs.
+
+    Attributes:
+        log_every: steps between two records of training metrics (each the mean since the last one).
+        steps_per_epoch: steps after which an epoch ends, for loaders that are endless or have no length.
+        limit_val_batches: at most so many batches in each validation.
+        limit_test_batches: at most so many batches in the test at the end.
+        sanity_check: evaluate one validation batch before the first epoch, so that a mistake in the evaluation
+            shows at once and not after an hour.
+        prefetch: batches that are put on the device ahead of their use.
+
+    Example:
+        >>> LoopOptions(log_every=10)
+        LoopOptions(log_every=10, steps_per_epoch=None, limit_val_batches=None, ...)
+    """
+
+    log_every: int = 50
+    steps_per_epoch: int | None = None
+    limit_val_batches: int | None = None
+    limit_test_batches: int | None = None
+    sanity_check: bool = True
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        _check_at_least(
+            "LoopOptions",
+            1,
+            log_every=self.log_every,
+            steps_per_epoch=self.steps_per_epoch,
+            limit_val_batches=self.limit_val_batches,
+            limit_test_batches=self.limit_test_batches,
+            prefetch=self.prefetch,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """What is kept on disk.
+
+    Attributes:
+        keep_best: how many of the best models stay in ``checkpoints/best``; the best of all is never deleted.
+
+    Example:
+        >>> CheckpointOptions(keep_best=3)
+        CheckpointOptions(keep_best=3)
+    """
+
+    keep_best: int = 1
+
+    def __post_init__(self) -> None:
+        _check_at_least("CheckpointOptions", 1, keep_best=self.keep_best)

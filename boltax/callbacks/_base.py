@@ -1,0 +1,312 @@
+"""The protocol of callbacks: a frozen view of the run goes in, requests come out.
+
+The hooks, in the order in which a run calls them:
+
+    on_training_start
+    for each epoch:
+        on_training_epoch_start
+        for each step:
+            on_step_end             after every `callback.every` steps
+            on_log                  at each record of training metrics
+        on_training_epoch_end
+        on_validation_epoch_end     in epochs that end with a validation
+    on_training_end
+    on_test_end                     when there is a test set
+    on_exception                    at any time, when an exception ends the run
+
+A callback holds no reference to the trainer and changes nothing by itself: it returns `Stop`,
+`Save` or `Log`, a sequence of them, or nothing, and the loop does what was asked. Hooks run on the
+host. What changes parameters (averages, clipping) is an optax transformation, not a callback. A
+hook that a callback does not override costs nothing.
+
+Nothing here may import the trainer or the loop.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+from boltax._types import Batch, PyTree
+from boltax.errors import ConfigurationError, unknown_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The run as a callback sees it, at the moment of a hook.
+
+    Attributes:
+        phase: ``"train"``, ``"val"`` or ``"test"``.
+        epoch: the running epoch, counted from 1; 0 before the first.
+        step: completed optimizer updates.
+        num_epochs: epochs in all; None when unknown.
+        total_steps: steps in all; None when unknown.
+        state: the live `TrainState` on the device. Valid only during the call, because the next
+            step takes its memory: keep a copy with `jax.device_get`.
+        metrics: the record of this moment: ``train/...`` at `on_log` and `on_training_epoch_end`,
+            ``val/...`` at `on_validation_epoch_end`, ``test/...`` at `on_test_end`; else empty.
+        history: one mapping for each epoch, with ``"epoch"``, ``"step"``, its metrics, and
+            ``"time/train"``, the seconds of its training; the last one is that of the running
+            epoch as far as it is known.
+        elapsed: seconds since the start of `train_model`.
+        log_dir: the folder of the run.
+        summary: gives the table of the model's layers as text.
+        predict: gives the outputs of `predict_function` for a host batch, as NumPy arrays.
+    """
+
+    phase: str
+    epoch: int
+    step: int
+    num_epochs: int | None
+    total_steps: int | None
+    state: Any
+    metrics: Mapping[str, Any]
+    history: tuple[Mapping[str, Any], ...]
+    elapsed: float
+    log_dir: str
+    summary: Callable[[], str]
+    predict: Callable[[Batch], PyTree]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Asks that training ends after this step, with a validation, as if it were the last.
+
+    Attributes:
+        reason: why, as a person will read it.
+
+    Raises:
+        ConfigurationError: when the reason is no text.
+    """
+
+    reason: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.reason, str) or not self.reason.strip():
+            raise ConfigurationError(
+                f"Received Stop({self.reason!r}); expected the reason as text. Write Stop('the "
+                "loss is below 0.01')."
+            )
+
+
+@dataclass(frozen=True)
+class Save:
+    """Asks that the model is saved as it is now."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Asks that something is handed to the loggers, at the step of the view.
+
+    Attributes:
+        metrics: name to number; these also reach the history of the epoch.
+        images: name to one image ``[height, width, channels]`` or ``[height, width]``, or to a
+            batch of them ``[n, height, width, channels]``; uint8, or floats from 0 to 1.
+        figures: name to a matplotlib figure.
+        histograms: name to an array of any shape.
+        text: name to text.
+
+    Raises:
+        ConfigurationError: when one of these is no mapping from names.
+
+    Example:
+        >>> Log({"weight_norm": 12.5}, text={"note": "so far so good"}).metrics
+        {'weight_norm': 12.5}
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    images: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    figures: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    histograms: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    text: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        for name in ("metrics", "images", "figures", "histograms", "text"):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+                raise ConfigurationError(
+                    f"Received Log({name}={value!r}) with a {type(value).__name__}; expected a "
+                    f"mapping from names to values. Write Log({name}={{'my_name': ...}})."
+                )
+
+
+Request: TypeAlias = Stop | Save | Log
+"""What a hook may ask for."""
+
+Requests: TypeAlias = Request | Sequence[Request] | None
+"""What a hook returns."""
+
+HOOKS = (
+    "on_training_start",
+    "on_training_epoch_start",
+    "on_step_end",
+    "on_log",
+    "on_training_epoch_end",
+    "on_validation_epoch_end",
+    "on_training_end",
+    "on_test_end",
+    "on_exception",
+)
+"""The names of all hooks, in the order in which a run calls them."""
+
+
+class Callback:
+    """Something to do at certain moments of a run: derive from it and override what you need.
+
+    Each hook returns a request, a sequence of requests, or None. A misspelt hook is an error when
+    the class is defined, because it would never be called.
+
+    Attributes:
+        every: steps between two calls of `on_step_end`. The loop fuses the steps between two such
+            calls, so a large number is fast.
+
+    Example:
+        >>> class GoodEnough(Callback):
+        ...     def on_validation_epoch_end(self, view):
+        ...         if view.metrics["val/acc"] > 0.99:
+        ...             return Stop(f"val/acc is {view.metrics['val/acc']:.3f}, which is enough")
+
+        >>> class Wrong(Callback):
+        ...     def on_train_epoch_end(self, view): ...
+        Traceback (most recent call last):
+        boltax.errors.UnknownNameError: Received hook of Wrong 'on_train_epoch_end'; expected one
+        of: ...
+    """
+
+    every: int = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, value in vars(cls).items():
+            if name.startswith("on_") and callable(value) and name not in HOOKS:
+                raise unknown_name(f"hook of {cls.__name__}", name, HOOKS)
+
+    def on_training_start(self, view: View) -> Requests:
+        """Called once, when the optimizer is set up and before the first step."""
+
+    def on_training_epoch_start(self, view: View) -> Requests:
+        """Called before the first batch of each epoch."""
+
+    def on_step_end(self, view: View) -> Requests:
+        """Called after every `every` steps."""
+
+    def on_log(self, view: View) -> Requests:
+        """Called at each record, with the means since the last one in `view.metrics`."""
+
+    def on_training_epoch_end(self, view: View) -> Requests:
+        """Called after the last step of each epoch, with its means in `view.metrics`."""
+
+    def on_validation_epoch_end(self, view: View) -> Requests:
+        """Called after each validation, with its metrics in `view.metrics`."""
+
+    def on_training_end(self, view: View) -> Requests:
+        """Called once, after the last epoch and before the test."""
+
+    def on_test_end(self, view: View) -> Requests:
+        """Called after the test of the best model, with its metrics in `view.metrics`."""
+
+    def on_exception(self, view: View, error: BaseException) -> Requests:
+        """Called when an exception ends the run; it goes on its way afterwards."""
+
+
+def as_callbacks(callbacks: Callback | Iterable[Callback]) -> tuple[Callback, ...]:
+    """The callbacks of a run, checked.
+
+    Args:
+        callbacks: one or several.
+
+    Raises:
+        ConfigurationError: for something that is no instance of a subclass of `Callback`, or whose
+            `every` is no positive whole number.
+    """
+    given = (
+        (callbacks,)
+        if isinstance(callbacks, Callback) or not _is_iterable(callbacks)
+        else callbacks
+    )
+    checked = tuple(cast("Iterable[Callback]", given))
+    for index, callback in enumerate(checked):
+        _check(callback, f"callbacks[{index}]")
+    return checked
+
+
+def overriding(callbacks: Iterable[Callback], hook: str) -> tuple[Callback, ...]:
+    """The callbacks that override a hook, in their order; for the others it need not be called.
+
+    Args:
+        callbacks: those of the run.
+        hook: one of `HOOKS`.
+
+    Raises:
+        UnknownNameError: when there is no such hook.
+    """
+    if hook not in HOOKS:
+        raise unknown_name("hook", hook, HOOKS)
+    base = getattr(Callback, hook)
+    return tuple(c for c in callbacks if getattr(getattr(c, hook), "__func__", None) is not base)
+
+
+def as_requests(value: object, callback: Callback, hook: str) -> tuple[Request, ...]:
+    """What a hook returned, as a sequence of requests.
+
+    Args:
+        value: what it returned.
+        callback: whose hook it was.
+        hook: its name.
+
+    Raises:
+        ConfigurationError: when it is something else than requests; names callback and hook.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, Stop | Save | Log):
+        return (value,)
+    if isinstance(value, list | tuple):
+        several = cast("Sequence[object]", value)
+        if all(isinstance(item, Stop | Save | Log) for item in several):
+            return tuple(cast("Sequence[Request]", several))
+    raise ConfigurationError(
+        f"Received {_shortened(value)} of type {type(value).__name__} from "
+        f"{type(callback).__name__}.{hook}; expected None, Stop, Save, Log, or a list of these. "
+        f"{_advice(value)}"
+    )
+
+
+def _check(callback: object, place: str) -> None:
+    if not isinstance(callback, Callback):
+        is_class = isinstance(callback, type) and issubclass(callback, Callback)
+        name = callback.__name__ if isinstance(callback, type) else "MyCallback"
+        advice = (
+            f"Write {name}(...), with parentheses."
+            if is_class
+            else "Write class MyCallback(boltax.callbacks.Callback): "
+            "def on_validation_epoch_end(self, view): ... and pass MyCallback()."
+        )
+        raise ConfigurationError(
+            f"Received {place}={_shortened(callback)} of type {type(callback).__name__}; expected "
+            f"an instance of a subclass of boltax.callbacks.Callback. {advice}"
+        )
+    every: object = callback.every
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise ConfigurationError(
+            f"Received {type(callback).__name__}.every={every!r}; expected the number of steps "
+            "between two calls of on_step_end. Write every = 100."
+        )
+
+
+def _advice(value: object) -> str:
+    if isinstance(value, bool | str):
+        return "Write return Stop('why') to end the training."
+    if isinstance(value, Mapping):
+        return "Write return Log({'my_metric': 0.5}) to log metrics."
+    if isinstance(value, type) and issubclass(value, Stop | Save | Log):
+        return f"Write return {value.__name__}(...), with parentheses."
+    return "Write return Log({'my_metric': 0.5}), or nothing."
+
+
+def _shortened(value: object, most: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _is_iterable(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | type)

@@ -1,0 +1,41 @@
+"""Logs the learning rate at each record."""
+
+import jax
+
+from boltax.callbacks._base import Callback, Log, View
+from boltax.errors import ConfigurationError
+from boltax.optim._learning_rate import learning_rate
+
+
+class LearningRateMonitor(Callback):
+    """Logs the learning rate of the optimizer beside each record of training metrics.
+
+    Args:
+        key: the name under which it is logged.
+
+    Raises:
+        ConfigurationError: at the start of training, when the optimizer's state holds no learning
+            rate.
+
+    Example:
+        >>> LearningRateMonitor().key
+        'lr'
+    """
+
+    def __init__(self, key: str = "lr") -> None:
+        self.key = key
+
+    def on_training_start(self, view: View) -> None:
+        """Checks that there is a learning rate to log."""
+        if learning_rate(view.state.opt_state) is None:
+            raise ConfigurationError(
+                "Received LearningRateMonitor for an optimizer state of type "
+                f"{type(view.state.opt_state).__name__} that holds no learning rate; expected an "
+                "optimizer by name, or one made with optax.inject_hyperparams. Write "
+                "optax.inject_hyperparams(optax.adam)(learning_rate=schedule), or leave the "
+                "callback out."
+            )
+
+    def on_log(self, view: View) -> Log:
+        """Logs the learning rate of the last step."""
+        return Log({self.key: float(jax.device_get(learning_rate(view.state.opt_state)))})

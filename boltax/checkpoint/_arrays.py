@@ -1,0 +1,172 @@
+"""A pytree of arrays in a folder: the arrays through orbax, its structure beside them as JSON.
+
+Orbax is given plain nested dicts of arrays, so that other programs can read them too; what it
+cannot store (None, empty and zero-size parts) is in the structure. Loading runs no code from the
+folder and never changes a shape or dtype.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from boltax._types import PyTree
+from boltax.checkpoint._differences import differences, table
+from boltax.checkpoint._dtypes import is_key
+from boltax.checkpoint._files import files_below, read_json, write_json
+from boltax.checkpoint._leaf import Leaf, Names
+from boltax.checkpoint._orbax import damaged, load_flat, save_flat, stays_on_host
+from boltax.checkpoint._structure import (
+    Structure,
+    arrays_of,
+    children_of,
+    parts_of,
+    rebuilt,
+    structure_of,
+)
+from boltax.errors import CheckpointError
+
+_MOST_INLINE_BYTES = 1024  # the store packs, and compresses, small arrays into its index
+
+
+def write_arrays(folder: Path, name: str, tree: PyTree) -> None:
+    """Writes a container of arrays: ``<name>/`` with the arrays, and ``structure.json``.
+
+    Args:
+        folder: an existing folder.
+        name: the subfolder for the arrays.
+        tree: nested containers of arrays, random keys, Python numbers and None.
+
+    Raises:
+        CheckpointError: when the tree holds something else.
+        RunDirectoryError: when the files cannot be written.
+    """
+    write_json(folder / "structure.json", structure_of(tree))
+    if arrays := {names: leaf for names, leaf in _raw_leaves(tree) if leaf.size}:
+        save_flat(folder / name, arrays)
+
+
+def read_structure(folder: Path) -> Structure:
+    """The structure of the arrays in a folder, checked.
+
+    Raises:
+        CheckpointError: when it is missing or damaged.
+    """
+    structure = read_json(folder / "structure.json")
+    _ = list(arrays_of(structure))
+    return structure
+
+
+def read_arrays(folder: Path, name: str, template: PyTree = None) -> PyTree:
+    """Reads what `write_arrays` wrote.
+
+    Args:
+        folder: the folder that holds ``structure.json``.
+        name: the subfolder of the arrays.
+        template: a tree of arrays or `jax.ShapeDtypeStruct` that has to be matched exactly; the
+            result has its containers and its sharding. Without one, arrays are put on the default
+            device, in dicts, lists and tuples.
+
+    Returns:
+        The tree, bitwise as it was saved.
+
+    Raises:
+        CheckpointError: when the files are damaged, or do not fit the template.
+    """
+    structure = read_structure(folder)
+    if template is not None and (found := differences(structure, structure_of(template))):
+        raise CheckpointError(
+            f"Received the checkpoint {folder}, which does not fit the model; expected the same "
+            f"names, shapes and dtypes:\n{table(found)}\n"
+            "Load it with the class and the model_hparams that it was saved with."
+        )
+    leaves, shardings = dict(arrays_of(structure)), _shardings(template)
+    stored = {names: leaf for names, leaf in leaves.items() if leaf.nbytes}
+    arrays: dict[Names, Any] = {names: _empty(leaf) for names, leaf in leaves.items()}
+    _check_sizes(folder / name, stored)
+    if stored:
+        places = {
+            names: None if leaf.key else shardings.get(names) for names, leaf in leaves.items()
+        }
+        arrays |= load_flat(folder / name, stored, places)
+    typed = {names: _typed(arrays[names], leaves[names], shardings.get(names)) for names in leaves}
+    return _assemble(structure, template, typed, ())
+
+
+def _raw_leaves(tree: PyTree, path: Names = ()) -> list[tuple[Names, Any]]:
+    """Every array as it is stored: random keys as their numbers, Python numbers as arrays."""
+    level = children_of(tree)
+    if level is not None:
+        return [leaf for key, child in level[1] for leaf in _raw_leaves(child, (*path, key))]
+    if tree is None:
+        return []
+    if not isinstance(tree, jax.Array):
+        array = np.asarray(tree)
+        return [(path, array.astype(array.dtype.newbyteorder("="), copy=False))]
+    if is_key(tree.dtype):
+        return [(path, jax.random.key_data(tree))]
+    return [(path, tree)]
+
+
+def _shardings(template: PyTree, path: Names = ()) -> dict[Names, Any]:
+    level = children_of(template)
+    if level is None:
+        return {path: getattr(template, "sharding", None)}
+    return {k: v for key, child in level[1] for k, v in _shardings(child, (*path, key)).items()}
+
+
+def _typed(array: Any, leaf: Leaf, sharding: Any) -> Any:
+    if leaf.python is not None:
+        return leaf.python(array.item())
+    if leaf.key is None:
+        return array
+    keys = jax.random.wrap_key_data(array, impl=leaf.key)
+    return keys if sharding is None else jax.device_put(keys, sharding)
+
+
+def _empty(leaf: Leaf) -> Any:
+    """An array without elements, which are not stored; a placeholder for all others."""
+    if leaf.nbytes:
+        return None
+    empty = np.zeros(leaf.raw_shape, leaf.raw_dtype)
+    return empty if stays_on_host(leaf) else jnp.asarray(empty)
+
+
+def _assemble(structure: Structure, template: PyTree, arrays: dict[Names, Any], path: Names) -> Any:
+    level = parts_of(structure)
+    if level is None:
+        return None if structure is None else arrays[path]
+    kind, parts = level
+    inner = dict((children_of(template) or ("", []))[1])
+    children = {k: _assemble(part, inner.get(k), arrays, (*path, k)) for k, part in parts}
+    if template is not None:
+        return rebuilt(template, children)
+    if kind == "dict":
+        return children
+    if kind in ("list", "tuple"):
+        return list(children.values()) if kind == "list" else tuple(children.values())
+    raise CheckpointError(
+        f"Received a checkpoint with a {kind} at {'/'.join(path) or 'the top'}; expected dicts, "
+        "lists and tuples, or a template whose classes are known. Write restore(template=...) "
+        "with arrays of the same structure."
+    )
+
+
+def _check_sizes(folder: Path, leaves: dict[Names, Leaf]) -> None:
+    """Refuses arrays that cannot be there before memory is taken: they are uncompressed."""
+    if folder.is_dir() != bool(leaves):
+        raise damaged(
+            folder,
+            "it does not exist" if leaves else "structure.json, beside it, declares no arrays",
+        )
+    try:
+        on_disk = sum(path.stat().st_size for path in files_below(folder))
+    except OSError as error:
+        raise damaged(folder, str(error)) from error
+    declared = sum(leaf.nbytes for leaf in leaves.values() if leaf.nbytes > _MOST_INLINE_BYTES)
+    if declared > on_disk:
+        raise damaged(
+            folder, f"structure.json declares {declared:,} bytes, and its files have {on_disk:,}"
+        )

@@ -1,0 +1,69 @@
+"""Random changes of training images. Traced and pure: every function takes a key and changes each image its own way."""
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+
+
+def random_shift(key: jax.Array, images: jax.Array, pixels: int) -> jax.Array:
+    """Moves each image by up to `pixels` in both directions; zeros come in at the edges.
+
+    Args:
+        key: random key.
+        images: ``[batch, height, width, channels]``, any dtype.
+        pixels: the largest shift.
+
+    Returns:
+        The moved images, same shape and dtype.
+    """
+    padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
+    corners = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
+
+    def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), images.shape[1:])
+
+    return jax.vmap(crop)(padded, corners)
+
+
+def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
+    """Mirrors half of the images, left to right.
+
+    Args:
+        key: random key.
+        images: ``[batch, height, width, channels]``, any dtype.
+
+    Returns:
+        The images, same shape and dtype.
+    """
+    is_flipped = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
+    return jnp.where(is_flipped, images[:, :, ::-1, :], images)
+
+
+def random_affine(key: jax.Array, images: jax.Array, degrees: float, scale: float, pixels: float) -> jax.Array:
+    """Turns, scales and moves each image about its centre by small random amounts, with linear interpolation.
+
+    Args:
+        key: random key.
+        images: ``[batch, height, width, channels]``, floating.
+        degrees: the largest turn, either way.
+        scale: the largest relative change of size, either way.
+        pixels: the largest shift in both directions; fractions are meant.
+
+    Returns:
+        The changed images, same shape and dtype; zeros come in at the edges.
+    """
+    sizes = jnp.asarray(images.shape[1:3], images.dtype)
+    centre = (sizes - 1) / 2
+    grid = jnp.stack(jnp.meshgrid(*(jnp.arange(n, dtype=images.dtype) for n in images.shape[1:3]), indexing="ij"))
+    offsets = grid - centre[:, None, None]
+    limits = jnp.asarray((jnp.deg2rad(degrees), scale, pixels, pixels), images.dtype)
+    amounts = jax.random.uniform(key, (images.shape[0], 4), images.dtype, -1.0, 1.0) * limits[None]
+
+    def warp(image: jax.Array, amount: jax.Array) -> jax.Array:
+        cos, sin = jnp.cos(amount[0]), jnp.sin(amount[0])
+        turn = jnp.stack((jnp.stack((cos, -sin)), jnp.stack((sin, cos)))) / (1 + amount[1])
+        source = jnp.einsum("ij,jhw->ihw", turn, offsets) + (centre + amount[2:])[:, None, None]
+        channel = lambda plane: map_coordinates(plane, list(source), order=1, mode="constant")  # noqa: E731
+        return jax.vmap(channel, in_axes=-1, out_axes=-1)(image)
+
+    return jax.vmap(warp)(images, amounts)

@@ -1,0 +1,61 @@
+"""The record of a run by epoch, as a CSV file: what plots, resume and `View.history` read."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from boltax.errors import ConfigurationError
+from boltax.loggers._table import Table, Value
+
+
+class History:
+    """One row per epoch in a plain CSV file; columns may appear in later epochs.
+
+    Floats are written so that they read back bit for bit. A kill at any moment leaves whole rows.
+
+    Args:
+        path: the file, e.g. ``<log_dir>/history.csv``; made at the first row.
+
+    Example:
+        >>> history = History("runs/example/history.csv")
+        >>> history.append({"epoch": 1, "train/loss": 0.5})
+        >>> history.append({"epoch": 2, "train/loss": 0.25, "val/acc": 0.9})
+        >>> history.rows()[1]
+        {'epoch': 2, 'train/loss': 0.25, 'val/acc': 0.9}
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._table = Table(os.fspath(path), key="epoch")
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Adds the row of an epoch, or adds values to the row that the epoch has.
+
+        Args:
+            row: ``"epoch"`` and anything else by name; arrays with more than one element are
+                left out.
+
+        Raises:
+            ConfigurationError: when the row has no epoch.
+        """
+        if not isinstance(row.get("epoch"), int):
+            raise ConfigurationError(
+                f"Received a row with {sorted(row)} and epoch {row.get('epoch')!r}; expected the "
+                'number of its epoch, counted from 1. Write append({"epoch": 1, ...}).'
+            )
+        self._table.append(row)
+
+    def rows(self) -> list[dict[str, Value]]:
+        """The rows by epoch; a name that an epoch has no value for is not in its row.
+
+        Raises:
+            RunDirectoryError: when the file holds something else.
+        """
+        return self._table.rows()
+
+    def truncate(self, epoch: int) -> None:
+        """Drops the rows after an epoch, for a run that goes on from there.
+
+        Args:
+            epoch: the last epoch to keep; 0 drops all rows.
+        """
+        self._table.drop_after(epoch)

@@ -1,0 +1,193 @@
+"""Accumulates the metrics of batches on the device, exactly: sums with counts, merged in any order.
+
+A step gives a dict from name to one of four things, told apart by their form:
+
+- a scalar: the mean over the batch, weighted by its number of examples;
+- an array ``[batch, ...]``: a value per example, averaged over all examples (booleans and integers are summed as
+  integers, so an accuracy is exact);
+- a pair ``(total, count)``: the metric is the sum of totals over the sum of counts (e.g. a loss per token);
+- an object with ``merge(other)`` and ``compute()`` that is a pytree: clu's and google-metrax's metrics.
+
+    >>> import jax.numpy as jnp
+    >>> batch = {"acc": jnp.array([True, False, True]), "loss": jnp.float32(0.5)}
+    >>> compute(start(batch, num_examples=3))
+    {'acc': 0.666..., 'loss': 0.5}
+
+All but `compute` is pure and may be traced. Nothing here knows what the metrics are for.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from boltax._trees import describe_leaf
+from boltax._types import ScalarMetrics
+from boltax.errors import MetricsError
+
+
+class Mean(NamedTuple):
+    """A weighted mean under way."""
+
+    total: jax.Array
+    count: jax.Array
+
+    def merge(self, other: "Mean") -> "Mean":
+        """The mean over both."""
+        return Mean(self.total + other.total, self.count + other.count)
+
+    def compute(self) -> Any:
+        """Total over count; in NumPy, at double precision."""
+        total, count = np.asarray(self.total, np.float64), np.asarray(self.count, np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return total / count
+
+
+@struct.dataclass
+class Metrics:
+    """Metrics accumulated over some batches, on the device.
+
+    Attributes:
+        values: name to `Mean`, or to a mergeable metric.
+        examples: the number of examples seen, int32.
+        batches: the number of batches seen, int32.
+    """
+
+    values: dict[str, Any]
+    examples: jax.Array
+    batches: jax.Array
+
+
+def start(step_metrics: Mapping[str, Any], num_examples: int) -> Metrics:
+    """The metrics of a single batch in accumulated form.
+
+    Args:
+        step_metrics: what a step returned.
+        num_examples: the batch's number of examples.
+
+    Raises:
+        MetricsError: for a value that is none of the four forms.
+    """
+    if not isinstance(step_metrics, Mapping):
+        raise MetricsError(
+            f"Received metrics of type {type(step_metrics).__name__}; expected a dict from name to value, e.g. "
+            '{"acc": logits.argmax(-1) == labels}.'
+        )
+    values = {name: _as_mergeable(name, value, num_examples) for name, value in step_metrics.items()}
+    return Metrics(values, jnp.asarray(num_examples, jnp.int32), jnp.asarray(1, jnp.int32))
+
+
+def merge(left: Metrics, right: Metrics) -> Metrics:
+    """The metrics over the batches of both.
+
+    Raises:
+        MetricsError: when the two hold different metrics, or merging one changes its shape.
+    """
+    if left.values.keys() != right.values.keys():
+        raise _different_names(set(left.values), set(right.values))
+    values = {name: _merge_value(name, left.values[name], right.values[name]) for name in left.values}
+    return Metrics(values, left.examples + right.examples, left.batches + right.batches)
+
+
+def empty_like(metrics: Metrics) -> Metrics:
+    """Metrics of no batch, with the structure of `metrics` (arrays or their shapes)."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), metrics)
+
+
+def extend(metrics: Metrics, batch_metrics: Metrics) -> Metrics:
+    """`merge`, where `metrics` may be those of no batch: a mergeable object has no neutral element in general."""
+    merged, is_first = merge(metrics, batch_metrics), metrics.batches == 0
+
+    def choose(first: Any, later: Any) -> Any:
+        if isinstance(first, Mean):  # zero is neutral here, so there is nothing to choose
+            return later
+        return jax.tree.map(lambda new, old: jnp.where(is_first, new, old), first, later)
+
+    values = {name: choose(batch_metrics.values[name], merged.values[name]) for name in merged.values}
+    return merged.replace(values=values)
+
+
+def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
+    """The values of accumulated metrics on the host: floats, and NumPy arrays for metrics that are no scalars.
+
+    Args:
+        metrics: accumulated over at least one batch.
+        prefix: put before each name, e.g. ``"val/"``.
+    """
+    host: Metrics = jax.device_get(metrics)
+    results: ScalarMetrics = {}
+    for name, value in host.values.items():
+        with jax.transfer_guard("allow"):  # metric objects compute with jnp, on arrays that are on the host by now
+            result = value.compute()
+        if isinstance(result, Mapping):
+            results |= {f"{prefix}{name}/{key}": _to_host(part) for key, part in result.items()}
+        else:
+            results[prefix + name] = _to_host(result)
+    return results
+
+
+def _to_host(value: Any) -> Any:
+    array = np.asarray(value)
+    return float(array) if array.ndim == 0 else array
+
+
+def _as_mergeable(name: str, value: Any, num_examples: int) -> Any:
+    if not isinstance(name, str):
+        raise MetricsError(f"Received a metric named {name!r}; expected a string.")
+    if callable(getattr(value, "merge", None)) and callable(getattr(value, "compute", None)):
+        return value
+    if isinstance(value, tuple) and len(value) == 2:
+        return Mean(*(_number(name, part) for part in value))
+    array = _number(name, value)
+    if array.ndim == 0:
+        dtype = jnp.promote_types(array.dtype, jnp.float32)
+        return Mean(array.astype(dtype) * num_examples, jnp.asarray(num_examples, jnp.int32))
+    if array.shape[0] != num_examples:
+        raise MetricsError(
+            f"Received metric {name!r} with {describe_leaf(array)} for a batch of {num_examples} examples; expected a "
+            f"scalar, an array [{num_examples}, ...] with a value per example, a pair (total, count), or an object "
+            "with merge() and compute(). Reduce the other axes first."
+        )
+    return Mean(jnp.sum(array, axis=0, dtype=_sum_dtype(array.dtype)), jnp.asarray(num_examples, jnp.int32))
+
+
+def _number(name: str, value: Any) -> jax.Array:
+    try:
+        array = jnp.asarray(value)
+    except TypeError:
+        array = None
+    if array is None or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == jnp.bool_):
+        raise MetricsError(
+            f"Received metric {name!r} of type {type(value).__name__}; expected numbers: a scalar, an array "
+            "[batch, ...], a pair (total, count), or an object with merge() and compute()."
+        )
+    return array
+
+
+def _sum_dtype(dtype: Any) -> Any:
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.promote_types(dtype, jnp.float32)
+    return jnp.int32
+
+
+def _merge_value(name: str, left: Any, right: Any) -> Any:
+    merged = left.merge(right)
+    before, after = (jax.tree.map(jnp.shape, tree) for tree in (right, merged))
+    if before != after:
+        raise MetricsError(
+            f"Received metric {name!r} ({type(right).__name__}) that changes from {before} to {after} when merged; "
+            "expected a metric of fixed size, which can be accumulated on the device. Use one with a fixed state "
+            "(such as metrax.AUCROC), or return the values per example and compute it from predict_model."
+        )
+    return merged
+
+
+def _different_names(before: set[str], now: set[str]) -> MetricsError:
+    changes = [f"{word} {sorted(names)}" for word, names in (("missing", before - now), ("new", now - before)) if names]
+    return MetricsError(
+        f"Received metrics {sorted(now)} after metrics {sorted(before)} ({', '.join(changes)}); expected the same "
+        "names at each step. Return every metric at each step, and decide on names by `train` only."
+    )

@@ -1,0 +1,203 @@
+"""What boltax asks of a model library, and the choice of the adapter that answers for it.
+
+An adapter holds what is static of a model; the variables stay with the caller, as plain nested
+dicts.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+from flax import nnx
+
+from boltax._types import Variables
+from boltax.errors import ModelError, noting, unknown_name
+from boltax.models._calls import Call, Method, constructor_parameters
+from boltax.models._linen import LinenAdapter
+from boltax.models._nnx import NnxAdapter
+
+
+class ModelAdapter(Protocol):
+    """A model of any library, as the steps call it.
+
+    Attributes:
+        model: the Linen module, or the NNX module with shapes in place of its arrays.
+        name: the model's class name; it names the run's folder.
+        apply_fn: ``apply_fn(variables, *args, **kwargs)``, what `TrainState.apply_fn` holds:
+            Linen's ``model.apply``, and a function with the same arguments for NNX.
+    """
+
+    model: Any
+    name: str
+    apply_fn: Callable[..., Any]
+
+    def empty(self, key: jax.Array) -> Variables:
+        """The variables that exist before the first call; traced.
+
+        Args:
+            key: random key of the initial values.
+
+        Returns:
+            All variables of an NNX module; none for Linen, which makes them in an initialising
+            call.
+        """
+        ...
+
+    def apply(
+        self,
+        variables: Variables,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        train: bool,
+        keys: Callable[[str], jax.Array],
+        method: Method = None,
+        initializing: bool = False,
+        mutable: Any = None,
+    ) -> tuple[Any, Variables]:
+        """Calls the model; traced.
+
+        Args:
+            variables: by collection, ``{"params": ..., ...}``.
+            args: positional arguments of the call.
+            kwargs: keyword arguments of the call. The mode is added where the model takes it.
+            train: whether to train; then the collections change.
+            keys: gives the key of a named random stream.
+            method: what to call of the model.
+            initializing: whether variables that are missing are made, and those that exist stay as
+                they are.
+            mutable: Flax's filter of collections to hand out beside the outputs. They change in
+                evaluation, too.
+                False: nothing of this call is kept.
+
+        Returns:
+            The outputs, or ``(outputs, {collection: values})`` when `mutable` names collections;
+            and all variables after the call. Parameters are those that went in.
+
+        Raises:
+            ModelError: when a collection changes its structure, or a call adds variables.
+        """
+        ...
+
+    def bind(self, variables: Variables, rngs: Mapping[str, jax.Array] | None = None) -> Any:
+        """The model with its variables, in evaluation mode: call it as ``model(x)``.
+
+        Args:
+            variables: by collection.
+            rngs: keys of random streams, for models that draw in evaluation.
+
+        Returns:
+            A `BoundModel`; for NNX the module itself, unless its methods take the mode as an
+            argument.
+        """
+        ...
+
+    def tabulate(
+        self, calls: Sequence[Call], *, depth: int | None, console: Mapping[str, Any]
+    ) -> str:
+        """Flax's own table of the model; see `summarize`.
+
+        Args:
+            calls: how the model is called, with shapes in place of arrays.
+            depth: how many levels of submodules it shows; None for all.
+            console: arguments of the `rich.console.Console` that prints it.
+        """
+        ...
+
+
+def adapt(
+    model_class: Any, model_hparams: Mapping[str, Any], *, rng_streams: Sequence[str] = ()
+) -> ModelAdapter:
+    """The adapter of a model.
+
+    Args:
+        model_class: a class of Flax Linen or NNX modules, a `functools.partial` of one, or a Linen
+            module.
+        model_hparams: arguments of its constructor; NNX's ``rngs`` is not among them.
+        rng_streams: names of random streams beside ``params``, ``dropout`` and ``default``.
+
+    Raises:
+        ModelError: when this is no model, or the hyperparameters do not fit its constructor.
+
+    Example:
+        >>> import flax.linen as nn
+        >>> adapt(nn.Dense, {"features": 3}).model
+        Dense(...
+    """
+    if isinstance(model_class, functools.partial) and not model_class.args:
+        model_hparams = {**model_class.keywords, **model_hparams}
+        model_class = model_class.func
+    if isinstance(model_class, nn.Module):
+        _check_no_hparams(model_class, model_hparams)
+        return LinenAdapter(model_class, rng_streams=rng_streams)
+    if not isinstance(model_class, type) or not issubclass(model_class, nn.Module | nnx.Module):
+        raise _not_a_model(model_class)
+    if issubclass(model_class, nnx.Module):
+        _check_hparams(model_class, model_hparams, ours=("rngs",))
+        return NnxAdapter(model_class, model_hparams, rng_streams=rng_streams)
+    _check_hparams(model_class, model_hparams, ours=("parent",))
+    with noting(f"the constructor of {model_class.__name__}"):
+        module = model_class(**model_hparams)
+    return LinenAdapter(module, given=tuple(model_hparams), rng_streams=rng_streams)
+
+
+def _check_no_hparams(module: nn.Module, hparams: Mapping[str, Any]) -> None:
+    if hparams:
+        name = type(module).__name__
+        raise ModelError(
+            f"Received a {name} that is built already, and model_hparams={dict(hparams)!r}; "
+            f"expected one or the other. Write model_class={name}, model_hparams={{...}}, which "
+            "the run can store and load."
+        )
+
+
+def _check_hparams(
+    model_class: type[Any], hparams: Mapping[str, Any], *, ours: tuple[str, ...]
+) -> None:
+    """Refuses hyperparameters that the constructor does not take, or that it lacks."""
+    name = model_class.__name__
+    parameters = constructor_parameters(model_class)
+    kinds = inspect.Parameter
+    known = [
+        key
+        for key, p in parameters.items()
+        if p.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY) and key not in ours
+    ]
+    given_ours = [key for key in ours if key in hparams]
+    if given_ours:
+        raise ModelError(
+            f"Received model_hparams with {given_ours[0]!r} for {name}; expected hyperparameters "
+            f"only: boltax hands in {given_ours[0]} itself. Leave it out of model_hparams."
+        )
+    takes_any = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
+    unknown = [key for key in hparams if key not in known]
+    if unknown and not takes_any:
+        raise ModelError(str(unknown_name(f"model_hparams of {name}", unknown[0], known)))
+    missing = [
+        key for key in known if parameters[key].default is kinds.empty and key not in hparams
+    ]
+    if missing:
+        example = ", ".join(f"{key!r}: ..." for key in missing)
+        raise ModelError(
+            f"Received model_hparams={dict(hparams)!r} for {name}; expected {', '.join(missing)} "
+            f"too, which the constructor needs. Write model_hparams={{{example}, ...}}."
+        )
+
+
+def _not_a_model(received: Any) -> ModelError:
+    if isinstance(received, nnx.Module):
+        name = type(received).__name__
+        return ModelError(
+            f"Received a {name} of NNX that is built already; expected its class, so that the "
+            "parameters follow from the trainer's seed and are made compiled. Write "
+            f"model_class={name}, model_hparams={{...}}."
+        )
+    what = received.__name__ if isinstance(received, type) else repr(received)
+    return ModelError(
+        f"Received model_class={what} of type {type(received).__name__}; expected a class of Flax "
+        "Linen (flax.linen.Module) or Flax NNX (flax.nnx.Module) modules. Write "
+        'model_class=ResNet, model_hparams={"num_classes": 10}.'
+    )

@@ -1,0 +1,186 @@
+"""One call of a model: which method runs, and how it is told to train or to evaluate.
+
+Knows neither Linen nor NNX: a module here is any object with methods.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+
+from boltax.errors import ModelError
+
+Method: TypeAlias = str | Callable[..., Any] | None
+"""What runs of a module: None for ``__call__``, a name, or a function of the module."""
+
+TRAIN_NAMES = ("train", "training", "is_training")
+EVAL_NAMES = ("deterministic", "use_running_average")
+
+
+class Call(NamedTuple):
+    """What a model was called with; arrays may be `jax.ShapeDtypeStruct`.
+
+    Attributes:
+        args: positional arguments, as the user wrote them.
+        kwargs: keyword arguments, likewise.
+        method: what ran.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    method: Method = None
+
+
+def mode_values(train: bool) -> dict[str, bool]:
+    """The value of each argument by which modules ask for the mode: ``train=True``, ..."""
+    return {**dict.fromkeys(TRAIN_NAMES, train), **dict.fromkeys(EVAL_NAMES, not train)}
+
+
+def select_method(module: Any, method: Method) -> Callable[..., Any]:
+    """The callable of a module that `method` names.
+
+    Args:
+        module: the module, with its variables.
+        method: None, the name of a method or of a submodule, or a function that takes the module
+            first; a method of another instance counts as the function behind it, as in Flax.
+
+    Raises:
+        ModelError: when `method` is neither.
+    """
+    if method is None:
+        return module
+    if isinstance(method, str):
+        return getattr(module, method)
+    if callable(method):
+        return functools.partial(getattr(method, "__func__", method), module)
+    raise ModelError(
+        f"Received method={method!r} of type {type(method).__name__}; expected a method name or a "
+        'function that takes the module first. Write model(x, method="encode") or '
+        "model(x, method=Model.encode)."
+    )
+
+
+def with_mode(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, train: bool
+) -> dict[str, Any]:
+    """The keyword arguments, with the mode where the function takes it and the caller said nothing.
+
+    A function of the user's with ``**kwargs`` and none of the names gets ``train=``: if that is not
+    what it wants, it fails loudly, where leaving it out could mean dropout in evaluation.
+
+    Args:
+        function: what is called; a module counts as its ``__call__``.
+        args: positional arguments of the caller.
+        kwargs: keyword arguments of the caller; these win.
+        train: the mode.
+    """
+    values = mode_values(train)
+    parameters = _parameters(function)
+    given = _given(parameters, args, kwargs)
+    named = [name for name in values if name in parameters]
+    if named:
+        return {**{name: values[name] for name in named if name not in given}, **kwargs}
+    if _takes_any(function, parameters) and not values.keys() & kwargs.keys():
+        return {**kwargs, "train": train}
+    return dict(kwargs)
+
+
+def explicit_mode(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> bool | None:
+    """Whether the caller asked to train, by position or by name; None where that was left open."""
+    given = _given(_parameters(function), args, kwargs)
+    for name, value in mode_values(True).items():
+        if isinstance(given.get(name), bool):
+            return given[name] == value
+    return None
+
+
+def without_mode(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments without a mode that the function does not take."""
+    parameters = _parameters(function)
+    modes = mode_values(True)
+    takes_any = _takes_any(function, parameters)
+    return {
+        name: value
+        for name, value in kwargs.items()
+        if takes_any or name in parameters or name not in modes
+    }
+
+
+def takes_mode(function: Callable[..., Any]) -> bool:
+    """Whether a function is told its mode by an argument."""
+    return bool(with_mode(function, (), {}, train=False))
+
+
+def constructor_parameters(cls: type[Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a class's constructor by name, without `self`.
+
+    The signature of the class itself says less: Flax's metaclasses accept anything.
+    """
+    if cls.__init__ is object.__init__:
+        return {}
+    return dict(list(inspect.signature(cls.__init__).parameters.items())[1:])
+
+
+def abstract(tree: Any) -> Any:
+    """A tree with its arrays replaced by their shapes and dtypes; other leaves stay."""
+
+    def shape(leaf: Any) -> Any:
+        if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+            return leaf
+        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    return jax.tree.map(shape, tree)
+
+
+def trace_abstractly(function: Callable[[list[Call]], Any], calls: list[Call]) -> Any:
+    """`jax.eval_shape` of a function of calls; a leaf that is no array (a flag) stays as it is."""
+    leaves, treedef = jax.tree.flatten([(call.args, call.kwargs) for call in calls])
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.ShapeDtypeStruct)]
+
+    def run(*arrays: jax.Array) -> Any:
+        filled = list(leaves)
+        for place, array in zip(places, arrays, strict=True):
+            filled[place] = array
+        inputs = treedef.unflatten(filled)
+        filled_calls = [
+            Call(args, kwargs, call.method)
+            for (args, kwargs), call in zip(inputs, calls, strict=True)
+        ]
+        return function(filled_calls)
+
+    return jax.eval_shape(run, *(leaves[place] for place in places))
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):  # not callable, or written in C: the call itself says so
+        return {}
+
+
+def _given(
+    parameters: Mapping[str, inspect.Parameter], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the caller gave, by name."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [name for name, p in parameters.items() if p.kind in kinds]
+    return {**dict(zip(positional, args, strict=False)), **kwargs}
+
+
+def _takes_any(function: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> bool:
+    """Whether a function of the user's takes any keyword argument."""
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return takes_any and not _is_from_flax(function)
+
+
+def _is_from_flax(function: Callable[..., Any]) -> bool:
+    """Whether Flax wrote a function: ``Sequential`` gives its ``**kwargs`` to the first layer."""
+    if isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    return getattr(inspect.unwrap(function), "__module__", "").startswith("flax.")

@@ -1,0 +1,243 @@
+"""Builds what trains a model from `optimizer_hparams`: a dict, a transformation, or a function."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeGuard
+
+import optax
+
+from boltax.errors import OptimizerError, noting
+from boltax.optim._adapt import in_common_dtype, requiring, robust
+from boltax.optim._learning_rate import ScheduledLearningRate
+from boltax.optim._regularization import describe_mask, mask_function
+from boltax.optim._run import Run, Schedule
+from boltax.optim._schedules import resolve
+from boltax.optim._settings import Settings, read
+
+OptimizerHparams: TypeAlias = (
+    Mapping[str, Any]
+    | optax.GradientTransformation
+    | Callable[[int | None], optax.GradientTransformation]
+    | None
+)
+
+# Longer than any run: lets `check_hparams` build everything before the length of the run is known.
+_SOME_STEPS = 10**9
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What trains a model, with the regularisation that belongs into its loss.
+
+    Attributes:
+        tx: the transformation. Its `update` takes any extra argument (`value=loss`, `loss=loss`,
+            `grad`, `value_fn`), and hands on what the optimizer knows.
+        l2_regularization: coefficient of `l2_penalty` in the loss; 0 for none.
+        describe: one line for logs.
+    """
+
+    tx: optax.GradientTransformationExtraArgs
+    l2_regularization: float
+    describe: str
+
+
+def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optimizer:
+    """The optimizer that `optimizer_hparams` describes.
+
+    A dict has these keys, each optional, beside the optimizer's own arguments:
+
+    - ``optimizer``: a name from optax or optax.contrib; ``"adamw"``.
+    - ``lr``: the learning rate, the peak of the schedule. 1e-3, except where the method is made for
+      another: 1.0 for adadelta, cocob, dadapt_adamw, dog, dowg, momo, prodigy, schedule_free_sgd,
+      0.01 for momo_adam, 0.0025 for schedule_free_adamw. lbfgs finds its own, polyak_sgd has none.
+    - ``schedule``: a name, ``{"name": ..., **arguments}``, a function from step to learning rate,
+      or ``"constant"`` for none; see `schedules`. ``"warmup_cosine"``: from 0 to `lr` in `warmup`
+      steps, then half a cosine to 1 % of it at the end of the run; but ``"constant"`` for cocob,
+      dog, dowg, lbfgs, polyak_sgd, rprop and schedule_free_*.
+    - ``warmup``: steps, or a fraction of the run; 0.
+    - ``gradient_clip``: a global norm, None for no clipping, or one of ``{"norm": x}``,
+      ``{"value": x}``, ``{"adaptive": x}``. 1.0; but None for lbfgs, momo, momo_adam and
+      polyak_sgd, which find their step from the loss and the true gradients.
+    - ``weight_decay``: decoupled decay, see below; none.
+    - ``decay_mask``: which parameters decay: ``"all"``; ``"kernels"``, no biases and norms; a
+      regular expression over paths such as ``"Dense_0/kernel"``; or a function from the parameters
+      to a tree of bools. ``"all"``.
+    - ``l2_regularization``: coefficient of ``0.5 * c * |params|^2`` in the loss; none.
+
+    `weight_decay` is ``p <- p - lr_t * weight_decay * p`` beside the optimizer's own step: it
+    follows the schedule, and passes neither through momentum nor through a preconditioner. With
+    SGD::
+
+        m <- momentum * m + g
+        p <- p - lr_t * (m + weight_decay * p)
+
+    The UvA guide adds ``weight_decay * p`` to the gradient before the momentum; here that is
+    `l2_regularization`. The methods' own definitions differ in detail for lamb (its trust ratio
+    scales the decay too), novograd (momentum averages it), prodigy and dadapt_adamw (``lr_t`` is
+    the step size that they estimate), and momo (``lr_t / (1 + lr_t * weight_decay)``). What optax
+    would decay by default is not decayed.
+
+    The learning rate (read by `learning_rate`) and the weight decay are values in the optimizer's
+    state, so they can change without compiling again. Parameters in less than float32 keep their
+    dtype; the optimizer computes in float32.
+
+    Args:
+        optimizer_hparams: the dict; or a transformation, which is used as it is, without schedule
+            and clipping; or a function ``total_steps -> transformation``; or None for the defaults.
+            It is not changed.
+        total_steps: optimizer updates of the whole run; None when unknown.
+
+    Raises:
+        UnknownNameError: for an optimizer, schedule or argument that does not exist.
+        OptimizerError: for settings that contradict each other, cannot be used, or need the number
+            of steps when it is unknown.
+
+    Example:
+        >>> build({"lr": 1e-3, "warmup": 100, "gradient_clip": None}, total_steps=4690).describe
+        'adamw, lr 0.001 warmup_cosine (warmup 100 of 4690)'
+    """
+    if optimizer_hparams is None:
+        optimizer_hparams = {}
+    if isinstance(optimizer_hparams, Mapping):
+        return _from_settings(read(optimizer_hparams), total_steps)
+    if _is_transformation(optimizer_hparams):
+        return Optimizer(robust(optimizer_hparams), 0.0, "the given optax transformation")
+    return _from_function(_checked_function(optimizer_hparams), total_steps)
+
+
+def check_hparams(optimizer_hparams: OptimizerHparams) -> None:
+    """Raises every error of `build` that can be seen before the number of steps is known.
+
+    A function that makes a transformation is not called.
+
+    Args:
+        optimizer_hparams: as for `build`.
+
+    Raises:
+        UnknownNameError: as `build`.
+        OptimizerError: as `build`.
+
+    Example:
+        >>> check_hparams({"optimizer": "sgd", "momentum": 0.9})
+        >>> check_hparams({"optimizer": "sdg"})
+        Traceback (most recent call last):
+            ...
+        boltax.errors.UnknownNameError: Received optimizer 'sdg'; expected one of: ... Did you mean
+        'sgd'?
+    """
+    if optimizer_hparams is None or isinstance(optimizer_hparams, Mapping):
+        build(optimizer_hparams, _SOME_STEPS)
+    elif not _is_transformation(optimizer_hparams):
+        _checked_function(optimizer_hparams)
+
+
+def _is_transformation(value: Any) -> TypeGuard[optax.GradientTransformation]:
+    return callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))
+
+
+def _checked_function(value: Any) -> Callable[[int | None], Any]:
+    if callable(value) and not isinstance(value, type):
+        return value
+    raise OptimizerError(
+        f"Received optimizer_hparams={value!r} ({type(value).__name__}); expected a dict, an optax "
+        "transformation, a function total_steps -> transformation, or None for the defaults. "
+        "Write for instance optimizer_hparams={'optimizer': 'adamw', 'lr': 1e-3}."
+    )
+
+
+def _from_function(function: Callable[[int | None], Any], total_steps: int | None) -> Optimizer:
+    name = getattr(function, "__name__", type(function).__name__)
+    with noting(f"optimizer_hparams, the function {name}", f"total_steps={total_steps}"):
+        tx = function(total_steps)
+    if _is_transformation(tx):
+        words = f"the optax transformation from {name}(total_steps={total_steps})"
+        return Optimizer(robust(tx), 0.0, words)
+    raise OptimizerError(
+        f"Received {tx!r} ({type(tx).__name__}) from the function {name} in optimizer_hparams; "
+        "expected an optax transformation. Write for instance lambda total_steps: "
+        "optax.adam(optax.cosine_decay_schedule(1e-3, total_steps))."
+    )
+
+
+def _from_settings(settings: Settings, total_steps: int | None) -> Optimizer:
+    # A run of no steps (num_epochs=0) still has an optimizer.
+    run = Run(None if total_steps is None else max(total_steps, 1), settings.warmup)
+    schedule = _schedule(settings, run)
+    optimizer = _injected(settings, schedule)
+    clip = _clipping(settings)
+    tx = in_common_dtype(robust(optimizer if clip is None else optax.chain(clip, optimizer)))
+    return Optimizer(
+        requiring(tx, settings.entry.name, settings.entry.needs),
+        settings.l2_regularization,
+        _describe(settings, schedule),
+    )
+
+
+def _schedule(settings: Settings, run: Run) -> Schedule | None:
+    """The schedule; None where the optimizer goes without a learning rate of ours."""
+    default_lr = settings.entry.default_lr
+    if default_lr is None and settings.lr is None and not callable(settings.schedule):
+        return None
+    return resolve(settings.schedule, settings.lr, default_lr or 0.0, run)
+
+
+def _injected(settings: Settings, schedule: Schedule | None) -> optax.GradientTransformation:
+    """The optimizer, with the learning rate and a given weight decay as values in its state."""
+    make = functools.partial(_plain, settings)
+    with noting(f"optimizer {settings.entry.name!r} of optimizer_hparams"):
+        # What is injected is built at the first step, and its errors come as late: so build once.
+        plain = make(schedule and schedule.base, settings.weight_decay)
+    if schedule is None:
+        return plain
+    lr = schedule.base
+    if schedule.shape is not None:
+        lr = ScheduledLearningRate(schedule.shape, schedule.base)
+    return optax.inject_hyperparams(make)(learning_rate=lr, weight_decay=settings.weight_decay)
+
+
+def _plain(
+    settings: Settings, learning_rate: Any, weight_decay: Any
+) -> optax.GradientTransformation:
+    """The optimizer of optax with these values, which may be traced; None leaves one out."""
+    entry = settings.entry
+    given = {"learning_rate": learning_rate, "weight_decay": weight_decay}
+    arguments = {**settings.arguments, **_own_values(settings, **given)}
+    tx = entry.factory(**arguments)
+    if entry.decay != "appended" or weight_decay is None:
+        return tx
+    mask = mask_function(settings.decay_mask)
+    return optax.chain(tx, optax.add_decayed_weights(-learning_rate * weight_decay, mask))
+
+
+def _own_values(settings: Settings, learning_rate: Any, weight_decay: Any) -> dict[str, Any]:
+    """What the optimizer itself is given of learning rate, decay and mask."""
+    entry, values = settings.entry, dict[str, Any]()
+    if learning_rate is not None:
+        values["learning_rate"] = learning_rate
+    if entry.decay == "argument":  # 0 and not nothing: optax decays by default in several of them
+        values["weight_decay"] = 0.0 if weight_decay is None else weight_decay
+        if entry.mask_argument is not None:
+            values[entry.mask_argument] = mask_function(settings.decay_mask)
+    return values
+
+
+_CLIPPINGS: Mapping[str, Callable[[float], optax.GradientTransformation]] = {
+    "norm": optax.clip_by_global_norm,
+    "value": optax.clip,
+    "adaptive": optax.adaptive_grad_clip,
+}
+
+
+def _clipping(settings: Settings) -> optax.GradientTransformation | None:
+    return None if settings.clip is None else _CLIPPINGS[settings.clip[0]](settings.clip[1])
+
+
+def _describe(settings: Settings, schedule: Schedule | None) -> str:
+    words = [settings.entry.name]
+    words += [] if schedule is None else [schedule.describe]
+    words += [] if settings.clip is None else [f"clip {settings.clip[0]} {settings.clip[1]:g}"]
+    if settings.weight_decay:
+        words.append(f"decay {settings.weight_decay:g} on {describe_mask(settings.decay_mask)}")
+    words += [f"l2 {settings.l2_regularization:g}"] if settings.l2_regularization else []
+    return ", ".join(words)

@@ -1,0 +1,107 @@
+"""How all tests and doctests run: strictly, offline, on two CPU devices, in a temporary folder.
+
+What stands above the import of jax must be set before it. `JAX_PLATFORMS=cuda pytest -m gpu` runs
+the tests that need an accelerator.
+"""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    two_devices = "--xla_force_host_platform_device_count=2"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {two_devices}".strip()
+os.environ.update(
+    MPLBACKEND="Agg",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    TF_CPP_MIN_LOG_LEVEL="2",
+    WANDB_MODE="offline",
+    WANDB_SILENT="true",
+)
+if "PYTHONPATH" in os.environ:  # tests start processes in other folders
+    paths = os.environ["PYTHONPATH"].split(os.pathsep)
+    os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)
+
+import importlib.metadata
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def _is_local(host: object) -> bool:
+    if host in (None, "", b"", "localhost", "ip6-localhost", socket.gethostname()):
+        return True
+    try:
+        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else str(host))
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _refuse_other_hosts() -> None:
+    """Makes this process see what a machine without network sees: no test depends on one."""
+    connect, connect_ex, getaddrinfo = (
+        socket.socket.connect,
+        socket.socket.connect_ex,
+        socket.getaddrinfo,
+    )
+
+    def check(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+            raise OSError(f"a test connected to {address}; tests use this machine only")
+
+    def local_connect(self: socket.socket, address: Any) -> None:
+        check(self, address)
+        return connect(self, address)
+
+    def local_connect_ex(self: socket.socket, address: Any) -> int:
+        check(self, address)
+        return connect_ex(self, address)
+
+    def local_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_local(host):
+            raise socket.gaierror(f"a test looked up {host!r}; tests use this machine only")
+        return getaddrinfo(host, *args, **kwargs)
+
+    socket.socket.connect = local_connect
+    socket.socket.connect_ex = local_connect_ex
+    socket.getaddrinfo = local_getaddrinfo
+
+
+_refuse_other_hosts()
+
+
+@pytest.fixture(autouse=True)
+def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test works in an empty folder of its own: none leaves files in the source tree."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def pytest_report_header() -> list[str]:
+    """The versions that a result depends on, and which optional packages take part."""
+    core = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+    optional = ("torch", "tensorflow-cpu", "tensorflow", "lightning", "torchdata", "grain")
+    optional += ("wandb", "mlflow", "optuna", "clu", "google-metrax")
+    return [f"core: {_versions(core)}", f"optional: {_versions(optional) or 'none'}"]
+
+
+def _versions(names: tuple[str, ...]) -> str:
+    found = {
+        dist.name.replace("_", "-"): dist.version for dist in importlib.metadata.distributions()
+    }
+    return ", ".join(f"{name} {found[name]}" for name in names if name in found)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` run where there is an accelerator only."""
+    needing = [item for item in items if "gpu" in item.keywords]
+    if needing and jax.default_backend() == "cpu":
+        for item in needing:
+            item.add_marker(pytest.mark.skip(reason="needs an accelerator"))

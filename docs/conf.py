@@ -1,0 +1,63 @@
+"""Sphinx settings. Every warning is an error, so what they ignore is listed here."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import boltax
+
+project = "boltax"
+author = "the boltax authors"
+copyright = "2026, the boltax authors"
+release = version = boltax.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = "boltax"
+default_role = "code"
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"show-inheritance": True}
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+# Names of other projects: their inventories are not at hand when the pages are built offline.
+nitpick_ignore_regex = [(r"py:.*", r"(?!boltax\b).*")]
+
+
+def public_names() -> dict[str, str]:
+    """From where an object is defined (`boltax.optim._build.build`) to its public name."""
+    names: dict[str, str] = {}
+    for page in sorted((ROOT / "docs" / "api").glob("*.md"), key=lambda page: -len(page.stem)):
+        module = importlib.import_module(page.stem)
+        for name in getattr(module, "__all__", vars(module)):
+            value = getattr(module, name)
+            if inspect.isclass(value) or inspect.isroutine(value):
+                names.setdefault(f"{value.__module__}.{value.__qualname__}", f"{page.stem}.{name}")
+    return names
+
+
+def link_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Points a reference to a private module at the page of the public name."""
+    public = app.boltax_public_names.get(node.get("reftarget"))
+    if public is None:
+        return None
+    domain = env.get_domain("py")
+    role = node["reftype"]
+    return domain.resolve_xref(env, node["refdoc"], app.builder, role, public, node, contnode)
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.boltax_public_names = public_names()
+    app.connect("missing-reference", link_public_name)

@@ -1,0 +1,68 @@
+"""Rows fit any width."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from boltax._progress._rows import rows
+from boltax._progress._tracked import NoDisplay, Tracked
+
+
+def bar(desc="Training", total=1380, count=138, examples=17664):
+    made = Tracked([], NoDisplay, desc=desc, total=total)
+    made.pace.sample(0.0, 0, 0)
+    made.count, made.examples = count, examples
+    made.sample(10.0)
+    made.metrics = {"train/loss": 0.31234, "train/acc": 0.9123, "val/loss": 0.4, "val/acc": 0.9}
+    return made
+
+
+def lines(bars, width, **kwargs):
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    console.print(rows(bars, 10.0, width, **kwargs))
+    return console.file.getvalue().splitlines()
+
+
+def test_a_row_of_a_usual_terminal():
+    made = bar()
+    made.metrics = {"train/loss": 0.31234, "train/acc": 0.9123}
+    (line,) = lines([made], 80)
+    cells = [cell.strip() for cell in line.split("  ") if cell.strip()]
+    assert cells[0] == "Training"
+    assert cells[2:] == ["138/1380", "1,766 ex/s", "01:30 left", "loss 0.312", "acc 0.912"]
+
+
+def test_a_wide_terminal_has_longer_words_and_all_metrics():
+    (line,) = lines([bar()], 140)
+    assert "1,766 examples/s" in line
+    assert "train/loss 0.312  train/acc 0.912  val/loss 0.400  val/acc 0.900" in line
+
+
+@pytest.mark.parametrize("width", range(8, 200, 3))
+def test_no_row_wraps_or_exceeds_the_terminal(width):
+    shown = lines([bar("Epochs", 30, 3, 0), bar(), bar("A very long description of things")], width)
+    assert len(shown) == 3
+    assert max(map(len, shown)) <= width
+
+
+def test_the_count_is_the_last_to_go():
+    (line,) = lines([bar()], 12)
+    assert line.strip() == "138/1380"
+
+
+def test_columns_stand_below_each_other():
+    epochs, training = lines([bar("Epochs", 30, 3, 0), bar()], 80)
+    assert epochs.index("━") == training.index("━")
+    assert epochs.index("/30") == training.index("/1380") + 2
+
+
+def test_an_unknown_total_has_a_count_and_a_rate_but_no_end():
+    (line,) = lines([bar(total=None)], 80)
+    assert " 138  1,766 ex/s" in line
+    assert "left" not in line
+
+
+def test_a_finished_row_says_how_long_it_took():
+    (line,) = lines([bar()], 80, is_finished=True)
+    assert "in 00:10" in line

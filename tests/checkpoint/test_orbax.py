@@ -1,0 +1,79 @@
+import asyncio
+import logging
+import resource
+import subprocess
+import sys
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from boltax.checkpoint._leaf import Leaf
+from boltax.checkpoint._orbax import load_flat, save_flat
+from boltax.errors import CheckpointError, RunDirectoryError
+
+WEIGHTS = np.arange(300, dtype=np.float32)
+LEAVES = {("params", "w"): Leaf((300,), np.dtype(np.float32))}
+
+
+def test_importing_checkpoints_does_not_import_orbax():
+    code = "import sys, boltax.checkpoint; print([m for m in sys.modules if m[:5] == 'orbax'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_is_printed_logged_or_left_running(tmp_path, capfd, caplog):
+    caplog.set_level(logging.INFO)
+    level = logging.getLogger("absl").level
+    threads = threading.active_count()
+    save_flat(tmp_path / "a", {("params", "w"): WEIGHTS})
+    load_flat(tmp_path / "a", LEAVES, {})
+    with pytest.raises(CheckpointError, match="KeyError: 'v'"):
+        load_flat(tmp_path / "a", {("params", "v"): LEAVES["params", "w"]}, {})
+    assert tuple(capfd.readouterr()) == ("", "")
+    assert not [record for record in caplog.records if record.name == "absl"]
+    assert logging.getLogger("absl").level == level
+    assert threading.active_count() == threads
+
+
+def test_it_works_where_an_event_loop_runs_as_in_a_notebook(tmp_path):
+    async def cell():
+        save_flat(tmp_path / "a", {("params", "w"): WEIGHTS})
+        return load_flat(tmp_path / "a", LEAVES, {})
+
+    loaded = asyncio.run(cell())
+    assert np.array_equal(loaded["params", "w"], WEIGHTS)
+
+
+def test_it_works_where_implicit_transfers_are_forbidden(tmp_path):
+    weights = jax.device_put(WEIGHTS)
+    with jax.transfer_guard("disallow"):
+        save_flat(tmp_path / "a", {("params", "w"): weights})
+        loaded = load_flat(tmp_path / "a", LEAVES, {})
+    assert np.array_equal(loaded["params", "w"], WEIGHTS)
+
+
+def test_another_program_can_read_the_arrays_with_orbax_alone(tmp_path):
+    import orbax.checkpoint as ocp
+
+    save_flat(tmp_path / "a", {("params", "Dense_0", "kernel"): WEIGHTS})
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        loaded = checkpointer.restore(tmp_path / "a")
+    assert np.array_equal(loaded["params"]["Dense_0"]["kernel"], WEIGHTS)
+
+
+def test_a_folder_without_arrays_is_an_error(tmp_path):
+    with pytest.raises(CheckpointError, match="there are no arrays in it"):
+        load_flat(tmp_path, LEAVES, {})
+
+
+def test_a_full_disk_is_an_error_of_the_run_directory(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(RunDirectoryError, match="Free some space"):
+            save_flat(tmp_path / "a", {("w",): np.ones((500, 500), np.float32)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "a").exists()

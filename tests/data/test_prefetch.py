@@ -1,0 +1,78 @@
+"""Batches on the device: ahead of use, with their own cursors, and with memory of their own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from boltax.data._prefetch import prefetch_to_device
+
+
+def stream(count, drawn=None):
+    for index in range(count):
+        if drawn is not None:
+            drawn.append(index)
+        yield {"x": np.full(index + 1, index)}, {"batch": index + 1}
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_batches_come_in_order_with_their_own_cursors(depth):
+    items = list(prefetch_to_device(stream(4), depth=depth))
+    assert [int(batch["x"][0]) for batch, _, _ in items] == [0, 1, 2, 3]
+    assert [cursor["batch"] for _, cursor, _ in items] == [1, 2, 3, 4]
+    assert [size for _, _, size in items] == [1, 2, 3, 4]
+    assert all(isinstance(batch["x"], jax.Array) for batch, _, _ in items)
+
+
+def test_empty_stream_gives_nothing():
+    assert list(prefetch_to_device(iter(()))) == []
+
+
+def test_first_batch_waits_for_no_other():
+    drawn = []
+    next(prefetch_to_device(stream(9, drawn), depth=3))
+    assert drawn == [0]
+
+
+def test_at_most_depth_batches_are_read_ahead():
+    drawn = []
+    for count, _ in enumerate(prefetch_to_device(stream(9, drawn), depth=2), start=1):
+        assert len(drawn) <= count + 2
+    assert len(drawn) == 9
+
+
+def test_producer_may_use_its_buffer_again():
+    def reusing():
+        raw = np.zeros(1024 + 16, np.float32)
+        first = (-raw.ctypes.data % 64) // 4
+        buffer = raw[
+            first : first + 1024
+        ]  # aligned to 64 bytes, so that JAX could take it as it is
+        for value in range(5):
+            buffer[:] = value
+            yield buffer, {}
+
+    means = [float(batch.mean()) for batch, _, _ in prefetch_to_device(reusing(), depth=3)]
+    assert means == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+def test_wide_dtypes_are_narrowed_without_a_warning():
+    ((batch, _, _),) = prefetch_to_device([((np.zeros(2), np.arange(2)), {})])
+    assert [leaf.dtype for leaf in batch] == [jnp.float32, jnp.int32]
+
+
+def test_arrays_on_the_device_are_taken_as_they_are():
+    array = jnp.arange(3)
+    with jax.transfer_guard("disallow"):
+        ((batch, _, size),) = prefetch_to_device([(array, {})])
+    assert batch.unsafe_buffer_pointer() == array.unsafe_buffer_pointer()
+    assert size == 3
+
+
+def test_exception_of_the_stream_passes():
+    def broken():
+        yield np.zeros(2), {}
+        raise KeyError("label")
+
+    with pytest.raises(KeyError, match="label"):
+        list(prefetch_to_device(broken()))

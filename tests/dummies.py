@@ -1,0 +1,124 @@
+"""Small models, data and trainers that the tests share."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import boltax as bx
+
+
+class Mlp(nn.Module):
+    """Dense layers with BatchNorm and dropout."""
+
+    features: int = 8
+    num_classes: int = 3
+    dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        x = nn.Dense(self.features)(x)
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(x))
+        return nn.Dense(self.num_classes)(x)
+
+
+class NnxMlp(nnx.Module):
+    """The same in NNX."""
+
+    def __init__(
+        self, features: int = 8, num_classes: int = 3, dropout: float = 0.1, *, rngs: nnx.Rngs
+    ):
+        self.first = nnx.Linear(4, features, rngs=rngs)
+        self.norm = nnx.BatchNorm(features, rngs=rngs)
+        self.drop = nnx.Dropout(dropout, rngs=rngs)
+        self.last = nnx.Linear(features, num_classes, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.drop(nnx.relu(self.norm(self.first(x)))))
+
+
+class Classifier(bx.TrainerModule):
+    """A classifier at the level of `loss_function`."""
+
+    def loss_function(self, model, batch, train):
+        inputs, labels = batch
+        logits = model(inputs)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+        return loss, {"acc": logits.argmax(-1) == labels}
+
+
+class GuideRegressor(bx.TrainerModule):
+    """A regression at the level of `create_functions`."""
+
+    def create_functions(self):
+        import jax
+
+        def mse(params, state, batch):
+            inputs, targets = batch
+            return ((state.apply_fn({"params": params}, inputs) - targets) ** 2).mean()
+
+        def train_step(state, batch):
+            loss, grads = jax.value_and_grad(mse)(state.params, state, batch)
+            return state.apply_gradients(grads=grads), {"loss": loss}
+
+        def eval_step(state, batch):
+            return {"loss": mse(state.params, state, batch)}
+
+        return train_step, eval_step
+
+
+class Linear(nn.Module):
+    """One dense layer that takes no `train`."""
+
+    features: int = 1
+
+    @nn.compact
+    def __call__(self, x, **kwargs):
+        return nn.Dense(self.features)(x)
+
+
+def classes(num_examples: int = 50, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Three separable classes of points in four dimensions."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, num_examples).astype(np.int32)
+    centres = np.eye(3, 4, dtype=np.float32) * 3
+    return (centres[labels] + rng.normal(size=(num_examples, 4)).astype(np.float32)), labels
+
+
+def line(num_examples: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    """Points on a plane, without noise."""
+    inputs = np.random.default_rng(0).normal(size=(num_examples, 4)).astype(np.float32)
+    return inputs, inputs.sum(-1, keepdims=True)
+
+
+def loader(num_examples: int = 50, batch_size: int = 16, **options: Any) -> bx.data.ArrayLoader:
+    """`classes` in batches; the last one is ragged."""
+    return bx.data.ArrayLoader(classes(num_examples), batch_size, **options)
+
+
+def classifier(
+    folder: Any, trainer_class: type = Classifier, model_class: Any = Mlp, **options: Any
+):
+    """A quiet classifier that writes under `folder`."""
+    settings = {
+        "model_class": model_class,
+        "model_hparams": {},
+        "optimizer_hparams": {"lr": 1e-2, "schedule": "constant"},
+        "exmp_input": classes(4),
+        "logger_params": {"base_log_dir": str(folder), "logger_type": "csv"},
+        "enable_progress_bar": False,
+    }
+    return trainer_class(**{**settings, **options})
+
+
+def to_host(tree: Any) -> Any:
+    """A copy of a state's variables that outlives donation."""
+    import jax
+
+    return jax.tree.map(
+        lambda leaf: np.array(leaf) if isinstance(leaf, jnp.ndarray) else leaf, tree
+    )

@@ -1,0 +1,24 @@
+import pytest
+from boltax.loggers._files import file_name, histogram_text
+from boltax.loggers._values import histogram
+
+
+@pytest.mark.parametrize(
+    "key, step, expected",
+    [
+        ("loss", 3, "loss_000003.png"),
+        ("val/best mistakes", 1234567, "val/best mistakes_1234567.png"),
+        ("a:b*c?", None, "a_b_c_.png"),
+        ("/etc/../x", None, "etc/x.png"),
+        ("..", None, "unnamed.png"),
+        ("", 1, "unnamed_000001.png"),
+        ("ä/ö", None, "ä/ö.png"),
+    ],
+)
+def test_a_file_name_stays_inside_its_folder(key, step, expected):
+    assert file_name(key, step, ".png") == expected
+
+
+def test_a_histogram_as_text():
+    text = histogram_text(histogram([0.0, 1.0, 1.0], bins=2))
+    assert text == "left,right,count\n0.0,0.5,1\n0.5,1.0,2\n"

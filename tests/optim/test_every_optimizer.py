@@ -1,0 +1,190 @@
+"""The contract that every optimizer keeps: builds by name, trains, keeps types, compiles once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from boltax import optim
+from boltax.errors import OptimizerError
+
+PARAMS: dict[str, Any] = {
+    "Dense_0": {
+        "kernel": np.linspace(-2.0, 2.0, 6).reshape(3, 2).astype(jnp.bfloat16),
+        "bias": np.full(2, 0.5, np.float32),
+    }
+}
+
+# Step-size estimates that start from next to nothing are given a start that shows in a few steps.
+HEAD_START = {
+    "dadapt_adamw": {"estim_lr0": 1e-2},
+    "dog": {"init_step": ["distance", 0.1]},
+    "prodigy": {"estim_lr0": 1e-2},
+}
+WITHOUT_LR = {"lbfgs", "polyak_sgd"}
+EXACTLY_DECOUPLED = sorted(
+    name
+    for name, entry in optim.optimizers().items()
+    if entry.has_decay
+    and name not in {"dadapt_adamw", "lamb", "momo", "momo_adam", "novograd", "prodigy"}
+)
+DEFINED_BY_METHOD = ["dadapt_adamw", "lamb", "momo", "momo_adam", "novograd", "prodigy"]
+WITHOUT_DECAY = sorted(name for name, entry in optim.optimizers().items() if not entry.has_decay)
+every_optimizer = pytest.mark.parametrize("name", optim.optimizers())
+
+
+def hparams_of(name: str, **more: Any) -> dict[str, Any]:
+    default_lr = optim.optimizers()[name].default_lr
+    lr = {} if name in WITHOUT_LR else {"lr": max(default_lr, 1e-2)}
+    return {"optimizer": name, **lr, **HEAD_START.get(name, {}), **more}
+
+
+def loss_of(params: Any) -> jax.Array:
+    leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(params)]
+    return sum((jnp.sum(jnp.square(leaf - 0.25)) for leaf in leaves), start=jnp.zeros(()))
+
+
+def step_function(
+    tx: optax.GradientTransformationExtraArgs, traces: list[int]
+) -> Callable[[Any, Any], Any]:
+    def step(params: Any, state: Any) -> Any:
+        traces.append(1)
+        loss, grads = jax.value_and_grad(loss_of)(params)
+        extra = {"value": loss, "loss": loss, "grad": grads, "value_fn": loss_of}
+        updates, state = tx.update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state, updates, loss
+
+    return jax.jit(step)
+
+
+def dtypes(tree: Any) -> list[Any]:
+    return [leaf.dtype for leaf in jax.tree.leaves(tree)]
+
+
+@every_optimizer
+def test_trains_and_keeps_types_and_compiles_once(name: str) -> None:
+    tx = optim.build(hparams_of(name), total_steps=50).tx
+    params, traces, losses = PARAMS, [], []
+    state = tx.init(params)
+    before, step = dtypes(state), step_function(tx, traces)
+    for _ in range(6):
+        params, state, updates, loss = step(params, state)
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+    assert dtypes(params) == dtypes(updates) == dtypes(PARAMS)
+    assert dtypes(state) == before
+    assert len(traces) == 1
+
+
+@every_optimizer
+def test_learning_rate_is_readable(name: str) -> None:
+    state = optim.build(hparams_of(name, gradient_clip=1.0), total_steps=50).tx.init(PARAMS)
+    found = optim.learning_rate(state)
+    if name == "polyak_sgd":  # it has none
+        assert found is None
+    elif name == "lbfgs":  # that of the line search
+        assert found is not None
+        assert found == 1.0
+    else:
+        assert found == pytest.approx(hparams_of(name)["lr"])
+
+
+@every_optimizer
+def test_defaults_can_be_built_for_a_run_of_known_length(name: str) -> None:
+    optimizer = optim.build({"optimizer": name}, total_steps=50)
+    assert optimizer.describe.startswith(name)
+    assert optimizer.l2_regularization == 0.0
+
+
+# Optimizer x {nothing, weight_decay, l2_regularization, both}: what is applied is the formula, or
+# an error says what to write.
+
+
+def two_updates(name: str, tx: optax.GradientTransformation) -> list[Any]:
+    """Two updates in a row at the same parameters: what enters a momentum shows in the second."""
+    tx, keys = optax.with_extra_args_support(tx), optim.optimizers()[name].needs
+    params = {"kernel": jnp.asarray([[1.0, -2.0], [3.0, 0.5]]), "bias": jnp.asarray([2.0, -1.0])}
+    grads = {"kernel": jnp.asarray([[0.3, 0.2], [-0.1, 0.4]]), "bias": jnp.asarray([0.1, 0.2])}
+    state, found = tx.init(params), []
+    for _ in range(2):
+        extra = {"value": jnp.asarray(0.9), "grad": grads, "value_fn": loss_of, "obj_fn": loss_of}
+        updates, state = tx.update(grads, state, params, **{key: extra[key] for key in keys})
+        found.append(updates)
+    return found
+
+
+def constant(name: str, **more: Any) -> dict[str, Any]:
+    more = {"gradient_clip": None, **more}
+    return hparams_of(name, **({} if name in WITHOUT_LR else {"schedule": "constant"}), **more)
+
+
+def arguments_of_optax(name: str) -> dict[str, Any]:
+    entry = optim.optimizers()[name]
+    start = HEAD_START.get(name, {})
+    lr = {"learning_rate": hparams_of(name)["lr"]} if name not in WITHOUT_LR else {}
+    return {**lr, **start, **entry.presets}
+
+
+@every_optimizer
+def test_nothing_decays_unless_asked(name: str) -> None:
+    entry = optim.optimizers()[name]
+    off = {"weight_decay": 0.0} if entry.decay == "argument" else {}
+    plain = entry.factory(**arguments_of_optax(name), **off)
+    with jax.numpy_dtype_promotion("standard"):
+        expected = two_updates(name, plain)
+    found = two_updates(name, optim.build(constant(name), None).tx)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), found, expected)
+
+
+@pytest.mark.parametrize("name", EXACTLY_DECOUPLED)
+def test_weight_decay_is_decoupled_and_scaled_by_the_learning_rate(name: str) -> None:
+    plain = two_updates(name, optim.build(constant(name), None).tx)
+    decayed = two_updates(name, optim.build(constant(name, weight_decay=0.1), None).tx)
+    params = {"kernel": np.asarray([[1.0, -2.0], [3.0, 0.5]]), "bias": np.asarray([2.0, -1.0])}
+    # Schedule-free methods average their iterates, so that only the first update is the bare one.
+    for one, other in list(zip(plain, decayed, strict=True))[: 1 if "free" in name else 2]:
+        for key, value in params.items():
+            expected = -hparams_of(name)["lr"] * 0.1 * value
+            np.testing.assert_allclose(other[key] - one[key], expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DEFINED_BY_METHOD)
+def test_weight_decay_follows_the_method_where_it_defines_its_own(name: str) -> None:
+    plain = optim.optimizers()[name].factory(**arguments_of_optax(name), weight_decay=0.1)
+    with jax.numpy_dtype_promotion("standard"):
+        expected = two_updates(name, plain)
+    found = two_updates(name, optim.build(constant(name, weight_decay=0.1), None).tx)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5), found, expected)
+
+
+@pytest.mark.parametrize("name", WITHOUT_DECAY)
+def test_weight_decay_is_an_error_where_there_is_none(name: str) -> None:
+    with pytest.raises(OptimizerError, match=r"Write .*l2_regularization=0\.1"):
+        optim.check_hparams(hparams_of(name, weight_decay=0.1))
+
+
+@every_optimizer
+def test_l2_is_left_to_the_loss_and_alone(name: str) -> None:
+    optimizer = optim.build(hparams_of(name, l2_regularization=0.1), total_steps=50)
+    assert optimizer.l2_regularization == 0.1
+    assert "decay" not in optimizer.describe
+    with pytest.raises(OptimizerError, match="shrink the parameters twice"):
+        optim.build(hparams_of(name, l2_regularization=0.1, weight_decay=0.1), total_steps=50)
+
+
+@every_optimizer
+def test_decay_mask_spares_biases_or_says_that_it_cannot(name: str) -> None:
+    entry = optim.optimizers()[name]
+    masked = constant(name, weight_decay=0.1, decay_mask="kernels")
+    if not entry.takes_mask:
+        with pytest.raises(OptimizerError, match=r"Write|Leave decay_mask out"):
+            optim.check_hparams(masked)
+        return
+    plain = two_updates(name, optim.build(constant(name), None).tx)[0]
+    decayed = two_updates(name, optim.build(masked, None).tx)[0]
+    np.testing.assert_allclose(decayed["bias"], plain["bias"], rtol=1e-6)
+    assert not np.allclose(decayed["kernel"], plain["kernel"], rtol=1e-4)

@@ -1,0 +1,155 @@
+"""The order of a run, as the docstring of the loop gives it."""
+
+import boltax as bx
+import pytest
+from boltax.callbacks import Callback, Log, Save, Stop
+from dummies import Classifier, classifier, loader
+
+HOOKS = [
+    "on_training_start",
+    "on_training_epoch_start",
+    "on_step_end",
+    "on_log",
+    "on_training_epoch_end",
+    "on_validation_epoch_end",
+    "on_training_end",
+    "on_test_end",
+]
+
+
+def recording(events):
+    class Recorder(Callback):
+        every = 2
+
+    def note(hook):
+        def call(self, view):
+            events.append((hook, view.epoch, view.step))
+
+        return call
+
+    for hook in HOOKS:
+        setattr(Recorder, hook, note(hook))
+    return Recorder()
+
+
+def test_hooks_run_in_the_documented_order(tmp_path):
+    events = []
+
+    class Noting(Classifier):
+        def on_training_start(self):
+            events.append("trainer.on_training_start")
+
+        def on_training_epoch_end(self, epoch_idx):
+            events.append("trainer.on_training_epoch_end")
+
+        def on_validation_epoch_end(self, epoch_idx, eval_metrics, val_loader):
+            events.append("trainer.on_validation_epoch_end")
+
+        def save_model(self, step=0):
+            events.append("trainer.save_model")
+            super().save_model(step)
+
+        def on_training_end(self):
+            events.append("trainer.on_training_end")
+
+    trainer = classifier(
+        tmp_path,
+        Noting,
+        callbacks=[recording(events)],
+        check_val_every_n_epoch=2,
+        loop=bx.LoopOptions(log_every=3),
+    )
+    trainer.train_model(loader(), loader(), loader(), num_epochs=2)
+    assert events == [
+        "trainer.on_training_start",
+        ("on_training_start", 0, 0),
+        ("on_training_epoch_start", 1, 0),
+        ("on_step_end", 1, 2),
+        ("on_log", 1, 3),
+        ("on_step_end", 1, 4),
+        "trainer.on_training_epoch_end",
+        ("on_training_epoch_end", 1, 4),
+        ("on_training_epoch_start", 2, 4),
+        ("on_step_end", 2, 6),
+        ("on_log", 2, 6),
+        ("on_step_end", 2, 8),
+        "trainer.on_training_epoch_end",
+        ("on_training_epoch_end", 2, 8),
+        "trainer.on_validation_epoch_end",
+        ("on_validation_epoch_end", 2, 8),
+        "trainer.save_model",
+        "trainer.on_training_end",
+        ("on_training_end", 2, 8),
+        ("on_test_end", 2, 8),
+    ]
+
+
+def test_interval_means_and_epoch_mean_are_over_examples(tmp_path):
+    records = []
+
+    class Recorder(Callback):
+        def on_log(self, view):
+            records.append(view.metrics["train/acc"])
+
+    class Scripted(Classifier):
+        def loss_function(self, model, batch, train):
+            loss, _ = super().loss_function(model, batch, train)
+            return loss, {"acc": batch[1] == 0}
+
+    trainer = classifier(tmp_path, Scripted, callbacks=[Recorder()], loop=bx.LoopOptions(log_every=2))
+    trainer.train_model(loader(), num_epochs=1)
+    labels = loader().arrays[1]
+    assert records == pytest.approx([(labels[:32] == 0).mean(), (labels[32:] == 0).mean()])
+    assert trainer.run.history[0]["train/acc"] == pytest.approx((labels == 0).mean())
+
+
+def test_a_callback_that_asks_to_stop_ends_the_run_after_that_epochs_validation(tmp_path):
+    class StopAt(Callback):
+        def on_step_end(self, view):
+            return Stop("enough") if view.step == 6 else None
+
+    trainer = classifier(tmp_path, callbacks=[StopAt()])
+    metrics = trainer.train_model(loader(), loader(), loader(), num_epochs=10)
+    assert trainer.run.step == 6
+    assert "enough" in trainer.run.stop_reason
+    assert "test/acc" in metrics
+
+
+def test_what_a_callback_logs_reaches_loggers_and_history(tmp_path):
+    class Adds(Callback):
+        def on_training_epoch_end(self, view):
+            return [Log({"mine": float(view.epoch)}), Save()]
+
+    trainer = classifier(tmp_path, callbacks=[Adds()])
+    trainer.train_model(loader(), loader(), num_epochs=2)
+    assert [row["mine"] for row in trainer.run.history] == [1.0, 2.0]
+
+
+def test_early_stopping_stops_and_the_view_is_frozen(tmp_path):
+    class Tries(Callback):
+        def on_training_start(self, view):
+            view.step = 3
+
+    with pytest.raises(AttributeError):
+        classifier(tmp_path, callbacks=[Tries()]).train_model(loader(), num_epochs=1)
+    stopping = bx.callbacks.EarlyStopping("val/loss", patience=2, min_delta=1e9)
+    trainer = classifier(tmp_path, callbacks=[stopping])
+    trainer.train_model(loader(), loader(), num_epochs=20)
+    assert trainer.run.epoch == 3
+
+
+def test_an_exception_reaches_callbacks_and_closes_the_loggers(tmp_path):
+    seen = []
+
+    class Watching(Callback):
+        def on_exception(self, view, error):
+            seen.append((view.step, type(error)))
+
+    class Broken(Classifier):
+        def on_training_epoch_end(self, epoch_idx):
+            raise KeyboardInterrupt
+
+    trainer = classifier(tmp_path, Broken, callbacks=[Watching()])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train_model(loader(), num_epochs=1)
+    assert seen == [(4, KeyboardInterrupt)]
