@@ -7,8 +7,8 @@
             ...
             return loss, {"acc": logits.argmax(-1) == labels}
 
-`boltax.data`, `boltax.metrics`, `boltax.optim`, `boltax.loggers`, `boltax.callbacks` hold the parts;
-`boltax.errors` every exception.
+`boltax.data`, `boltax.metrics`, `boltax.optim`, `boltax.loggers`, `boltax.callbacks` hold the
+parts; `boltax.errors` every exception.
 """
 
 from boltax import callbacks, data, errors, loggers, metrics, optim

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from boltax._monitor import check_form
-from boltax.callbacks._base import Callback
 from boltax.checkpoint._constructor_call import lacks_parts
 from boltax.errors import ConfigurationError, unknown_name
 from boltax.optim._build import check_hparams
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
 LOGGER_PARAMS = ("base_log_dir", "logger_name", "logger_type", "project_name", "log_dir")
 
 
-def check_arguments(trainer: "TrainerModule", parallel: object, logger_params: Mapping[str, Any] | None) -> None:
+def check_arguments(
+    trainer: "TrainerModule", parallel: object, logger_params: Mapping[str, Any] | None
+) -> None:
     """Refuses arguments that cannot work.
 
     Raises:
@@ -25,25 +26,26 @@ def check_arguments(trainer: "TrainerModule", parallel: object, logger_params: M
     """
     if not overrides(trainer, "loss_function") and not overrides(trainer, "create_functions"):
         raise ConfigurationError(
-            f"Received {trainer.name} with neither loss_function nor create_functions; expected one of them. Write "
-            "def loss_function(self, model, batch, train): ... return loss, {}"
+            f"Received {trainer.name} with neither loss_function nor create_functions; expected "
+            "one of them. Write def loss_function(self, model, batch, train): ... return loss, {}"
         )
     for name in logger_params or {}:
         if name not in LOGGER_PARAMS:
             raise unknown_name("logger parameter", name, LOGGER_PARAMS)
-    own = [name for name in inspect.signature(_base(trainer).__init__).parameters if name not in ("self", "hparams")]
+    own = [
+        name
+        for name in inspect.signature(_base(trainer).__init__).parameters
+        if name not in ("self", "hparams")
+    ]
     for name in trainer.hparams:
         if difflib.get_close_matches(name, own, n=1, cutoff=0.85):
             raise unknown_name("argument", name, own)
-    for callback in trainer.callbacks:
-        if not isinstance(callback, Callback):
-            raise ConfigurationError(
-                f"Received callback {callback!r}; expected an instance of a subclass of boltax.callbacks.Callback."
-            )
     check_form(trainer.monitor)
     check_positive(check_val_every_n_epoch=trainer.check_val_every_n_epoch)
     if parallel is not None:
-        raise ConfigurationError(f"Received parallel={parallel!r}; expected None: this version uses one device.")
+        raise ConfigurationError(
+            f"Received parallel={parallel!r}; expected None: this version uses one device."
+        )
     if not lacks_parts(trainer.optimizer_hparams):
         check_hparams(trainer.optimizer_hparams)
 
@@ -56,8 +58,12 @@ def overrides(trainer: "TrainerModule", method: str) -> bool:
 def check_positive(**values: int | None) -> None:
     """Refuses what is not a whole number of at least 1."""
     for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigurationError(f"Received {name}={value!r}; expected a whole number of at least 1.")
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 1
+        ):
+            raise ConfigurationError(
+                f"Received {name}={value!r}; expected a whole number of at least 1."
+            )
 
 
 def _base(trainer: "TrainerModule") -> Any:

@@ -65,7 +65,9 @@ def evaluate(
         metrics = steps.evaluate(state, metrics, batch)
         drawn += count
     if metrics is None:
-        raise DataError(f"Received a loader for {desc.lower()} without batches; expected at least one.")
+        raise DataError(
+            f"Received a loader for {desc.lower()} without batches; expected at least one."
+        )
     _check_seen(drawn, int(jax.device_get(metrics.examples)))
     return compute(metrics, prefix)
 
@@ -80,7 +82,9 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
         ModelError: when an output has no value for each example.
     """
     done: list[Any] = []
-    in_flight: deque[Any] = deque()  # a few batches of outputs stay on the device while the next are computed
+    in_flight: deque[Any] = (
+        deque()
+    )  # a few batches of outputs stay on the device while the next are computed
     for batch, count in _batches(source, track, limit=None, prefetch=prefetch, desc="Prediction"):
         outputs = steps.predict(state, batch)
         _check_outputs(outputs, count)
@@ -97,7 +101,9 @@ def _batches(
     source: Source, track: Track, *, limit: int | None, prefetch: int, desc: str
 ) -> Iterator[tuple[Batch, int]]:
     total = source.num_batches if limit is None else min(limit, source.num_batches or limit)
-    stream = prefetch_to_device(islice(source.epoch(1), limit), depth=prefetch)
+    stream = prefetch_to_device(
+        islice(source.epoch(1), limit), depth=prefetch, copy=not source.owns_batches
+    )
     bar = track(stream, desc=desc, total=total, leave=False)
     for batch, _, count in bar:
         yield batch, count
@@ -107,8 +113,9 @@ def _batches(
 def _check_seen(drawn: int, seen: int) -> None:
     if drawn != seen:
         raise TrainingError(
-            f"Received {drawn} examples from the loader but counted {seen} on the device; expected the same number. "
-            "An evaluation step must not drop or repeat examples: return metrics for the whole batch."
+            f"Received {drawn} examples from the loader but counted {seen} on the device; expected "
+            "the same number. An evaluation step must not drop or repeat examples: return metrics "
+            "for the whole batch."
         )
 
 
@@ -119,6 +126,7 @@ def _check_outputs(outputs: Any, count: int) -> None:
         is_complete = False
     if not is_complete:
         raise ModelError(
-            f"Received outputs with {describe(outputs, 'outputs')} for a batch of {count} examples; expected arrays "
-            f"[{count}, ...]. Return a value per example from predict_function."
+            f"Received outputs with {describe(outputs, 'outputs')} for a batch of {count} "
+            f"examples; expected arrays [{count}, ...]. Return a value per example from "
+            "predict_function."
         )

@@ -1,6 +1,7 @@
-"""Makes a model's variables from an example, compiled, and says what is wrong when the two do not fit."""
+"""Makes a model's variables from an example, compiled, or says why the two do not fit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,8 +19,15 @@ Run = Callable[[ModelView, Any], Any]
 
 
 def initialise(
-    adapter: ModelAdapter, run: Run, example: Any, key: jax.Array, *, hparams: dict[str, Any]
-) -> tuple[Variables, Call | None]:
+    adapter: ModelAdapter,
+    run: Run,
+    example: Any,
+    key: jax.Array,
+    *,
+    hparams: Mapping[str, Any],
+    traced_hparams: Mapping[str, jax.Array],
+    is_abstract: bool = False,
+) -> tuple[Variables, list[Call]]:
     """Variables of a model, made by running it once in initialisation mode.
 
     Args:
@@ -28,32 +36,40 @@ def initialise(
         example: an example batch, or inputs.
         key: random key.
         hparams: what the view gives as ``model.hparams``.
+        traced_hparams: the numbers among them that are traced.
+        is_abstract: give shapes in place of arrays, for values that are loaded from elsewhere.
 
     Returns:
-        Variables by collection, and with what the model was called first.
+        Variables by collection, and with what the model was called.
 
     Raises:
         ModelError: when the example does not fit the model.
     """
     calls: list[Call] = []
 
-    def init(example: Any, key: jax.Array) -> Variables:
-        view = ModelView(adapter, adapter.empty(key), key, train=True, hparams=hparams, initializing=True)
+    def init(example: Any, key: jax.Array, traced: dict[str, jax.Array]) -> Variables:
+        variables, every = adapter.empty(key), {**hparams, **traced}
+        view = ModelView(adapter, variables, key, train=True, hparams=every, initializing=True)
         run(view, example)
         calls.extend(view.calls)
         return view.variables
 
     try:
-        return compile_init(init)(example, key), calls[0] if calls else None
+        make = partial(jax.eval_shape, init) if is_abstract else compile_init(init)
+        return make(example, key, dict(traced_hparams)), calls
     except BoltaxError:
         raise
     except AttributeError as error:
-        error.add_note("attributes of the trainer that its loss_function uses must be set before super().__init__()")
+        error.add_note(
+            "attributes of the trainer that its loss_function uses must be set before "
+            "super().__init__()"
+        )
         raise
     except (TypeError, ValueError) as error:
         message = (
-            f"Received exmp_input with {describe(example, 'exmp_input')}; expected an example that {adapter.name} "
-            f"accepts, but running it once raised {type(error).__name__}: {error}. Hand in one batch of the loader, "
-            "e.g. exmp_input=next(iter(train_loader)), and compare its shapes with what the model takes."
+            f"Received exmp_input with {describe(example, 'exmp_input')}; expected an example that "
+            f"{adapter.name} accepts, but running it once raised {type(error).__name__}: {error}. "
+            "Hand in one batch of the loader, e.g. exmp_input=next(iter(train_loader)), and "
+            "compare its shapes with what the model takes."
         )
         raise ModelError(message).with_traceback(error.__traceback__) from error

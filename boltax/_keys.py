@@ -1,4 +1,4 @@
-"""Random keys of a run: every one is a pure function of (root key, name, step), so a resumed run draws the same.
+"""Random keys of a run: each is a pure function of (root key, name, step).
 
 Nothing here splits a key in Python across steps; keys are typed (`jax.random.key`).
 """
@@ -14,5 +14,5 @@ def fold_name(key: jax.Array, name: str) -> jax.Array:
 
 
 def step_key(root: jax.Array, phase: str, step: jax.Array) -> jax.Array:
-    """The key of one step (or one evaluation batch) of a phase; traced, `step` is an integer scalar."""
+    """The key of one step of a phase; traced, `step` is an integer scalar."""
     return jax.random.fold_in(fold_name(root, phase), step)

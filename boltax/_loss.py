@@ -1,7 +1,7 @@
 """From a user's `loss_function` to the pure steps that are compiled. Everything here is traced.
 
-A step sees the state and a batch and nothing else: its random keys are folded from the state's root key and step,
-the model's collections come out of the state and go back into it.
+A step sees the state and a batch and nothing else: its random keys are folded from the state's root
+key and step, the model's collections come out of the state and go back into it.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,7 +54,7 @@ class LossSteps:
         self._loss(model, batch, train=True)
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-        """One optimizer update: gradients of the loss, plus the L2 term where the optimizer settings ask for it."""
+        """One optimizer update, by the gradients of the loss and of an L2 term where asked for."""
 
         def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, Any], Variables]]:
             view = self._view(state, {**variables_of(state), "params": params}, "train")
@@ -62,16 +62,28 @@ class LossSteps:
             total = jnp.mean(loss)
             if "l2_regularization" in (state.hparams or {}):
                 penalty = l2_penalty(params, state.hparams["l2_regularization"])
-                total, metrics = total + penalty.astype(total.dtype), {**metrics, "l2_penalty": penalty}
+                total, metrics = (
+                    total + penalty.astype(total.dtype),
+                    {**metrics, "l2_penalty": penalty},
+                )
             return total, ({"loss": loss, **metrics}, view.variables)
 
-        (total, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        state = state.apply_gradients(grads=grads, loss=total, **split_collections(variables))
+        (total, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(
+            state.params
+        )
+        state = state.apply_gradients(
+            grads=grads,
+            loss=total,
+            value_fn=lambda params: objective(params)[0],
+            **split_collections(variables),
+        )
         return state, metrics
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, Any]:
         """The loss and the metrics of one batch, in evaluation mode."""
-        loss, metrics = self._loss(self._view(state, variables_of(state), "eval"), batch, train=False)
+        loss, metrics = self._loss(
+            self._view(state, variables_of(state), "eval"), batch, train=False
+        )
         return {"loss": loss, **metrics}
 
     def predict_step(self, state: TrainState, batch: Batch) -> Any:
@@ -81,11 +93,13 @@ class LossSteps:
             return self.predict_function(view, batch)
 
     def _view(self, state: TrainState, variables: Variables, phase: str) -> ModelView:
-        key = step_key(state.rng, phase, state.step)
+        key = step_key(state.rng, phase, jnp.asarray(state.step, jnp.int32))
         hparams = {**self.hparams, **(state.hparams or {})}
         return ModelView(self.adapter, variables, key, train=phase == "train", hparams=hparams)
 
-    def _loss(self, view: ModelView, batch: Batch, *, train: bool) -> tuple[jax.Array, dict[str, Any]]:
+    def _loss(
+        self, view: ModelView, batch: Batch, *, train: bool
+    ) -> tuple[jax.Array, dict[str, Any]]:
         with noting(f"loss_function of {self.owner}"):
             result = self.loss_function(view, batch, train)
         loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
@@ -94,12 +108,17 @@ class LossSteps:
 
 def _check_loss(loss: Any, batch: Batch, owner: str) -> jax.Array:
     is_array = isinstance(loss, jax.Array) or (hasattr(loss, "shape") and hasattr(loss, "dtype"))
-    if is_array and jnp.issubdtype(loss.dtype, jnp.floating) and loss.shape in ((), (num_examples(batch),)):
+    if (
+        is_array
+        and jnp.issubdtype(loss.dtype, jnp.floating)
+        and loss.shape in ((), (num_examples(batch),))
+    ):
         return jnp.asarray(loss)
     received = describe_leaf(loss) if is_array else type(loss).__name__
     raise LossError(
-        f"Received a loss of {received} from loss_function of {owner}, for {describe(batch)}; expected "
-        f"(loss, metrics) with a floating-point loss of shape [] or [{num_examples(batch)}], one value per example. "
+        f"Received a loss of {received} from loss_function of {owner}, for {describe(batch)}; "
+        "expected (loss, metrics) with a floating-point loss of shape [] or "
+        f"[{num_examples(batch)}], one value per example. "
         "Write loss.mean() over the other axes, and return (loss, {...})."
     )
 
@@ -107,13 +126,16 @@ def _check_loss(loss: Any, batch: Batch, owner: str) -> jax.Array:
 def _check_names(metrics: Any, owner: str) -> dict[str, Any]:
     if not isinstance(metrics, Mapping):
         raise MetricsError(
-            f"Received metrics of type {type(metrics).__name__} from loss_function of {owner}; expected "
-            '(loss, metrics) with a dict of metrics, e.g. return loss, {"acc": logits.argmax(-1) == labels}.'
+            f"Received metrics of type {type(metrics).__name__} from loss_function of {owner}; "
+            "expected "
+            '(loss, metrics) with a dict of metrics, e.g. return loss, {"acc": logits.argmax(-1) '
+            "== labels}."
         )
     reserved = [name for name in metrics if name in RESERVED_METRICS]
     if reserved:
         raise MetricsError(
-            f"Received a metric named {reserved[0]!r} from loss_function of {owner}; expected names other than "
-            f"{', '.join(RESERVED_METRICS)}, which boltax writes itself. Leave out the loss, or give it another name."
+            f"Received a metric named {reserved[0]!r} from loss_function of {owner}; expected "
+            f"names other than {', '.join(RESERVED_METRICS)}, which boltax writes itself. Leave "
+            "out the loss, or give it another name."
         )
     return dict(metrics)

@@ -9,11 +9,17 @@ from boltax.errors import ConfigurationError, MetricsError
 Monitor = tuple[str, str]
 """A metric's name, and ``"min"`` or ``"max"``."""
 
-GUIDE_ORDER: Sequence[Monitor] = (("val/val_metric", "min"), ("val/acc", "max"), ("val/loss", "min"))
+GUIDE_ORDER: Sequence[Monitor] = (
+    ("val/val_metric", "min"),
+    ("val/acc", "max"),
+    ("val/loss", "min"),
+)
 """What decides without a monitor: the first of these that exists, as in the guide."""
 
 
-def is_better(monitors: Sequence[Monitor], new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+def is_better(
+    monitors: Sequence[Monitor], new: Mapping[str, Any], old: Mapping[str, Any] | None
+) -> bool:
     """Whether `new` is better than `old` by the first monitor that exists. NaN is never better.
 
     Raises:
@@ -36,15 +42,19 @@ def check_monitor(name: str, metrics: Mapping[str, Any]) -> None:
     if name not in metrics:
         names = sorted(metrics)
         raise MetricsError(
-            f"Received monitor {name!r}, which is not among the metrics; expected one of: {', '.join(names)}. Write "
-            f"monitor=({names[0] if names else '...'!r}, 'min'), or return that metric from the evaluation."
+            f"Received monitor {name!r}, which is not among the metrics; expected one of: "
+            f"{', '.join(names)}. Write monitor=({names[0] if names else '...'!r}, 'min'), or "
+            "return that metric from the evaluation."
         )
 
 
-def check_form(monitor: object) -> None:
+def check_form(monitor: Any) -> None:
     """Refuses what is not a metric's name with a direction."""
     is_pair = isinstance(monitor, tuple | list) and len(monitor) == 2
-    if monitor is not None and not (is_pair and isinstance(monitor[0], str) and monitor[1] in ("min", "max")):
+    if monitor is not None and not (
+        is_pair and isinstance(monitor[0], str) and monitor[1] in ("min", "max")
+    ):
         raise ConfigurationError(
-            f"Received monitor={monitor!r}; expected a metric and a direction, e.g. ('val/acc', 'max')."
+            f"Received monitor={monitor!r}; expected a metric and a direction, e.g. ('val/acc', "
+            "'max')."
         )

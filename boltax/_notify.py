@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from boltax._run import Run
 from boltax._types import ScalarMetrics
 from boltax.callbacks._base import Callback, Log, Save, Stop, View, as_requests, overriding
 from boltax.errors import noting
+from boltax.metrics._accumulate import to_host
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
+
+
+JOINS_A_RECORD = ("on_log", "on_validation_epoch_end")
+"""Hooks before a record is logged: what callbacks log there goes with it."""
 
 
 def notify(
@@ -22,16 +26,14 @@ def notify(
     metrics: Mapping[str, Any] | None = None,
     *,
     row: Mapping[str, Any] | None = None,
-    step: int | None = None,
     only: Callback | None = None,
     error: BaseException | None = None,
 ) -> ScalarMetrics:
-    """Calls a hook of the callbacks that have it, does what they ask for, and returns the metrics they logged."""
+    """Calls a hook of callbacks, does what they ask for, and returns the metrics they logged."""
     logged = ScalarMetrics()
     callbacks = overriding(trainer.callbacks, hook) if only is None else (only,)
     for callback in callbacks:
         view = _view(trainer, run, phase, metrics or {}, row)
-        view = view if step is None else replace(view, step=step)
         arguments = (view,) if error is None else (view, error)
         with noting(f"callback {type(callback).__name__}.{hook}", run.where(phase)):
             answer = getattr(callback, hook)(*arguments)
@@ -42,13 +44,20 @@ def notify(
                 case Save():
                     trainer.save_model(run.step)
                 case Log():
-                    _log(trainer, request, view.step)
-                    logged |= request.metrics
+                    values = {name: to_host(value) for name, value in request.metrics.items()}
+                    if hook not in JOINS_A_RECORD:
+                        trainer.log_metrics(values, run.step)
+                    _log_media(trainer, request, run.step)
+                    logged |= values
     return logged
 
 
 def _view(
-    trainer: "TrainerModule", run: Run, phase: str, metrics: Mapping[str, Any], row: Mapping[str, Any] | None
+    trainer: "TrainerModule",
+    run: Run,
+    phase: str,
+    metrics: Mapping[str, Any],
+    row: Mapping[str, Any] | None,
 ) -> View:
     return View(
         phase=phase,
@@ -66,9 +75,7 @@ def _view(
     )
 
 
-def _log(trainer: "TrainerModule", request: Log, step: int) -> None:
-    if request.metrics:
-        trainer.log_metrics(request.metrics, step)
+def _log_media(trainer: "TrainerModule", request: Log, step: int) -> None:
     for key, images in request.images.items():
         trainer.logger.log_image(key, images, step)
     for key, figure in request.figures.items():

@@ -1,7 +1,6 @@
 """Imports of optional packages: the one place that knows which extra brings which package."""
 
 import importlib
-import importlib.util
 from types import ModuleType
 
 from boltax.errors import MissingExtraError
@@ -23,7 +22,9 @@ def import_optional(module: str, *, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         top = module.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != top:
-            raise  # the package is there, and something that it needs is not: its own message is better
+            # the package is there, and something that it needs is not: its own message is better
+            raise
         raise MissingExtraError(
-            f'{purpose} needs the package {top!r}, which is not installed; run: pip install "boltax[{extra}]"'
+            f"{purpose} needs the package {top!r}, which is not installed; run: pip install "
+            f'"boltax[{extra}]"'
         ) from error

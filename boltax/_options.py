@@ -1,4 +1,4 @@
-"""Options of a run, grouped by concern: small frozen dataclasses whose defaults are all visible here."""
+"""Options of a run, grouped by concern: small frozen dataclasses with all defaults in sight."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,12 @@ from boltax.errors import ConfigurationError
 
 def _check_at_least(owner: str, minimum: int, **values: int | None) -> None:
     for name, value in values.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
+        if value is not None and (
+            not isinstance(value, int) or isinstance(value, bool) or value < minimum
+        ):
             raise ConfigurationError(
-                f"Received {owner}({name}={value!r}); expected a whole number of at least {minimum}, or None "
-                f"where that is the default."
+                f"Received {owner}({name}={value!r}); expected a whole number of at least "
+                f"{minimum}, or None where that is the default."
             )
 
 
@@ -20,11 +22,12 @@ class LoopOptions:
 
     Attributes:
         log_every: steps between two records of training metrics (each the mean since the last one).
-        steps_per_epoch: steps after which an epoch ends, for loaders that are endless or have no length.
+        steps_per_epoch: steps after which an epoch ends, for loaders that are endless or have no
+            length.
         limit_val_batches: at most so many batches in each validation.
         limit_test_batches: at most so many batches in the test at the end.
-        sanity_check: evaluate one validation batch before the first epoch, so that a mistake in the evaluation
-            shows at once and not after an hour.
+        sanity_check: evaluate one validation batch before the first epoch, so that a mistake in the
+            evaluation shows at once and not after an hour.
         prefetch: batches that are put on the device ahead of their use.
 
     Example:
@@ -56,7 +59,8 @@ class CheckpointOptions:
     """What is kept on disk.
 
     Attributes:
-        keep_best: how many of the best models stay in ``checkpoints/best``; the best of all is never deleted.
+        keep_best: how many of the best models stay in ``checkpoints/best``; the best of all is
+            never deleted.
 
     Example:
         >>> CheckpointOptions(keep_best=3)

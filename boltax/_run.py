@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from boltax._types import Cursor, ScalarMetrics
+from boltax.data._source import Source, as_source
 
 
 @dataclass
@@ -23,7 +24,9 @@ class Run:
         history: one row for each finished epoch.
         stop_reason: why the run ends before its last epoch.
         started: `time.monotonic()` at the start.
+        logged: what callbacks logged with the records of the running epoch.
         is_active: whether the loop counts the epochs; else each `train_epoch` by hand is one more.
+        sources: the loaders of this run as the loop reads them, so that each is looked at once.
     """
 
     num_epochs: int | None = None
@@ -37,7 +40,21 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     stop_reason: str | None = None
     started: float = field(default_factory=time.monotonic)
+    logged: ScalarMetrics = field(default_factory=dict[str, Any])
     is_active: bool = False
+    sources: dict[tuple[int, int | None], tuple[Any, Source]] = field(
+        default_factory=dict[tuple[int, int | None], tuple[Any, Source]]
+    )
+
+    def source(self, loader: Any, name: str, steps_per_epoch: int | None = None) -> Source:
+        """A loader as the loop reads it, the same for all epochs of a run."""
+        key = (id(loader), steps_per_epoch)
+        if key not in self.sources:
+            self.sources[key] = (
+                loader,
+                as_source(loader, name=name, steps_per_epoch=steps_per_epoch),
+            )
+        return self.sources[key][1]
 
     def where(self, phase: str) -> str:
         """The moment, for notes on exceptions."""
@@ -52,14 +69,18 @@ class Run:
         return self.stop_reason is not None
 
     def steps_in_epoch(self, planned: int | None) -> int | None:
-        """Steps that the running epoch may take, of those that were planned for it; None when that is open."""
+        """Steps that the running epoch may take of those planned for it; None when that is open."""
         if self.max_steps is None:
             return planned
         left = self.max_steps - self.step
         return left if planned is None else min(planned, left)
 
 
-def planned_steps(num_epochs: int, steps_per_epoch: int | None, max_steps: int | None) -> int | None:
+def planned_steps(
+    num_epochs: int, steps_per_epoch: int | None, max_steps: int | None
+) -> int | None:
     """The number of steps of a whole run, or None when nobody knows it."""
-    known = [n for n in (steps_per_epoch and steps_per_epoch * num_epochs, max_steps) if n is not None]
+    known = [
+        n for n in (steps_per_epoch and steps_per_epoch * num_epochs, max_steps) if n is not None
+    ]
     return min(known) if known else None

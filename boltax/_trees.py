@@ -15,7 +15,7 @@ def path_name(path: tuple[Any, ...], root: str = "batch") -> str:
 
 
 def describe(tree: PyTree, root: str = "batch", most: int = 12) -> str:
-    """One line that gives every leaf's place, dtype and shape: ``batch[0]: float32[32, 28, 28, 1], ...``."""
+    """Every leaf's place, dtype and shape: ``batch[0]: float32[32, 28, 28, 1], ...``."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     parts = [f"{path_name(path, root)}: {describe_leaf(leaf)}" for path, leaf in leaves[:most]]
     if len(leaves) > most:
@@ -35,15 +35,17 @@ def num_examples(batch: Batch) -> int:
     """The number of examples in a batch: the length of the first axis, which all leaves share.
 
     Raises:
-        DataError: when the batch has no array, a leaf has no axis, or leaves disagree on the first one.
+        DataError: when the batch has no array, a leaf has no axis, or leaves disagree on the first
+            one.
     """
     leaves = jax.tree_util.tree_leaves_with_path(batch)
-    sizes = {np.shape(leaf)[0] if np.ndim(leaf) else None for _, leaf in leaves}
-    if len(sizes) == 1 and None not in sizes:
+    sizes = {np.shape(leaf)[0] if np.ndim(leaf) else -1 for _, leaf in leaves}
+    if len(sizes) == 1 and -1 not in sizes:
         return int(sizes.pop())
     raise DataError(
-        f"Received a batch with {describe(batch)}; expected arrays that agree on their first axis, the examples. "
-        "Give every leaf the shape [batch, ...], and keep constants out of the batch (use hparams or attributes)."
+        f"Received a batch with {describe(batch)}; expected arrays that agree on their first axis, "
+        "the examples. Give every leaf the shape [batch, ...], and keep constants out of the batch "
+        "(use hparams or attributes)."
     )
 
 

@@ -9,10 +9,10 @@ Batch: TypeAlias = Any
 """A pytree of arrays that share their first axis: the examples, ``[batch, ...]``."""
 
 Cursor: TypeAlias = dict[str, Any]
-"""A place in a data stream as plain JSON; reading on from it gives the batch after the one it came with."""
+"""A place in a data stream, as plain JSON: just behind the batch that it came with."""
 
 Variables: TypeAlias = dict[str, Any]
-"""A model's variables by collection: ``{"params": ..., "batch_stats": ..., ...}``, each a nested dict of arrays."""
+"""A model's variables by collection, each a nested dict of arrays: ``{"params": ..., ...}``."""
 
 ScalarMetrics: TypeAlias = dict[str, Any]
-"""Metrics as they reach loggers and hooks: name to float, or to a NumPy array where a metric is not a scalar."""
+"""Metrics as they reach loggers and hooks: name to float, or to a NumPy array."""

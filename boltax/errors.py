@@ -2,20 +2,20 @@
 
     BoltaxError
     ├── ConfigurationError (ValueError)      an argument or option that cannot work
-    │   ├── UnknownNameError                 a misspelt optimizer, logger, option ... ("did you mean")
-    │   ├── HyperparameterError              a hyperparameter that cannot be stored or given back
-    │   └── OptimizerError                   optimizer, schedule or regulariser that contradict each other
-    ├── ModelError (TypeError)               the model and the example input do not fit
-    ├── LossError (ValueError)               loss_function returned something that is not a loss
-    ├── MetricsError (ValueError)            a metric that cannot be accumulated, or is missing
-    ├── DataError (ValueError)               a loader or a batch that cannot be used
-    ├── CheckpointError (ValueError)         a checkpoint that cannot be read or does not fit
-    ├── RunDirectoryError (OSError)          the run's folder cannot be made, written or read
-    ├── TrainingError (RuntimeError)         a method called at a time at which it cannot work
-    └── MissingExtraError (ImportError)      an optional package is not installed
+    │   ├── UnknownNameError                 a misspelt optimizer, logger, option ... ("did you
+    mean") │   ├── HyperparameterError              a hyperparameter that cannot be stored or given
+    back │   └── OptimizerError                   optimizer, schedule or regulariser that contradict
+    each other ├── ModelError (TypeError)               the model and the example input do not fit
+    ├── LossError (ValueError)               loss_function returned something that is not a loss ├──
+    MetricsError (ValueError)            a metric that cannot be accumulated, or is missing ├──
+    DataError (ValueError)               a loader or a batch that cannot be used ├── CheckpointError
+    (ValueError)         a checkpoint that cannot be read or does not fit ├── RunDirectoryError
+    (OSError)          the run's folder cannot be made, written or read ├── TrainingError
+    (RuntimeError)         a method called at a time at which it cannot work └── MissingExtraError
+    (ImportError)      an optional package is not installed
 
-Each derives from `BoltaxError` and from the matching builtin, so both `except` clauses work. Messages have
-three parts: what was received, what was expected, what to write.
+Each derives from `BoltaxError` and from the matching builtin, so both `except` clauses work.
+Messages have three parts: what was received, what was expected, what to write.
 
     >>> from boltax.errors import unknown_name
     >>> print(unknown_name("optimizer", "adamm", ["adam", "sgd"]))
@@ -23,7 +23,7 @@ three parts: what was received, what was expected, what to write.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
 
@@ -32,7 +32,7 @@ class BoltaxError(Exception):
 
 
 class ConfigurationError(BoltaxError, ValueError):
-    """An argument, or a combination of arguments, that cannot work; raised before the first compile."""
+    """An argument or a combination of arguments that cannot work."""
 
 
 class UnknownNameError(ConfigurationError):
@@ -40,7 +40,7 @@ class UnknownNameError(ConfigurationError):
 
 
 class HyperparameterError(ConfigurationError):
-    """A hyperparameter that cannot be stored in ``hparams.json``, or cannot be given back from it."""
+    """A hyperparameter that cannot be stored in ``hparams.json``, or given back from it."""
 
 
 class OptimizerError(ConfigurationError):
@@ -98,7 +98,7 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> UnknownNameEr
 
 
 @contextmanager
-def noting(part: str, where: str = "") -> Iterator[None]:
+def noting(part: str, where: str = "") -> Generator[None]:
     """Adds a note naming the user's `part` to any exception that passes; its type is kept.
 
     Args:

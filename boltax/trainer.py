@@ -13,13 +13,14 @@
     metrics = trainer.train_model(train_loader, val_loader, test_loader, num_epochs=10)
     model = Classifier.load_from_checkpoint(trainer.log_dir).bind_model()
 
-Every method is an override point. What happens between them is in `boltax/_fit.py`, which is the loop, and in
-`boltax/_steps.py`, which compiles; here is no logic of either.
+Every method is an override point. What happens between them is in `boltax/_fit.py`, which is the
+loop, and in `boltax/_steps.py`, which compiles; here is no logic of either.
 """
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -36,50 +37,67 @@ from boltax._monitor import GUIDE_ORDER, is_better
 from boltax._options import CheckpointOptions, LoopOptions
 from boltax._progress._progress import Progress
 from boltax._run import Run, planned_steps
-from boltax._state import TrainState, is_traced_hyperparameter, split_collections, variables_of
+from boltax._setup import (
+    build_optimizer,
+    complete_logger,
+    config_of,
+    open_loggers,
+    state_with_optimizer,
+    state_without_optimizer,
+    static_hparams,
+    traced_hparams,
+    write_hparams,
+)
+from boltax._state import split_collections, variables_of
 from boltax._types import Batch, PyTree, ScalarMetrics, Variables
-from boltax.callbacks._base import Callback, overriding
+from boltax.callbacks._base import Callback, as_callbacks, overriding
 from boltax.callbacks._timer import parse_duration
 from boltax.checkpoint._best import BestCheckpoints
+from boltax.checkpoint._constructor_call import ConstructorCall, read_call
 from boltax.checkpoint._files import write_json
-from boltax.checkpoint._rundir import RunDirectory, create_run_directory, open_run_directory
-from boltax.checkpoint._constructor_call import ConstructorCall, lacks_parts, read_call
-from boltax.checkpoint._plain import plain
-from boltax.data._source import as_source
-from boltax.errors import ConfigurationError, OptimizerError
-from boltax.loggers._create import as_logger_group, create_loggers
+from boltax.checkpoint._metrics_json import plain_metrics
+from boltax.checkpoint._rundir import RunDirectory
+from boltax.data._source import Source, as_source
+from boltax.errors import ConfigurationError
 from boltax.models._adapter import adapt
+from boltax.models._calls import Call
 from boltax.models._summary import summarize, summarize_variables
 from boltax.models._view import ModelView
-from boltax.optim._build import build
+
+SUMMARY_LINES = 60  # a longer summary is shown by its upper level
+_LOADING = ContextVar("loading", default=False)  # a loaded trainer leaves its folder as it is
+
 
 class TrainerModule:
-    """Trains a model: subclass it and write `loss_function`, or, one level lower, `create_functions`.
+    """Trains a model: subclass it and write `loss_function`.
 
-    Attributes that are set before ``super().__init__()`` may be used in every method; the model is initialised by
-    running `loss_function` once, so what that needs has to be there by then.
+    Attributes that are set before ``super().__init__()`` may be used in every method; the model is
+    initialised by running `loss_function` once, so what that needs has to be there by then.
 
     Args:
         model_class: a Flax Linen or NNX module class.
         model_hparams: its constructor arguments.
-        optimizer_hparams: a dict (``optimizer``, ``lr``, ``schedule``, ``warmup``, ``gradient_clip``,
-            ``weight_decay``, ``decay_mask``, ``l2_regularization``, and the optimizer's own arguments), an optax
-            transformation, or a function from the number of steps to one. See `boltax.optim.build`.
+        optimizer_hparams: a dict (``optimizer``, ``lr``, ``schedule``, ``warmup``,
+            ``gradient_clip``, ``weight_decay``, ``decay_mask``, ``l2_regularization``, and the
+            optimizer's own arguments), an optax transformation, or a function from the number of
+            steps to one. See `boltax.optim.build`.
         exmp_input: an example batch, from which the shapes of the model's variables follow. With
             `create_functions` it is, as in the guide, what `run_model_init` hands to the model.
         seed: of the parameters and of all random streams of the run.
-        logger_params: ``base_log_dir`` ("runs"), ``logger_name``, ``logger_type`` ("TensorBoard", "wandb", "csv",
-            "mlflow", "none", a logger, or a list), ``project_name``, or ``log_dir`` for a given folder.
+        logger_params: ``base_log_dir`` ("runs"), ``logger_name``, ``logger_type`` ("TensorBoard",
+            "wandb", "csv", "mlflow", "none", a logger, or a list), ``project_name``, or ``log_dir``
+            for a given folder.
         enable_progress_bar: whether to show progress.
         debug: call the steps as plain Python, without compiling them.
         check_val_every_n_epoch: epochs between two validations.
         callbacks: `boltax.callbacks.Callback` objects.
-        monitor: ``(metric, "min" or "max")`` that tells the best model, e.g. ``("val/acc", "max")``.
+        monitor: ``(metric, "min" or "max")`` that tells the best model, e.g. ``("val/acc",
+            "max")``.
         loop: options of the loop.
         checkpoint: what is kept on disk.
         parallel: None; reserved for training on several devices.
-        **hparams: further hyperparameters. They are stored with the run, and `loss_function` reads them as
-            ``model.hparams[name]``.
+        **hparams: further hyperparameters. They are stored with the run, and `loss_function` reads
+            them as ``model.hparams[name]``.
 
     Raises:
         ConfigurationError: for arguments that cannot work, before anything is compiled.
@@ -87,9 +105,10 @@ class TrainerModule:
     """
 
     rng_streams: ClassVar[Sequence[str]] = ("dropout",)
+    _call: ConstructorCall
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Notes the arguments of the subclass's constructor, which `load_from_checkpoint` gives back one by one."""
+        """Notes the constructor's arguments, which `load_from_checkpoint` gives back."""
         trainer = super().__new__(cls)
         trainer._call = ConstructorCall.of(cls, args, kwargs)
         return trainer
@@ -123,7 +142,7 @@ class TrainerModule:
         self.enable_progress_bar = enable_progress_bar
         self.debug = debug
         self.check_val_every_n_epoch = check_val_every_n_epoch
-        self.callbacks = tuple(callbacks)
+        self.callbacks = as_callbacks(callbacks)
         self.monitor = monitor
         self.loop = loop or LoopOptions()
         self.checkpoint = checkpoint or CheckpointOptions()
@@ -137,29 +156,31 @@ class TrainerModule:
         self.run: Run | None = None
         self.adapter = adapt(model_class, self.model_hparams, rng_streams=tuple(self.rng_streams))
         self.model = self.adapter.model
-        self.config = self._config(logger_params)
+        self.config = config_of(self, logger_params)
         self.summary = ""
-        self._first_call: Any = None
+        self._calls: list[Call] | None = None
         self._loss_steps = LossSteps(
             self.adapter,
             self.loss_function,
             self.predict_function,
             owner=self.name,
-            hparams={name: value for name, value in hparams.items() if not is_traced_hyperparameter(value)},
+            hparams=static_hparams(self),
         )
         self.logger: Any = None
         self.log_dir: str = ""
         self.state: Any = None
-        self._is_new_run = not (logger_params or {}).get("log_dir")
+        self._is_new_run = not _LOADING.get()
         self.init_logger(dict(logger_params or {}))
-        self._open_run()
+        complete_logger(self)
+        if self._is_new_run:
+            write_hparams(self, self._call)
         self.init_model(exmp_input)
         self.print_tabulate(exmp_input)
         self.train_step: Any = None
         self.eval_step: Any = None
         self.steps: _steps.Steps = self._compile_steps()
 
-    # ------------------------------------------------------------------------------------------- construction
+    # ----- construction
 
     def init_logger(self, logger_params: dict[str, Any]) -> None:
         """Makes the run's folder and its loggers: sets `self.logger` and `self.log_dir`.
@@ -171,20 +192,7 @@ class TrainerModule:
             RunDirectoryError: when the folder cannot be made.
             UnknownNameError: for a logger that does not exist.
         """
-        if logger_params.get("log_dir"):
-            directory = open_run_directory(logger_params["log_dir"])
-        else:
-            directory = create_run_directory(
-                logger_params.get("base_log_dir") or "runs", self.adapter.name, logger_params.get("logger_name")
-            )
-        self.log_dir = str(directory.path)
-        self.logger = create_loggers(
-            logger_params.get("logger_type") or "TensorBoard",
-            log_dir=self.log_dir,
-            config=self.config,
-            project_name=logger_params.get("project_name"),
-            run_name=logger_params.get("logger_name"),
-        )
+        self.log_dir, self.logger = open_loggers(self, logger_params, is_new_run=self._is_new_run)
 
     def init_model(self, exmp_input: Any) -> None:
         """Initialises the model's variables and sets `self.state`, without an optimizer yet.
@@ -196,22 +204,13 @@ class TrainerModule:
         if not self._uses_loss and not isinstance(exmp_input, list | tuple):
             exmp_input = [exmp_input]
         variables = core.unfreeze(self.run_model_init(exmp_input, init_rng))
-        self.state = TrainState(
-            step=jnp.zeros((), jnp.int32),
-            apply_fn=self.adapter.apply_fn,
-            params=variables["params"],
-            tx=None,  # pyright: ignore[reportArgumentType] - there is none before init_optimizer, as in the guide
-            opt_state=None,  # pyright: ignore[reportArgumentType]
-            rng=root,
-            hparams=self._traced_hparams() or None,
-            **split_collections(variables),
-        )
+        self.state = state_without_optimizer(self, variables, root)
 
     def run_model_init(self, exmp_input: Any, init_rng: jax.Array) -> Variables:
         """Makes the model's variables for the example input, compiled.
 
-        With `loss_function`, by running it once in initialisation mode, so any structure of batch works; otherwise
-        by calling the model with ``*exmp_input`` and ``train=True``.
+        With `loss_function`, by running it once in initialisation mode, so any structure of batch
+        works; otherwise by calling the model with ``*exmp_input`` and ``train=True``.
 
         Args:
             exmp_input: an example batch, or a sequence of inputs.
@@ -223,11 +222,18 @@ class TrainerModule:
         Raises:
             ModelError: when the input does not fit the model.
         """
-
         run = self._loss_steps.run if self._uses_loss else _call
-        with self.progress.status("initialising the model"):
-            hparams = {**self.hparams, **self._traced_hparams()}
-            variables, self._first_call = initialise(self.adapter, run, exmp_input, init_rng, hparams=hparams)
+        is_abstract = _LOADING.get()
+        with nullcontext() if is_abstract else self.progress.status("initialising the model"):
+            variables, self._calls = initialise(
+                self.adapter,
+                run,
+                exmp_input,
+                init_rng,
+                hparams=self.hparams,
+                traced_hparams=traced_hparams(self),
+                is_abstract=is_abstract,
+            )
         return variables
 
     def print_tabulate(self, exmp_input: Any) -> None:
@@ -236,11 +242,12 @@ class TrainerModule:
         Args:
             exmp_input: as given to the constructor.
         """
-        if self._first_call is not None:
-            self.summary = summarize(self.adapter, self._first_call)
-            short = self.summary if self.summary.count("\n") < 60 else summarize(self.adapter, self._first_call, depth=1)
-        else:
+        if self._calls is None:  # the model was initialised by an override
             short = self.summary = summarize_variables(variables_of(self.state))
+        else:
+            short = self.summary = summarize(self.adapter, self._calls)
+            if short.count("\n") > SUMMARY_LINES:
+                short = summarize(self.adapter, self._calls, depth=1)
         if self._is_new_run:
             RunDirectory(self.log_dir).model_txt.write_text(self.summary)
             self.progress.note(short)
@@ -249,16 +256,17 @@ class TrainerModule:
         """The pure steps; by default made from `loss_function`.
 
         Returns:
-            ``train_step(state, batch) -> (state, metrics)`` and ``eval_step(state, batch) -> metrics``. Metrics are
-            scalars (means over the batch), arrays with a value per example, pairs ``(total, count)``, or objects
-            with ``merge`` and ``compute``.
+            ``train_step(state, batch) -> (state, metrics)`` and ``eval_step(state, batch) ->
+            metrics``. Metrics are scalars (means over the batch), arrays with a value per example,
+            pairs ``(total, count)``, or objects with ``merge`` and ``compute``.
         """
         return self._loss_steps.train_step, self._loss_steps.eval_step
 
     def create_jitted_functions(self) -> None:
-        """Compiles the steps and sets `self.train_step` and `self.eval_step`; with ``debug=True`` they stay Python.
+        """Compiles the steps and sets `self.train_step` and `self.eval_step`.
 
-        An override that sets both has them called as they are, once for each batch.
+        With ``debug=True`` they stay Python. An override that sets both has them called as they
+        are, once for each batch.
         """
         train_step, eval_step = self.create_functions()
         if self.debug:
@@ -269,20 +277,21 @@ class TrainerModule:
             )
             self.train_step, self.eval_step = self.steps.train_step, self.steps.eval_step
 
-    # ------------------------------------------------------------------------- what a subclass writes (traced)
+    # ----- what a subclass writes: traced
 
     def loss_function(self, model: ModelView, batch: Batch, train: bool) -> Any:
         """The loss of a batch: write this. It is traced, so it must be pure.
 
         Args:
-            model: call it like the model: ``model(x)``. Parameters, collections, random streams and the train or
-                evaluation mode are taken care of. ``model.params``, ``model.hparams``, ``model.rng(name)`` are
-                there when needed.
+            model: call it like the model: ``model(x)``. Parameters, collections, random streams and
+                the train or evaluation mode are taken care of. ``model.params``, ``model.hparams``,
+                ``model.rng(name)`` are there when needed.
             batch: as the loader gives it, on the device.
             train: whether this is a training step.
 
         Returns:
-            ``(loss, metrics)``: a floating-point loss, a scalar or ``[batch]``; and a dict of metrics.
+            ``(loss, metrics)``: a floating-point loss, a scalar or ``[batch]``; and a dict of
+            metrics.
         """
         raise ConfigurationError(
             f"Received a call of loss_function, which {self.name} does not have; expected one, as "
@@ -301,12 +310,13 @@ class TrainerModule:
         """
         if isinstance(batch, Mapping):
             raise ConfigurationError(
-                f"Received a batch with keys {sorted(batch)} to predict from; expected to know which one the model "
-                "takes. Write: def predict_function(self, model, batch): return model(batch['...'])"
+                f"Received a batch with keys {sorted(batch)} to predict from; expected to know "
+                "which one the model takes. Write: def predict_function(self, model, batch): "
+                "return model(batch['...'])"
             )
         return model(batch[0] if isinstance(batch, tuple | list) else batch)
 
-    # ------------------------------------------------------------------------------------------------ training
+    # ----- -- training
 
     def init_optimizer(self, num_epochs: int, num_steps_per_epoch: int | None) -> None:
         """Builds the optimizer and puts it, with a fresh state, into `self.state`.
@@ -316,35 +326,15 @@ class TrainerModule:
             num_steps_per_epoch: steps of each, or None when the loader does not tell.
 
         Raises:
-            OptimizerError: for settings that contradict each other or need a number of steps that nobody knows.
+            OptimizerError: for settings that contradict each other or need a number of steps that
+                nobody knows.
         """
-        if lacks_parts(self.optimizer_hparams):
-            raise OptimizerError(
-                f"Received optimizer_hparams={self.optimizer_hparams!r} from a stored run, which could not hold all of "
-                "it; expected an optimizer to train with. Write load_from_checkpoint(folder, optimizer_hparams=...)."
-            )
-        total_steps = planned_steps(num_epochs, num_steps_per_epoch, self.run.max_steps if self.run else None)
-        optimizer = build(self.optimizer_hparams, total_steps)
-        hparams = self._traced_hparams()
-        if optimizer.l2_regularization:
-            if overrides(self, "create_functions"):
-                raise OptimizerError(
-                    f"Received l2_regularization={optimizer.l2_regularization} for {self.name}, whose "
-                    "create_functions computes the loss itself; expected it there. Leave it out of "
-                    "optimizer_hparams and add boltax.optim.l2_penalty(params, coefficient) to the loss."
-                )
-            hparams["l2_regularization"] = jnp.asarray(optimizer.l2_regularization, jnp.float32)
-
-        def create(state: Any) -> Any:
-            return state.replace(
-                step=jnp.zeros((), jnp.int32),
-                tx=optimizer.tx,
-                opt_state=optimizer.tx.init(state.params),
-                hparams=hparams or None,
-            )
-
+        total_steps = planned_steps(
+            num_epochs, num_steps_per_epoch, self.run.max_steps if self.run else None
+        )
+        optimizer = build_optimizer(self, total_steps)
         with self.progress.status(f"setting up the optimizer: {optimizer.describe}"):
-            self.state = _steps.compile_create(create)(self.state)
+            self.state = state_with_optimizer(self, optimizer)
         if self.run is None:
             self.run = Run(num_epochs=num_epochs, total_steps=total_steps)
 
@@ -363,8 +353,8 @@ class TrainerModule:
 
         Args:
             train_loader: anything that yields batches; see `boltax.data`.
-            val_loader: validated on every `check_val_every_n_epoch` epochs, and after the last one. Without one,
-                the newest model is the best.
+            val_loader: validated on every `check_val_every_n_epoch` epochs, and after the last one.
+                Without one, the newest model is the best.
             test_loader: tested on at the end, with the best model, which is loaded for it.
             num_epochs: passes over `train_loader`.
             max_steps: stop after so many steps, if the epochs have not ended before.
@@ -380,8 +370,9 @@ class TrainerModule:
         """
         if resume:
             raise ConfigurationError(
-                f"Received resume={resume!r}; expected None or False, for this version trains from the start. Leave "
-                "it out; load_from_checkpoint(log_dir) gives the best model so far."
+                f"Received resume={resume!r}; expected None or False, for this version trains from "
+                "the start. Leave it out; load_from_checkpoint(log_dir) gives the best model so "
+                "far."
             )
         check_positive(num_epochs=num_epochs, max_steps=max_steps)
         max_seconds = None if max_time is None else parse_duration(max_time)
@@ -421,7 +412,8 @@ class TrainerModule:
 
         Args:
             loader: anything that yields batches.
-            log_prefix: put before each name: ``"val/"``, ``"test/"``. The limits of `LoopOptions` hold for these.
+            log_prefix: put before each name: ``"val/"``, ``"test/"``. The limits of `LoopOptions`
+                hold for these.
 
         Returns:
             Name to float, or to a NumPy array for a metric that is not a scalar.
@@ -431,7 +423,7 @@ class TrainerModule:
         return _evaluate.evaluate(
             self.steps,
             self.state,
-            as_source(loader, name="loader"),
+            self._source(loader),
             track=self.tracker,
             prefix=log_prefix,
             limit=limits.get(log_prefix),
@@ -439,7 +431,9 @@ class TrainerModule:
             desc=descriptions.get(log_prefix, "Evaluation"),
         )
 
-    def on_validation_epoch_end(self, epoch_idx: int, eval_metrics: ScalarMetrics, val_loader: Any) -> None:
+    def on_validation_epoch_end(
+        self, epoch_idx: int, eval_metrics: ScalarMetrics, val_loader: Any
+    ) -> None:
         """Called after each validation. What is added to `eval_metrics` is logged with it.
 
         Raising `optuna.TrialPruned` here ends the run cleanly.
@@ -453,8 +447,8 @@ class TrainerModule:
     def is_new_model_better(self, new: ScalarMetrics, old: ScalarMetrics | None) -> bool:
         """Whether a validation is the best so far. NaN is never better.
 
-        By `monitor` where it is given; else by the first that exists of ``val/val_metric`` (lower is better),
-        ``val/acc`` (higher) and ``val/loss`` (lower).
+        By `monitor` where it is given; else by the first that exists of ``val/val_metric`` (lower
+        is better), ``val/acc`` (higher) and ``val/loss`` (lower).
 
         Args:
             new: metrics of this validation.
@@ -472,7 +466,7 @@ class TrainerModule:
             filename: without ending.
             metrics: name to number or array.
         """
-        write_json(RunDirectory(self.log_dir).metrics / f"{filename}.json", plain(metrics))
+        write_json(RunDirectory(self.log_dir).metrics / f"{filename}.json", plain_metrics(metrics))
 
     def save_model(self, step: int = 0) -> None:
         """Saves the model's variables as the best so far, in ``checkpoints/best/<step>``.
@@ -481,7 +475,8 @@ class TrainerModule:
             step: names the checkpoint; the loop gives the number of completed steps.
         """
         metrics = (self.run.best if self.run else None) or {}
-        self._best().save(int(step), variables_of(self.state), plain(metrics))
+        best = BestCheckpoints(RunDirectory(self.log_dir).best, keep=self.checkpoint.keep_best)
+        best.save(int(step), variables_of(self.state), metrics)
 
     def on_training_end(self) -> None:
         """Called once, after the last epoch and before the test."""
@@ -492,10 +487,9 @@ class TrainerModule:
         Raises:
             CheckpointError: when there is none, or it does not fit the model.
         """
-        best = self._best().restore(template=variables_of(self.state))
-        self.state = self.state.replace(params=best.variables["params"], **split_collections(best.variables))
+        self._load(self.log_dir)
 
-    # ------------------------------------------------------------------------------------------------------ use
+    # ----- use
 
     def predict_model(self, loader: Any) -> PyTree:
         """The outputs of `predict_function` for a whole loader, in its order.
@@ -506,35 +500,45 @@ class TrainerModule:
         Returns:
             A pytree of NumPy arrays ``[examples, ...]``.
         """
-        source = as_source(loader, name="loader")
-        return _evaluate.predict(self.steps, self.state, source, track=self.tracker, prefetch=self.loop.prefetch)
+        source = self._source(loader)
+        return _evaluate.predict(
+            self.steps, self.state, source, track=self.tracker, prefetch=self.loop.prefetch
+        )
 
     def bind_model(self) -> Any:
         """The model with its parameters, in evaluation mode: call it as ``model(inputs)``."""
         return self.adapter.bind(variables_of(self.state))
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint: str | os.PathLike[str], exmp_input: Any = None, **arguments: Any) -> Self:
+    def load_from_checkpoint(
+        cls, checkpoint: str | os.PathLike[str], exmp_input: Any = None, **arguments: Any
+    ) -> Self:
         """A trainer with the hyperparameters and the best weights of a run, from its folder alone.
 
         Args:
             checkpoint: the run's folder, `trainer.log_dir`.
             exmp_input: an example batch; by default one of the stored shape.
-            **arguments: constructor arguments that replace stored ones, or that could not be stored.
+            **arguments: constructor arguments that replace stored ones, or that could not be
+                stored. The trainer goes on in the folder that it comes from, unless
+                `logger_params` are among them: then it gets a new one.
 
         Raises:
             CheckpointError: when the folder is not a run's, or lacks something.
         """
         call = read_call(Path(checkpoint), cls)
-        positional, keywords = call.arguments(log_dir=str(checkpoint), exmp_input=exmp_input, given=arguments)
-        trainer = cls(*positional, **keywords)
-        trainer.load_model()
+        positional, keywords = call.arguments(exmp_input=exmp_input, given=arguments)
+        token = _LOADING.set("logger_params" not in arguments)
+        try:
+            trainer = cls(*positional, **keywords)
+        finally:
+            _LOADING.reset(token)
+        trainer._load(checkpoint)
         return trainer
 
-    # ---------------------------------------------------------------------------------------------- to the loop
+    # ----- to the loop
 
     def tracker(self, iterator: Iterable[Any], **kwargs: Any) -> Iterable[Any]:
-        """Shows progress through an iterable; the iterable itself when ``enable_progress_bar=False``.
+        """Shows progress through an iterable, or returns it as it is without progress bar.
 
         Args:
             iterator: what is iterated over.
@@ -543,21 +547,21 @@ class TrainerModule:
         return self.progress.track(iterator, **kwargs) if self.enable_progress_bar else iterator
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
-        """Hands the scalars among the metrics to the loggers, with the epoch.
+        """Hands the scalars among the metrics to the loggers.
 
         Args:
             metrics: name to number.
             step: completed optimizer updates.
         """
         scalars = {name: value for name, value in metrics.items() if jnp.ndim(value) == 0}
-        self.logger.log_metrics({"epoch": self.run.epoch if self.run else 0, **scalars}, step)
+        self.logger.log_metrics(scalars, step)
 
     def predict_batch(self, batch: Batch) -> PyTree:
         """The outputs of `predict_function` for one host batch, as NumPy arrays."""
         return jax.device_get(self.steps.predict(self.state, jax.device_put(batch)))
 
     def adds_validation_metrics(self) -> bool:
-        """Whether a hook may add to the metrics of a validation, so that they are not known before it."""
+        """Whether a hook may add to the metrics of a validation."""
         return overrides(self, "on_validation_epoch_end") or bool(
             overriding(self.callbacks, "on_validation_epoch_end")
         )
@@ -565,37 +569,22 @@ class TrainerModule:
     def _announce(self, text: str) -> AbstractContextManager[Any]:
         return self.progress.status(text)
 
-    def _best(self) -> BestCheckpoints:
-        return BestCheckpoints(RunDirectory(self.log_dir).best, keep=self.checkpoint.keep_best)
+    def _source(self, loader: Any) -> Source:
+        known = self.run.sources.get((id(loader), None)) if self.run else None
+        return known[1] if known else as_source(loader, name="loader")
 
-    def _config(self, logger_params: Mapping[str, Any] | None) -> dict[str, Any]:
-        return {
-            "model_class": self.adapter.name,
-            "model_hparams": self.model_hparams,
-            "optimizer_hparams": self.optimizer_hparams,
-            "logger_params": dict(logger_params or {}),
-            "enable_progress_bar": self.enable_progress_bar,
-            "debug": self.debug,
-            "check_val_every_n_epoch": self.check_val_every_n_epoch,
-            "seed": self.seed,
-            **self.hparams,
-        }
-
-    def _traced_hparams(self) -> dict[str, Any]:
-        return {k: jnp.asarray(v, jnp.float32) for k, v in self.hparams.items() if is_traced_hyperparameter(v)}
-
-    def _open_run(self) -> None:
-        self.logger = as_logger_group(self.logger)
-        self.log_dir = str(self.log_dir or self.logger.log_dir)
-        if self._is_new_run:
-            readable = plain(self.config)
-            write_json(RunDirectory(self.log_dir).hparams, {**readable, **self._call.to_json(self.exmp_input)})
-            self.logger.log_hyperparams(readable)
+    def _load(self, folder: str | os.PathLike[str]) -> None:
+        saved = BestCheckpoints(RunDirectory(folder).best).restore(variables_of(self.state))
+        variables = saved.variables
+        self.state = self.state.replace(params=variables["params"], **split_collections(variables))
 
     def _compile_steps(self) -> _steps.Steps:
         self.create_jitted_functions()
         steps = getattr(self, "steps", None)
-        if steps is not None and (self.train_step, self.eval_step) == (steps.train_step, steps.eval_step):
+        if steps is not None and (self.train_step, self.eval_step) == (
+            steps.train_step,
+            steps.eval_step,
+        ):
             return steps
         return _steps.host_steps(self.train_step, self.eval_step, self._loss_steps.predict_step)
 

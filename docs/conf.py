@@ -33,6 +33,11 @@ napoleon_use_rtype = False
 
 # Names of other projects: their inventories are not at hand when the pages are built offline.
 nitpick_ignore_regex = [(r"py:.*", r"(?!boltax\b).*")]
+# Types of results that nobody makes or names.
+nitpick_ignore = [
+    ("py:class", "boltax.loggers._base.NoExperiment"),
+    ("py:class", "boltax.optim._registry.Entry"),
+]
 
 
 def public_names() -> dict[str, str]:

@@ -28,7 +28,7 @@ class Module:
         """The file or folder right under `boltax/` that holds it; empty for `boltax` itself."""
         return self.name.partition(".")[2].partition(".")[0]
 
-    @property
+    @functools.cached_property
     def definitions(self) -> set[str]:
         """The names that the module itself binds at its top level, other than by an import."""
         return set(_bound(self.tree.body))
@@ -59,9 +59,10 @@ def modules() -> dict[str, Module]:
     return {module.name: module for module in found}
 
 
+@functools.cache
 def imports(module: Module) -> list[Import]:
     """Every import that a module makes, wherever it stands."""
-    return list(_imports(module, module.tree, "import"))
+    return list(_imports(module.path.relative_to(ROOT), module.tree, "import"))
 
 
 def _read(path: Path) -> Module:
@@ -71,21 +72,21 @@ def _read(path: Path) -> Module:
     return Module(name, path, text, ast.parse(text))
 
 
-def _imports(module: Module, node: ast.AST, when: str) -> Iterator[Import]:
+def _imports(path: Path, node: ast.AST, when: str) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
-        place = f"{module.path.relative_to(ROOT)}:{getattr(child, 'lineno', 0)}"
         if isinstance(child, ast.Import):
             for alias in child.names:
-                yield Import(alias.name, None, place, when)
+                yield Import(alias.name, None, f"{path}:{child.lineno}", when)
         elif isinstance(child, ast.ImportFrom):
+            target = "." * child.level + (child.module or "")
             for alias in child.names:
-                yield Import("." * child.level + (child.module or ""), alias.name, place, when)
-        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            yield from _imports(module, child, "never")
+                yield Import(target, alias.name, f"{path}:{child.lineno}", when)
+        elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            yield from _imports(path, child, "never")
         elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from _imports(module, child, "call" if when == "import" else when)
-        else:
-            yield from _imports(module, child, when)
+            yield from _imports(path, child, "call" if when == "import" else when)
+        elif not isinstance(child, ast.expr):
+            yield from _imports(path, child, when)
 
 
 def _bound(body: list[ast.stmt]) -> Iterator[str]:

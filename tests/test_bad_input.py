@@ -1,10 +1,11 @@
 """Bad input is answered by an error that says what was received, what was expected, and what to write."""
 
-import boltax as bx
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import boltax as bx
 from boltax import errors
 from dummies import Classifier, Linear, Mlp, classes, classifier, loader
 
@@ -12,36 +13,76 @@ from dummies import Classifier, Linear, Mlp, classes, classifier, loader
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"exmp_input": np.zeros((4, 4, 4), np.int32)}, errors.ModelError, r"Received exmp_input with .*int32\[4, 4, 4\]"),
-        ({"monitor": "val/acc"}, errors.ConfigurationError, r"monitor='val/acc'; expected a metric and a direction"),
-        ({"optimizer_hparams": {"optimizer": "adm"}}, errors.UnknownNameError, "Did you mean 'adam'"),
-        ({"optimizer_hparams": {"schedule": "warmup_cosin"}}, errors.UnknownNameError, "Did you mean 'warmup_cosine'"),
+        (
+            {"exmp_input": np.zeros((4, 4, 4), np.int32)},
+            errors.ModelError,
+            r"Received exmp_input with .*int32\[4, 4, 4\]",
+        ),
+        (
+            {"monitor": "val/acc"},
+            errors.ConfigurationError,
+            r"monitor='val/acc'; expected a metric and a direction",
+        ),
+        (
+            {"optimizer_hparams": {"optimizer": "adm"}},
+            errors.UnknownNameError,
+            "Did you mean 'adam'",
+        ),
+        (
+            {"optimizer_hparams": {"schedule": "warmup_cosin"}},
+            errors.UnknownNameError,
+            "Did you mean 'warmup_cosine'",
+        ),
         ({"optimizer_hparams": {"learning": 3}}, errors.UnknownNameError, "learning"),
         (
             {"optimizer_hparams": {"weight_decay": 0.1, "l2_regularization": 0.1}},
             errors.OptimizerError,
             "l2_regularization",
         ),
-        ({"logger_params": {"logger_type": "tensorbord"}}, errors.UnknownNameError, "Did you mean 'TensorBoard'"),
-        ({"logger_params": {"base_dir": "x"}}, errors.UnknownNameError, "Did you mean 'base_log_dir'"),
-        ({"check_val_every_n_epochs": 2}, errors.UnknownNameError, "Did you mean 'check_val_every_n_epoch'"),
-        ({"check_val_every_n_epoch": 0}, errors.ConfigurationError, "check_val_every_n_epoch=0; expected a whole"),
+        (
+            {"logger_params": {"logger_type": "tensorbord"}},
+            errors.UnknownNameError,
+            "Did you mean 'TensorBoard'",
+        ),
+        (
+            {"logger_params": {"base_dir": "x"}},
+            errors.UnknownNameError,
+            "Did you mean 'base_log_dir'",
+        ),
+        (
+            {"check_val_every_n_epochs": 2},
+            errors.UnknownNameError,
+            "Did you mean 'check_val_every_n_epoch'",
+        ),
+        (
+            {"check_val_every_n_epoch": 0},
+            errors.ConfigurationError,
+            "check_val_every_n_epoch=0; expected a whole",
+        ),
         ({"model_hparams": {"featurs": 3}}, errors.BoltaxError, "Did you mean 'features'"),
-        ({"model_hparams": {"features": lambda: 3}}, errors.HyperparameterError, r"model_hparams\['features'\]"),
+        (
+            {"model_hparams": {"features": lambda: 3}},
+            errors.HyperparameterError,
+            r"model_hparams\['features'\]",
+        ),
         ({"threshold": object()}, errors.HyperparameterError, "threshold"),
         ({"callbacks": [print]}, errors.ConfigurationError, "expected an instance of a subclass"),
         ({"parallel": "dp"}, errors.ConfigurationError, "parallel='dp'"),
         ({"model_class": dict}, errors.ModelError, "dict"),
     ],
 )
-def test_a_wrong_argument_is_refused_by_the_constructor(tmp_path, monkeypatch, options, error, message):
+def test_a_wrong_argument_is_refused_by_the_constructor(
+    tmp_path, monkeypatch, options, error, message
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
         classifier(tmp_path, **options)
 
 
 def test_a_trainer_without_loss_and_steps_says_which_to_write(tmp_path):
-    with pytest.raises(errors.ConfigurationError, match="neither loss_function nor create_functions"):
+    with pytest.raises(
+        errors.ConfigurationError, match="neither loss_function nor create_functions"
+    ):
         classifier(tmp_path, bx.TrainerModule)
 
 
@@ -55,7 +96,11 @@ def test_a_log_folder_that_cannot_be_written(tmp_path):
     ("returned", "error", "message"),
     [
         (lambda loss, n: (jnp.ones((n, 2)), {}), errors.LossError, r"a loss of float32\[4, 2\]"),
-        (lambda loss, n: (jnp.ones((n,), jnp.int32), {}), errors.LossError, r"a loss of int32\[4\]"),
+        (
+            lambda loss, n: (jnp.ones((n,), jnp.int32), {}),
+            errors.LossError,
+            r"a loss of int32\[4\]",
+        ),
         (lambda loss, n: None, errors.LossError, "a loss of NoneType"),
         (lambda loss, n: (loss, {"loss": loss}), errors.MetricsError, "a metric named 'loss'"),
         (lambda loss, n: (loss, [loss]), errors.MetricsError, "metrics of type list"),
@@ -75,7 +120,9 @@ def test_a_metric_of_wrong_shape_is_refused_at_the_first_step(tmp_path):
         def loss_function(self, model, batch, train):
             return super().loss_function(model, batch, train)[0], {"m": jnp.ones(3)}
 
-    with pytest.raises(errors.MetricsError, match=r"metric 'm' with float32\[3\] for a batch of 16"):
+    with pytest.raises(
+        errors.MetricsError, match=r"metric 'm' with float32\[3\] for a batch of 16"
+    ):
         classifier(tmp_path, Wrong).train_model(loader(), num_epochs=1)
 
 
@@ -102,7 +149,7 @@ def changing():
 @pytest.mark.parametrize(
     ("make_loader", "message"),
     [
-        (lambda: [], "batch"),
+        (list, "batch"),
         (lambda: iter(()), "batch"),
         (lambda: ragged, "first axis"),
         (lambda: changing, "batch"),
@@ -122,7 +169,9 @@ def test_a_loader_that_cannot_be_used(tmp_path, make_loader, message, role):
 
 def test_a_monitor_that_names_no_metric_is_found_before_the_first_epoch(tmp_path):
     trainer = classifier(tmp_path, monitor=("val/accuracy", "max"))
-    with pytest.raises(errors.MetricsError, match=r"'val/accuracy'.*expected one of: val/acc, val/loss"):
+    with pytest.raises(
+        errors.MetricsError, match=r"'val/accuracy'.*expected one of: val/acc, val/loss"
+    ):
         trainer.train_model(loader(), loader(), num_epochs=1)
     assert trainer.run.step == 0
 
@@ -149,12 +198,26 @@ def test_training_before_there_is_an_optimizer(tmp_path):
     [
         ("loss_function", ["model", "batch", "train"], ["loss_function of Broken"]),
         ("on_training_start", [], ["Broken.on_training_start", "epoch 0, step 0"]),
-        ("on_training_epoch_end", ["epoch_idx"], ["Broken.on_training_epoch_end", "train, epoch 1, step 4"]),
-        ("on_validation_epoch_end", ["epoch_idx", "m", "l"], ["Broken.on_validation_epoch_end", "val, epoch 1, step 4"]),
-        ("is_new_model_better", ["new", "old"], ["Broken.is_new_model_better", "val, epoch 1, step 4"]),
+        (
+            "on_training_epoch_end",
+            ["epoch_idx"],
+            ["Broken.on_training_epoch_end", "train, epoch 1, step 4"],
+        ),
+        (
+            "on_validation_epoch_end",
+            ["epoch_idx", "m", "l"],
+            ["Broken.on_validation_epoch_end", "val, epoch 1, step 4"],
+        ),
+        (
+            "is_new_model_better",
+            ["new", "old"],
+            ["Broken.is_new_model_better", "val, epoch 1, step 4"],
+        ),
     ],
 )
-def test_an_exception_of_the_users_keeps_its_type_and_says_where_it_came_from(tmp_path, method, arguments, notes):
+def test_an_exception_of_the_users_keeps_its_type_and_says_where_it_came_from(
+    tmp_path, method, arguments, notes
+):
     def broken(self, *args):
         if method != "loss_function" or args[1][0].shape[0] == 2:  # the last, ragged batch
             raise ZeroDivisionError("mine")

@@ -1,7 +1,8 @@
 """The order of a run, as the docstring of the loop gives it."""
 
-import boltax as bx
 import pytest
+
+import boltax as bx
 from boltax.callbacks import Callback, Log, Save, Stop
 from dummies import Classifier, classifier, loader
 
@@ -89,14 +90,16 @@ def test_interval_means_and_epoch_mean_are_over_examples(tmp_path):
 
     class Recorder(Callback):
         def on_log(self, view):
-            records.append(view.metrics["train/acc"])
+            records.append(view.metrics["train/step/acc"])
 
     class Scripted(Classifier):
         def loss_function(self, model, batch, train):
             loss, _ = super().loss_function(model, batch, train)
             return loss, {"acc": batch[1] == 0}
 
-    trainer = classifier(tmp_path, Scripted, callbacks=[Recorder()], loop=bx.LoopOptions(log_every=2))
+    trainer = classifier(
+        tmp_path, Scripted, callbacks=[Recorder()], loop=bx.LoopOptions(log_every=2)
+    )
     trainer.train_model(loader(), num_epochs=1)
     labels = loader().arrays[1]
     assert records == pytest.approx([(labels[:32] == 0).mean(), (labels[32:] == 0).mean()])

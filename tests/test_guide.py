@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from boltax import TrainerModule
 from boltax.data import ArrayLoader
 from dummies import classes, line
@@ -35,7 +36,11 @@ class Classifier(nn.Module):
 
 class ClassifierTrainer(TrainerModule):
     def __init__(self, hidden_dims, num_classes, dropout_prob, trial=None, **kwargs):
-        hparams = {"hidden_dims": hidden_dims, "num_classes": num_classes, "dropout_prob": dropout_prob}
+        hparams = {
+            "hidden_dims": hidden_dims,
+            "num_classes": num_classes,
+            "dropout_prob": dropout_prob,
+        }
         super().__init__(model_class=Classifier, model_hparams=hparams, **kwargs)
         self.trial = trial
 
@@ -60,12 +65,16 @@ class ClassifierTrainer(TrainerModule):
             def of_params(params):
                 return loss_function(params, state.batch_stats, state.rng, batch, train=True)
 
-            (loss, (rng, changed, acc)), grads = jax.value_and_grad(of_params, has_aux=True)(state.params)
+            (loss, (rng, changed, acc)), grads = jax.value_and_grad(of_params, has_aux=True)(
+                state.params
+            )
             state = state.apply_gradients(grads=grads, batch_stats=changed["batch_stats"], rng=rng)
             return state, {"loss": loss, "acc": acc}
 
         def eval_step(state, batch):
-            _, (_, _, acc) = loss_function(state.params, state.batch_stats, state.rng, batch, train=False)
+            _, (_, _, acc) = loss_function(
+                state.params, state.batch_stats, state.rng, batch, train=False
+            )
             return {"acc": acc}
 
         return train_step, eval_step
@@ -101,7 +110,9 @@ def settings(folder, **options):
 
 
 def loaders():
-    return ArrayLoader(classes(100), 16, shuffle=True, drop_last=True), ArrayLoader(classes(50, seed=1), 16)
+    return ArrayLoader(classes(100), 16, shuffle=True, drop_last=True), ArrayLoader(
+        classes(50, seed=1), 16
+    )
 
 
 def test_the_classifier_trains_and_comes_back_by_folder_and_example(tmp_path, capsys):
@@ -186,6 +197,10 @@ def test_the_regression_of_the_guide_with_default_initialisation(tmp_path):
     )
     metrics = trainer.train_model(data, data, test_loader=data, num_epochs=60)
     assert metrics["test/loss"] < 0.05
-    model = RegressorTrainer.load_from_checkpoint(trainer.log_dir, exmp_input=next(iter(data))[0:1]).bind_model()
+    model = RegressorTrainer.load_from_checkpoint(
+        trainer.log_dir, exmp_input=next(iter(data))[0:1]
+    ).bind_model()
     inputs, targets = line(64)
-    assert float(jnp.mean((model(inputs) - targets) ** 2)) == pytest.approx(metrics["test/loss"], rel=1e-4)
+    assert float(jnp.mean((model(inputs) - targets) ** 2)) == pytest.approx(
+        metrics["test/loss"], rel=1e-4
+    )

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+
 from boltax._keys import fold_name, step_key
 
 

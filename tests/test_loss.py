@@ -1,10 +1,11 @@
 """The steps that are made from a loss are the textbook's."""
 
-import boltax as bx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+import boltax as bx
 from dummies import Classifier, Linear, classes, classifier, line, to_host
 
 SGD = {"optimizer": "sgd", "lr": 0.1, "schedule": "constant", "gradient_clip": None}
@@ -17,7 +18,9 @@ class Regression(bx.TrainerModule):
 
 def test_a_step_is_one_step_of_gradient_descent(tmp_path):
     inputs, targets = line(16)
-    trainer = classifier(tmp_path, Regression, Linear, exmp_input=(inputs, targets), optimizer_hparams=SGD)
+    trainer = classifier(
+        tmp_path, Regression, Linear, exmp_input=(inputs, targets), optimizer_hparams=SGD
+    )
     start = to_host(trainer.state.params)["Dense_0"]
 
     def loss(params):
@@ -49,7 +52,10 @@ def test_random_streams_differ_between_steps_and_names_and_repeat_in_evaluation(
     class Drawing(Classifier):
         def loss_function(self, model, batch, train):
             loss, _ = super().loss_function(model, batch, train)
-            return loss, {"a": jax.random.uniform(model.rng("a")), "b": jax.random.uniform(model.rng("b"))}
+            return loss, {
+                "a": jax.random.uniform(model.rng("a")),
+                "b": jax.random.uniform(model.rng("b")),
+            }
 
     trainer = classifier(tmp_path, Drawing)
     trainer.init_optimizer(1, 2)

@@ -3,12 +3,16 @@
 import sys
 
 import pytest
+
 from boltax._optional import import_optional
 from boltax.errors import MissingExtraError
 
 
 def test_a_missing_package_names_its_extra():
-    with pytest.raises(MissingExtraError, match=r'the W&B logger needs the package \'no_such\'.*pip install "boltax\[wandb\]"'):
+    with pytest.raises(
+        MissingExtraError,
+        match=r'the W&B logger needs the package \'no_such\'.*pip install "boltax\[wandb\]"',
+    ):
         import_optional("no_such.part", extra="wandb", purpose="the W&B logger")
 
 

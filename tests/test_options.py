@@ -3,11 +3,15 @@
 import dataclasses
 
 import pytest
+
 from boltax import CheckpointOptions, LoopOptions
 from boltax.errors import ConfigurationError
 
 
-@pytest.mark.parametrize("option", ["log_every", "steps_per_epoch", "limit_val_batches", "limit_test_batches", "prefetch"])
+@pytest.mark.parametrize(
+    "option",
+    ["log_every", "steps_per_epoch", "limit_val_batches", "limit_test_batches", "prefetch"],
+)
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
 def test_a_number_that_cannot_be_is_refused(option, value):
     with pytest.raises(ConfigurationError, match=rf"LoopOptions\({option}={value}\)"):

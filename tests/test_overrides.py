@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from boltax.checkpoint._rundir import RunDirectory
 from dummies import Classifier, classes, classifier, loader
 
@@ -62,7 +63,9 @@ def test_run_model_init(tmp_path):
             return jax.tree.map(lambda leaf: leaf + 1, variables)
 
     assert float(train(tmp_path, Own).run.step) == 8
-    np.testing.assert_array_equal(classifier(tmp_path, Own).state.batch_stats["BatchNorm_0"]["mean"], 1.0)
+    np.testing.assert_array_equal(
+        classifier(tmp_path, Own).state.batch_stats["BatchNorm_0"]["mean"], 1.0
+    )
 
 
 def test_print_tabulate(tmp_path, capsys):
@@ -102,14 +105,19 @@ def test_predict_function(tmp_path):
         def predict_function(self, model, batch):
             return jax.nn.softmax(model(batch[0]))
 
-    np.testing.assert_allclose(classifier(tmp_path, Own).predict_model(loader()).sum(-1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(
+        classifier(tmp_path, Own).predict_model(loader()).sum(-1), 1.0, rtol=1e-5
+    )
 
 
 def test_create_functions(tmp_path):
     class Own(Classifier):
         def create_functions(self):
             train_step, eval_step = super().create_functions()
-            return train_step, lambda state, batch: {**eval_step(state, batch), "constant": jnp.float32(3)}
+            return train_step, lambda state, batch: {
+                **eval_step(state, batch),
+                "constant": jnp.float32(3),
+            }
 
     assert train(tmp_path, Own).result["test/constant"] == 3.0
 
@@ -155,7 +163,12 @@ def test_eval_model(tmp_path):
         def eval_model(self, loader, log_prefix=""):
             return {f"{log_prefix}acc": 0.5, f"{log_prefix}other": 2.0}
 
-    assert train(tmp_path, Own).result == {"val/acc": 0.5, "val/other": 2.0, "test/acc": 0.5, "test/other": 2.0}
+    assert train(tmp_path, Own).result == {
+        "val/acc": 0.5,
+        "val/other": 2.0,
+        "test/acc": 0.5,
+        "test/other": 2.0,
+    }
 
 
 def test_predict_model(tmp_path):
@@ -172,7 +185,11 @@ def test_is_new_model_better(tmp_path, prefer):
         def is_new_model_better(self, new, old):
             return old is None or prefer == "last"
 
-    steps = [int(p.name) for p in RunDirectory(train(tmp_path, Own).log_dir).best.iterdir() if p.name.isdigit()]
+    steps = [
+        int(p.name)
+        for p in RunDirectory(train(tmp_path, Own).log_dir).best.iterdir()
+        if p.name.isdigit()
+    ]
     assert steps == [4 if prefer == "first" else 8]
 
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from boltax import TrainState
 from boltax._state import is_traced_hyperparameter, split_collections, variables_of
 
@@ -14,7 +15,9 @@ def make_state(tx, **fields):
 
 def test_apply_gradients_counts_steps_and_replaces_fields():
     state = make_state(optax.sgd(0.5), batch_stats={"m": jnp.zeros(1)})
-    state = state.apply_gradients(grads={"w": jnp.ones(3)}, batch_stats={"m": jnp.ones(1)}, rng="other")
+    state = state.apply_gradients(
+        grads={"w": jnp.ones(3)}, batch_stats={"m": jnp.ones(1)}, rng="other"
+    )
     np.testing.assert_array_equal(state.params["w"], 0.5)
     assert (int(state.step), float(state.batch_stats["m"][0]), state.rng) == (1, 1.0, "other")
 
@@ -28,16 +31,22 @@ def test_the_loss_reaches_optimizers_that_take_extra_arguments(name):
         return updates, state
 
     tx = optax.chain(
-        optax.clip(1.0), optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+        optax.clip(1.0),
+        optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update),
     )
     make_state(tx).apply_gradients(grads={"w": jnp.ones(3)}, loss=jnp.float32(2.5))
     assert seen == [2.5]
 
 
 def test_variables_go_into_a_state_and_come_out_of_it():
-    variables = {"params": {"w": jnp.ones(3)}, "batch_stats": {"m": jnp.zeros(1)}, "cache": {"c": jnp.zeros(2)}}
+    variables = {
+        "params": {"w": jnp.ones(3)},
+        "batch_stats": {"m": jnp.zeros(1)},
+        "cache": {"c": jnp.zeros(2)},
+    }
     state = make_state(optax.sgd(0.1), **split_collections(variables))
-    assert variables_of(state) == variables
+    assert variables_of(state).keys() == variables.keys()
+    assert all(variables_of(state)[name] is value for name, value in variables.items())
     assert split_collections({"params": {}}) == {"batch_stats": None, "collections": None}
 
 

@@ -4,14 +4,14 @@ import json
 import os
 from pathlib import Path
 
-import boltax as bx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from boltax._state import variables_of
 
+import boltax as bx
+from boltax._state import variables_of
 from dummies import (
     Classifier,
     GuideRegressor,
@@ -42,8 +42,18 @@ def test_the_run_directory_has_what_the_contract_says(tmp_path):
     folder = Path(trainer.log_dir)
     assert folder == tmp_path / "Mlp" / "version_0"
     present = {str(path.relative_to(folder)) for path in folder.rglob("*")}
-    assert {"hparams.json", "model.txt", "history.csv", "metrics/best_eval.json", "metrics/test.json"} <= present
-    assert {"metrics/eval_epoch_001.json", "metrics/eval_epoch_002.json", "checkpoints/best"} <= present
+    assert {
+        "hparams.json",
+        "model.txt",
+        "history.csv",
+        "metrics/best_eval.json",
+        "metrics/test.json",
+    } <= present
+    assert {
+        "metrics/eval_epoch_001.json",
+        "metrics/eval_epoch_002.json",
+        "checkpoints/best",
+    } <= present
     assert "Dense_0" in (folder / "model.txt").read_text()
     assert json.loads((folder / "hparams.json").read_text())["seed"] == 42
     assert len((folder / "history.csv").read_text().splitlines()) == 3
@@ -52,12 +62,16 @@ def test_the_run_directory_has_what_the_contract_says(tmp_path):
 
 @MODELS
 def test_a_trainer_comes_back_from_its_folder_alone(tmp_path, model_class):
-    trainer = classifier(tmp_path, model_class=model_class, model_hparams={"features": 12}, label_smoothing=0.1)
+    trainer = classifier(
+        tmp_path, model_class=model_class, model_hparams={"features": 12}, label_smoothing=0.1
+    )
     trainer.train_model(loader(), loader(), loader(), num_epochs=1)
     again = Classifier.load_from_checkpoint(trainer.log_dir)
     assert again.model_hparams == {"features": 12}
     assert again.hparams == {"label_smoothing": 0.1}
-    jax.tree.map(np.testing.assert_array_equal, variables_of(again.state), variables_of(trainer.state))
+    jax.tree.map(
+        np.testing.assert_array_equal, variables_of(again.state), variables_of(trainer.state)
+    )
     assert again.log_dir == trainer.log_dir
     inputs = classes(5)[0]
     np.testing.assert_array_equal(again.bind_model()(inputs), trainer.bind_model()(inputs))
@@ -71,7 +85,9 @@ def test_evaluation_is_exact_for_every_batch_size(tmp_path, batch_size):
     metrics = trainer.eval_model(loader(50, batch_size))
     assert metrics["acc"] == (logits.argmax(-1) == labels).mean()
     log_probabilities = np.asarray(jax.nn.log_softmax(logits))
-    assert metrics["loss"] == pytest.approx(-log_probabilities[np.arange(50), labels].mean(), rel=1e-5)
+    assert metrics["loss"] == pytest.approx(
+        -log_probabilities[np.arange(50), labels].mean(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("batch_size", [7, 50])
@@ -79,7 +95,10 @@ def test_predictions_come_in_order_and_all_of_them(tmp_path, batch_size):
     trainer = classifier(tmp_path)
     inputs, _ = classes(50)
     np.testing.assert_allclose(
-        trainer.predict_model(loader(50, batch_size)), trainer.bind_model()(inputs), rtol=1e-5, atol=1e-6
+        trainer.predict_model(loader(50, batch_size)),
+        trainer.bind_model()(inputs),
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -92,7 +111,10 @@ def test_two_runs_with_one_seed_are_bitwise_equal_and_another_seed_is_not(tmp_pa
 
     first, second, other = train(1), train(1), train(2)
     jax.tree.map(np.testing.assert_array_equal, first, second)
-    assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True))
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
+    )
 
 
 def test_batch_norm_statistics_move_in_training_only(tmp_path):
@@ -101,7 +123,9 @@ def test_batch_norm_statistics_move_in_training_only(tmp_path):
     trainer.eval_model(loader())
     jax.tree.map(np.testing.assert_array_equal, before, to_host(trainer.state.batch_stats))
     trainer.train_model(loader(), num_epochs=1)
-    assert not np.array_equal(before["BatchNorm_0"]["mean"], trainer.state.batch_stats["BatchNorm_0"]["mean"])
+    assert not np.array_equal(
+        before["BatchNorm_0"]["mean"], trainer.state.batch_stats["BatchNorm_0"]["mean"]
+    )
 
 
 @MODELS
@@ -135,11 +159,17 @@ def test_debug_runs_the_steps_as_python_with_the_same_numbers(tmp_path):
             calls.append(train)
             return super().loss_function(model, batch, train)
 
-    sgd = {"optimizer": "sgd", "lr": 0.1, "schedule": "constant"}  # Adam would turn rounding into whole steps
+    sgd = {
+        "optimizer": "sgd",
+        "lr": 0.1,
+        "schedule": "constant",
+    }  # Adam would turn rounding into whole steps
     compiled = classifier(tmp_path, optimizer_hparams=sgd)
     eager = classifier(tmp_path, Counting, optimizer_hparams=sgd, debug=True)
     calls.clear()
-    metrics = [trainer.train_model(loader(), loader(), num_epochs=1) for trainer in (compiled, eager)]
+    metrics = [
+        trainer.train_model(loader(), loader(), num_epochs=1) for trainer in (compiled, eager)
+    ]
     assert calls.count(True) == 4
     assert metrics[0] == pytest.approx(metrics[1], rel=1e-4)
 
@@ -185,7 +215,9 @@ def test_l2_regularization_is_the_gradient_of_half_the_squared_norm(tmp_path):
         before,
     )
     assert metrics["train/loss"] == 0.0
-    assert metrics["train/l2_penalty"] == pytest.approx(0.05 * sum((x**2).sum() for x in jax.tree.leaves(before)))
+    assert metrics["train/l2_penalty"] == pytest.approx(
+        0.05 * sum((x**2).sum() for x in jax.tree.leaves(before))
+    )
 
 
 def test_the_loss_may_be_scalar_or_per_example_with_the_same_result(tmp_path):
@@ -194,7 +226,10 @@ def test_the_loss_may_be_scalar_or_per_example_with_the_same_result(tmp_path):
             loss, metrics = super().loss_function(model, batch, train)
             return loss.mean(), metrics
 
-    results = [classifier(tmp_path, c).train_model(loader(), loader(), num_epochs=2) for c in (Classifier, Scalar)]
+    results = [
+        classifier(tmp_path, c).train_model(loader(), loader(), num_epochs=2)
+        for c in (Classifier, Scalar)
+    ]
     assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
@@ -208,9 +243,15 @@ def test_batches_may_be_dicts_and_predictions_too(tmp_path):
 
     inputs, targets = line()
     data = bx.data.ArrayLoader({"x": inputs, "y": targets}, 8, shuffle=True)
-    trainer = classifier(tmp_path, OnDicts, Linear, exmp_input=next(iter(data)), optimizer_hparams={"lr": 0.1})
+    trainer = classifier(
+        tmp_path, OnDicts, Linear, exmp_input=next(iter(data)), optimizer_hparams={"lr": 0.1}
+    )
     trainer.train_model(data, num_epochs=40)
-    np.testing.assert_allclose(trainer.predict_model(bx.data.ArrayLoader({"x": inputs, "y": targets}, 8))["y"], targets, atol=0.1)
+    np.testing.assert_allclose(
+        trainer.predict_model(bx.data.ArrayLoader({"x": inputs, "y": targets}, 8))["y"],
+        targets,
+        atol=0.1,
+    )
 
 
 def test_endless_generators_train_with_steps_per_epoch(tmp_path):
@@ -258,14 +299,20 @@ def test_nan_is_never_the_best_and_the_best_is_tested(tmp_path):
     trainer = classifier(tmp_path, Scripted, monitor=("val/score", "max"))
     metrics = trainer.train_model(loader(), loader(), loader(), num_epochs=5)
     assert metrics["val/score"] == 0.9
-    assert [p.name for p in Path(trainer.log_dir, "checkpoints/best").iterdir() if p.name.isdigit()] == ["12"]
+    assert [
+        p.name for p in Path(trainer.log_dir, "checkpoints/best").iterdir() if p.name.isdigit()
+    ] == ["12"]
 
 
 def test_the_guides_order_of_metrics_decides_without_a_monitor(tmp_path):
     trainer = classifier(tmp_path)
-    assert trainer.is_new_model_better({"val/acc": 0.5, "val/loss": 9.0}, {"val/acc": 0.4, "val/loss": 1.0})
+    assert trainer.is_new_model_better(
+        {"val/acc": 0.5, "val/loss": 9.0}, {"val/acc": 0.4, "val/loss": 1.0}
+    )
     assert not trainer.is_new_model_better({"val/loss": 9.0}, {"val/loss": 1.0})
-    assert trainer.is_new_model_better({"val/val_metric": 1.0, "val/acc": 0.1}, {"val/val_metric": 2.0, "val/acc": 0.9})
+    assert trainer.is_new_model_better(
+        {"val/val_metric": 1.0, "val/acc": 0.1}, {"val/val_metric": 2.0, "val/acc": 0.9}
+    )
     assert not trainer.is_new_model_better({"val/loss": float("nan")}, None)
     assert trainer.is_new_model_better({"val/loss": 1.0}, {"val/loss": float("nan")})
 
@@ -292,8 +339,14 @@ def test_state_and_accumulators_are_donated_to_the_step(tmp_path):
 
 def test_a_linen_model_with_no_train_argument_and_a_guide_trainer(tmp_path):
     inputs, targets = line()
-    trainer = classifier(tmp_path, GuideRegressor, Linear, exmp_input=inputs[:4], optimizer_hparams={"lr": 0.1})
-    metrics = trainer.train_model(bx.data.ArrayLoader((inputs, targets), 8), bx.data.ArrayLoader((inputs, targets), 8), num_epochs=40)
+    trainer = classifier(
+        tmp_path, GuideRegressor, Linear, exmp_input=inputs[:4], optimizer_hparams={"lr": 0.1}
+    )
+    metrics = trainer.train_model(
+        bx.data.ArrayLoader((inputs, targets), 8),
+        bx.data.ArrayLoader((inputs, targets), 8),
+        num_epochs=40,
+    )
     assert metrics["val/loss"] < 1e-2
 
 
@@ -317,6 +370,10 @@ def test_images_and_figures_reach_the_logger_from_a_hook(tmp_path):
         def on_training_epoch_end(self, epoch_idx):
             self.logger.log_image("picture", np.zeros((4, 4, 3), np.float32), step=epoch_idx)
 
-    trainer = classifier(tmp_path, Drawing, logger_params={"base_log_dir": str(tmp_path), "logger_type": "TensorBoard"})
+    trainer = classifier(
+        tmp_path,
+        Drawing,
+        logger_params={"base_log_dir": str(tmp_path), "logger_type": "TensorBoard"},
+    )
     trainer.train_model(loader(), num_epochs=1)
     assert any(name.startswith("events.out") for name in os.listdir(trainer.log_dir))

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from boltax._progress._rows import rows
+from boltax._progress._rows import Rows
 from boltax._progress._text import took
 from boltax._progress._tracked import Tracked
 
@@ -73,11 +73,12 @@ class LiveDisplay:
         self._stop_when_idle()
         if bar.leave:
             bar.sample(self.clock())
-            self._console.print(rows([bar], self.clock(), self._console.width, is_finished=True))
+            self._console.print(Rows([bar], self.clock(), is_finished=True))
 
     def note(self, text: str) -> None:
         """Prints a line above the bars."""
-        self._console.print(Text(text), soft_wrap=True)  # a table stays one
+        is_table = "\n" in text  # whose lines stay whole, while words wrap
+        self._console.print(Text(text), soft_wrap=is_table)
 
     def show_status(self, text: str) -> None:
         """Shows a spinner with the text and the time since."""
@@ -127,8 +128,8 @@ class LiveDisplay:
         bars = self._bars
         for bar in bars:
             bar.sample(now)
-        table = [rows(bars, now, self._console.width)] if bars else []
-        return Group(*table, *self._statuses)
+        parts = [*([Rows(bars, now)] if bars else []), *self._statuses]
+        return Group(*(parts or [Text("")]))  # of no line at all, rich would leave an empty one
 
 
 class _Lasting:

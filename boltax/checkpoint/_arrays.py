@@ -16,7 +16,7 @@ from boltax._types import PyTree
 from boltax.checkpoint._differences import differences, table
 from boltax.checkpoint._dtypes import is_key
 from boltax.checkpoint._files import files_below, read_json, write_json
-from boltax.checkpoint._leaf import Leaf, Names
+from boltax.checkpoint._leaf import Leaf, Names, unstorable
 from boltax.checkpoint._orbax import damaged, load_flat, save_flat, stays_on_host
 from boltax.checkpoint._structure import (
     Structure,
@@ -105,6 +105,8 @@ def _raw_leaves(tree: PyTree, path: Names = ()) -> list[tuple[Names, Any]]:
     if not isinstance(tree, jax.Array):
         array = np.asarray(tree)
         return [(path, array.astype(array.dtype.newbyteorder("="), copy=False))]
+    if tree.is_deleted():
+        raise unstorable(path, "an array whose memory was given to a later step", "live ones")
     if is_key(tree.dtype):
         return [(path, jax.random.key_data(tree))]
     return [(path, tree)]

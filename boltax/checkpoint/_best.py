@@ -64,7 +64,7 @@ class BestCheckpoints:
 
     def __init__(self, directory: str | Path, keep: int = 1) -> None:
         self.directory = Path(directory)
-        self.keep = max(1, keep)
+        self.keep = keep
 
     def save(self, step: int, variables: Variables, metrics: Mapping[str, Any]) -> None:
         """Saves a model as the best so far, and deletes older ones beyond `keep`.

@@ -1,8 +1,9 @@
-"""The arguments with which a trainer was constructed: stored with its run, and given back one by one.
+"""The arguments of a trainer's constructor: stored with the run, and given back one by one.
 
-What is stored is what the subclass's own constructor received, so `load_from_checkpoint` can call it again. Values are
-JSON; functions and classes are stored by name and only looked up (see `boltax.checkpoint._hparams`). Nothing here
-knows what the arguments mean, but for the few names that a trainer's constructor gives a meaning of its own.
+What is stored is what the subclass's own constructor received, so `load_from_checkpoint` can call
+it again. Values are JSON; functions and classes are stored by name and only looked up (see
+`boltax.checkpoint._hparams`). Nothing here knows what the arguments mean, but for the few names
+that a trainer's constructor gives a meaning of its own.
 """
 
 import inspect
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from boltax.checkpoint._files import read_json
 from boltax.checkpoint._decode import decode
 from boltax.checkpoint._encode import NotStored, encode
+from boltax.checkpoint._files import read_json
 from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import short
 from boltax.checkpoint._rundir import RunDirectory, open_run_directory
@@ -37,7 +38,7 @@ class ConstructorCall:
 
     @classmethod
     def of(cls, trainer_class: type[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Self:
-        """Binds the arguments of ``trainer_class(*args, **kwargs)`` to the names of its constructor."""
+        """Binds arguments to the names that the constructor gives them."""
         signature = inspect.signature(trainer_class.__init__)
         try:
             bound = signature.bind_partial(None, *args, **kwargs).arguments
@@ -67,12 +68,15 @@ class ConstructorCall:
     def to_json(self, exmp_input: Any) -> dict[str, Any]:
         """What `read_call` reads: the arguments, and the structure of the example input.
 
-        An argument that is no hyperparameter and cannot be stored (a callback, an Optuna trial) is noted as such.
+        An argument that is no hyperparameter and cannot be stored (a callback, an Optuna trial) is
+        noted as such.
         """
         arguments = {name: value for name, value in self.named.items() if name != "exmp_input"}
         return {
             "constructor": {
-                "positional": [self._store(value, f"args[{i}]") for i, value in enumerate(self.positional)],
+                "positional": [
+                    self._store(value, f"args[{i}]") for i, value in enumerate(self.positional)
+                ],
                 "named": {name: self._store(value, name) for name, value in arguments.items()},
             },
             "exmp_input": self._spec(exmp_input),
@@ -100,12 +104,11 @@ class StoredCall:
     spec: Any
 
     def arguments(
-        self, *, log_dir: str, exmp_input: Any, given: Mapping[str, Any]
+        self, *, exmp_input: Any, given: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments that construct the trainer again, in its folder.
+        """Positional and keyword arguments that construct the trainer again.
 
         Args:
-            log_dir: the run's folder, which the trainer goes on using.
             exmp_input: an example batch, or None for one of the stored structure.
             given: arguments that replace stored ones.
 
@@ -113,8 +116,10 @@ class StoredCall:
             CheckpointError: naming the arguments that have to be given.
         """
         keywords = {**self.named, **given}
-        logger_params = {k: v for k, v in (keywords.get("logger_params") or {}).items() if not lacks_parts(v)}
-        keywords["logger_params"] = {**logger_params, "log_dir": log_dir}
+        if "logger_params" not in given:
+            stored = (self.named.get("logger_params") or {}).items()
+            kept = {key: value for key, value in stored if not lacks_parts(value)}
+            keywords["logger_params"] = {**kept, "log_dir": str(self.folder)}
         if exmp_input is None and "exmp_input" not in given:
             if self.spec is None:
                 raise self._missing("exmp_input")
@@ -134,8 +139,8 @@ class StoredCall:
     def _missing(self, name: str, value: Any = None) -> CheckpointError:
         was = f" (it was {short(value)})" if value is not None else ""
         return CheckpointError(
-            f"Received the run {self.folder}, which does not hold {name}{was}; expected it to be given, since it could "
-            f"not be stored. Write load_from_checkpoint(folder, {name}=...)."
+            f"Received the run {self.folder}, which does not hold {name}{was}; expected it to be "
+            f"given, since it could not be stored. Write load_from_checkpoint(folder, {name}=...)."
         )
 
 
@@ -160,9 +165,12 @@ def read_call(folder: Path, trainer_class: type[Any]) -> StoredCall:
         call = stored["constructor"]
         positional = tuple(decode(value, names) for value in call["positional"])
         named = {str(name): decode(value, names) for name, value in call["named"].items()}
-        return StoredCall(names, trainer_class, directory.path, positional, named, stored.get("exmp_input"))
+        return StoredCall(
+            names, trainer_class, directory.path, positional, named, stored.get("exmp_input")
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"Received {directory.hparams}, which lacks the constructor's arguments; expected the hparams.json that "
-            "boltax writes at the start of a run. Construct the trainer by hand and call load_model()."
+            f"Received {directory.hparams}, which lacks the constructor's arguments; expected the "
+            "hparams.json that boltax writes at the start of a run. Construct the trainer by hand "
+            "and call load_model()."
         ) from error

@@ -24,7 +24,7 @@ from boltax.checkpoint._encode import (
     is_module,
 )
 from boltax.checkpoint._names import Lookup
-from boltax.errors import BoltaxError, CheckpointError
+from boltax.errors import CheckpointError
 
 
 def decode(value: Any, lookup: Lookup, path: str = "hparams") -> Any:
@@ -62,9 +62,9 @@ def _decode(value: Any, lookup: Lookup, path: str, depth: int) -> Any:
             raise _damaged(path, f"a dict with the keys {sorted(value)[:5]}")
         try:
             return _DECODERS[tag](value[tag], lookup, path, depth + 1)
-        except BoltaxError:
+        except CheckpointError:
             raise
-        except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             raise _damaged(path, f"{tag} {str(value[tag])[:80]!r}") from error
     if isinstance(value, float) and not math.isfinite(value):
         raise _damaged(path, str(value))

@@ -72,9 +72,13 @@ class Lookup:
         Args:
             value: a function or class.
         """
-        is_library_value, is_own_value = _is_library_value(value), self._is_own_value(value)
-        places = [(name, importlib.import_module(name)) for name in LIBRARIES if is_library_value]
-        places += [("trainer", module) for module in self._own if is_own_value]
+        places: list[tuple[str, ModuleType]] = []
+        if _is_library_value(
+            value
+        ):  # a library that nobody has imported yet is not where it is from
+            places += [(name, sys.modules[name]) for name in LIBRARIES if name in sys.modules]
+        if self._is_own_value(value):
+            places += [("trainer", module) for module in self._own]
         for place, module in places:
             for attribute in _attributes(module, value):
                 if self._look_up(place, attribute) is value:

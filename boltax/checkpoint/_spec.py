@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from boltax._types import Batch
@@ -58,7 +59,7 @@ def zeros_from_spec(spec: Any, lookup: Lookup) -> Batch:
         raise _unusable(f"an example batch of {size:,} bytes", f"at most {MAX_BYTES:,}")
     try:
         return _zeros(spec, lookup)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise _unusable(
@@ -108,16 +109,15 @@ def _fields(kind: type) -> list[str]:
 
 
 def _array(node: Any) -> tuple[tuple[int, ...], np.dtype] | None:
-    """Shape and type of an array of any library, without copying those that JAX knows."""
-    shape, dtype = getattr(node, "shape", None), getattr(node, "dtype", None)
-    if not isinstance(dtype, np.dtype) and hasattr(node, "__array__"):
-        node = np.asarray(node)  # a torch or TensorFlow tensor
-        shape, dtype = node.shape, node.dtype
-    return (
-        (tuple(shape), dtype)
-        if shape is not None and isinstance(dtype, np.dtype) and is_storable(dtype)
-        else None
-    )
+    """Shape and type of an array of any library; those that JAX knows are not copied."""
+    if not hasattr(node, "dtype"):
+        return None
+    if not isinstance(node.dtype, np.dtype) and not isinstance(node, jax.Array):
+        try:
+            node = np.asarray(node)  # a torch or TensorFlow tensor
+        except (TypeError, ValueError, RuntimeError):
+            return None
+    return (tuple(node.shape), node.dtype) if is_storable(node.dtype) else None
 
 
 def _bytes(spec: Any, depth: int) -> int:
@@ -139,7 +139,7 @@ def _zeros(spec: Any, lookup: Lookup) -> Any:
     (kind, value), *_ = spec.items()
     if kind == "value" and (value is None or isinstance(value, bool | int | float | str)):
         return value
-    if kind == "array":
+    if kind == "array" and isinstance(value, list):
         return np.zeros(value, dtype_named(spec["dtype"]))
     if kind == "dict":
         return {key: _zeros(child, lookup) for key, child in value.items()}

@@ -62,7 +62,7 @@ class CheckedSource:
         return self._source.fingerprint()
 
     def _nothing(self, epoch: int) -> DataError:
-        if not self._has_given_any:
+        if epoch == 1 and not self._has_given_any:
             return DataError(
                 f"Received {self._name} ({self._received}), which gave no batch in epoch {epoch}; "
                 "expected at least one. Check that the data set is not empty, that no filter drops "
@@ -75,8 +75,8 @@ class CheckedSource:
         )
         if self._name == "train_loader":
             advice += (
-                ". For one pass over an endless stream set LoopOptions(steps_per_epoch=...), "
-                "or num_epochs=1"
+                ". To cut epochs out of one long stream, set LoopOptions(steps_per_epoch=...); to "
+                "end with it, set max_steps"
             )
         return DataError(
             f"Received {self._name} ({self._received}), which gave batches before and none in "

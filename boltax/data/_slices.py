@@ -53,14 +53,17 @@ class EpochSlices:
     def _stream_from(self, position: int) -> Iterator[tuple[Batch, Cursor]]:
         if num_batches := self._source.num_batches:
             number, start = divmod(position, num_batches)
-            return self._passes(number + 1, start)
-        return itertools.islice(self._passes(1, 0), position, None)
+            return _passes(self._source, number + 1, start)
+        return itertools.islice(_passes(self._source, 1, 0), position, None)
 
-    def _passes(self, first: int, start: int) -> Iterator[tuple[Batch, Cursor]]:
-        for number in itertools.count(first):
-            given = 0
-            for given, item in enumerate(self._source.epoch(number, start), start=1):  # noqa: B007
-                yield item
-            if not given and not start:
-                return  # an empty loader, or one that can be read only once
-            start = 0
+
+# No method: a generator that holds `self`, which holds it, is a cycle, and workers of a loader that
+# only the garbage collector finds take 5 seconds each to stop.
+def _passes(source: Any, first: int, start: int) -> Iterator[tuple[Batch, Cursor]]:
+    for number in itertools.count(first):
+        given = 0
+        for given, item in enumerate(source.epoch(number, start), start=1):  # noqa: B007
+            yield item
+        if not given and not start:
+            return  # an empty loader, or one that can be read only once
+        start = 0

@@ -76,7 +76,8 @@ def as_source(
             function without arguments that returns any of these, or a `Source`.
         name: the argument that it was, for messages.
         steps_per_epoch: makes epochs of so many steps out of one pass after the other; None has an
-            epoch end with the loader.
+            epoch end with the loader. Such a source knows where its stream is: keep it through all
+            epochs. A source that this function has made is given back as it is.
 
     Raises:
         DataError: when it is nothing that gives batches.
@@ -87,6 +88,8 @@ def as_source(
         >>> [cursor for batch, cursor in source.epoch(1)]
         [{'epoch': 1, 'batch': 1}, {'epoch': 1, 'batch': 2}]
     """
+    if isinstance(loader, CheckedSource):
+        return loader
     source = _open(loader, name, steps_per_epoch)
     if steps_per_epoch is not None and not isinstance(source, IteratorSource):
         source = EpochSlices(source, steps_per_epoch)

@@ -13,8 +13,9 @@ from boltax.data._iterables import class_name, length, numbered
 from boltax.data._torch_workers import prepare_workers
 
 GUARD_NOTE = (
-    "Workers import the script that was started. If the lines above show that it began to train "
-    'again, put what it does under `if __name__ == "__main__":`; num_workers=0 needs no workers.'
+    "Workers import the script that was started: put what it does under "
+    '`if __name__ == "__main__":`. If it is there, a worker was killed, maybe for lack of memory. '
+    "num_workers=0 needs no workers."
 )
 
 

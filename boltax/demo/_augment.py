@@ -1,8 +1,37 @@
-"""Random changes of training images. Traced and pure: every function takes a key and changes each image its own way."""
+"""Random changes of training images, each image in its own way. Traced and pure: takes keys."""
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
+
+from boltax.errors import unknown_name
+
+AUGMENTATIONS = ("clothes", "handwriting")
+
+
+def augment(augmentation: str, key: jax.Array, images: jax.Array) -> jax.Array:
+    """Random changes that keep an image's class.
+
+    Args:
+        augmentation: ``"handwriting"``, which may be turned a little but not mirrored; or
+            ``"clothes"``, which may be mirrored.
+        key: random key.
+        images: ``[batch, height, width, channels]``; floating for handwriting.
+
+    Returns:
+        The changed images, same shape and dtype.
+
+    Raises:
+        UnknownNameError: for an augmentation that does not exist.
+    """
+    first, second = jax.random.split(key)
+    match augmentation:
+        case "handwriting":
+            return random_affine(first, images, degrees=10.0, scale=0.1, pixels=1.0)
+        case "clothes":
+            return random_flip(first, random_shift(second, images, pixels=2))
+        case _:
+            raise unknown_name("augmentation", augmentation, AUGMENTATIONS)
 
 
 def random_shift(key: jax.Array, images: jax.Array, pixels: int) -> jax.Array:
@@ -39,8 +68,10 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
     return jnp.where(is_flipped, images[:, :, ::-1, :], images)
 
 
-def random_affine(key: jax.Array, images: jax.Array, degrees: float, scale: float, pixels: float) -> jax.Array:
-    """Turns, scales and moves each image about its centre by small random amounts, with linear interpolation.
+def random_affine(
+    key: jax.Array, images: jax.Array, degrees: float, scale: float, pixels: float
+) -> jax.Array:
+    """Turns, scales and moves each image by small random amounts, with linear interpolation.
 
     Args:
         key: random key.
@@ -54,7 +85,9 @@ def random_affine(key: jax.Array, images: jax.Array, degrees: float, scale: floa
     """
     sizes = jnp.asarray(images.shape[1:3], images.dtype)
     centre = (sizes - 1) / 2
-    grid = jnp.stack(jnp.meshgrid(*(jnp.arange(n, dtype=images.dtype) for n in images.shape[1:3]), indexing="ij"))
+    grid = jnp.stack(
+        jnp.meshgrid(*(jnp.arange(n, dtype=images.dtype) for n in images.shape[1:3]), indexing="ij")
+    )
     offsets = grid - centre[:, None, None]
     limits = jnp.asarray((jnp.deg2rad(degrees), scale, pixels, pixels), images.dtype)
     amounts = jax.random.uniform(key, (images.shape[0], 4), images.dtype, -1.0, 1.0) * limits[None]

@@ -1,4 +1,7 @@
-"""The real images of the demo: scikit-learn's digits, and Fashion-MNIST from idx files. Downloads nothing."""
+"""The real images of the demo: scikit-learn's digits, and Fashion-MNIST from idx files.
+
+Downloads nothing.
+"""
 
 import gzip
 import math
@@ -65,8 +68,8 @@ def load_digits(seed: int = 0) -> DemoData:
         seed: of the split; the same seed always gives the same three sets.
 
     Returns:
-        1,257 training, 180 validation and 360 test examples with all classes in equal shares; images are
-        float32 ``[examples, 8, 8, 1]`` between 0 and 1.
+        1,257 training, 180 validation and 360 test examples with all classes in equal shares;
+        images are float32 ``[examples, 8, 8, 1]`` between 0 and 1.
 
     Raises:
         MissingExtraError: when scikit-learn is not installed.
@@ -119,7 +122,7 @@ def load_fashion_mnist(path: str | Path | None = None, seed: int = 0) -> DemoDat
 
 
 def _split(labels: NDArray[np.int32], sizes: tuple[int, ...], seed: int) -> list[NDArray[np.intp]]:
-    """Indices of disjoint sets of the given sizes, then of the rest, with equal shares of each class."""
+    """Indices of disjoint sets of the given sizes, then of the rest: equal shares of each class."""
     random = np.random.default_rng(seed)
     place = np.empty(len(labels))
     for label in np.unique(labels):
@@ -135,8 +138,9 @@ def _read_examples(folder: Path, part: str) -> Examples:
     images, labels = _read_idx(images_file, axes=3), _read_idx(labels_file, axes=1)
     if len(images) != len(labels) or len(images) == 0:
         raise DataError(
-            f"Received {len(images)} images in {images_file} and {len(labels)} labels in {labels_file}; expected "
-            f"as many labels as images, and at least one. Get the four files anew, from one source."
+            f"Received {len(images)} images in {images_file} and {len(labels)} labels in "
+            f"{labels_file}; expected as many labels as images, and at least one. "
+            "Get the four files anew, from one source."
         )
     if labels.max() >= len(_FASHION_CLASSES):
         raise DataError(
@@ -151,26 +155,29 @@ def _find(folder: Path, name: str) -> Path:
         if candidate.is_file():
             return candidate
     raise DataError(
-        f"Received the folder {str(folder)!r}, which has no file {name}.gz or {name}; expected the four idx files of "
-        f"Fashion-MNIST. Run `apt-get install dataset-fashion-mnist` (Debian, Ubuntu), or give --path DIR, a folder "
-        f"with {{train,t10k}}-images-idx3-ubyte.gz and {{train,t10k}}-labels-idx1-ubyte.gz."
+        f"Received the folder {str(folder)!r}, which has no file {name}.gz or {name}; expected the "
+        "four idx files of Fashion-MNIST. Run `apt-get install dataset-fashion-mnist` (Debian, "
+        "Ubuntu), or give --path DIR, a folder with {train,t10k}-images-idx3-ubyte.gz and "
+        "{train,t10k}-labels-idx1-ubyte.gz."
     )
 
 
 def _read_idx(file: Path, axes: int) -> NDArray[np.uint8]:
-    """The array of unsigned bytes in an idx file: magic 0, 0, type, axes; big-endian sizes; the elements."""
+    """The array in an idx file: 0, 0, element type, number of axes; big-endian sizes; elements."""
     content = _read_bytes(file)
     header = 4 + 4 * axes
     if len(content) < header or content[:4] != bytes((0, 0, _UNSIGNED_BYTES, axes)):
         raise DataError(
-            f"Received {file}, which begins with the bytes {content[:4].hex(' ') or '(none)'}; expected an idx file "
-            f"of unsigned bytes with {axes} axes (00 00 08 {axes:02x}). Get the file anew."
+            f"Received {file}, which begins with the bytes {content[:4].hex(' ') or '(none)'}; "
+            f"expected an idx file of unsigned bytes with {axes} axes (00 00 08 {axes:02x}). "
+            "Get the file anew."
         )
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", count=axes, offset=4))
     if len(content) - header != math.prod(shape):
         raise DataError(
-            f"Received {file} with {len(content) - header:,} bytes after its header; expected {math.prod(shape):,}, "
-            f"since the header gives the shape {list(shape)}. The file is cut off or damaged: get it anew."
+            f"Received {file} with {len(content) - header:,} bytes after its header; expected "
+            f"{math.prod(shape):,}, since the header gives the shape {list(shape)}. The file is "
+            "cut off or damaged: get it anew."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
@@ -181,6 +188,6 @@ def _read_bytes(file: Path) -> bytes:
         return gzip.decompress(content) if content.startswith(_GZIP_MAGIC) else content
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
-            f"Received {file}, which cannot be read ({error}); expected an idx file, gzipped or not. Check that you "
-            f"may read it, or get it anew."
+            f"Received {file}, which cannot be read ({error}); expected an idx file, gzipped or "
+            "not. Check that you may read it, or get it anew."
         ) from error

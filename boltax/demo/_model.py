@@ -1,4 +1,4 @@
-"""The network of the demo: a small pre-activation ResNet for small images. Knows nothing of training."""
+"""The network of the demo: a pre-activation ResNet for small images. Knows nothing of training."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,7 +24,7 @@ class ResNetBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Maps ``[batch, height, width, channels]`` to ``[batch, height / stride, width / stride, self.width]``."""
+        """From ``[batch, h, w, channels]`` to ``[batch, h / stride, w / stride, self.width]``."""
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9)
         conv = partial(nn.Conv, use_bias=False, kernel_init=nn.initializers.he_normal())
         strides = (self.stride, self.stride)
@@ -37,10 +37,10 @@ class ResNetBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A pre-activation ResNet: a convolution, stages of blocks, the mean over all pixels, a linear layer.
+    """A pre-activation ResNet: a convolution, stages of blocks, the mean of pixels, a linear layer.
 
-    Each stage after the first halves height and width in its first block, by a stride rather than by
-    max-pooling, whose gradient is slow on a CPU.
+    Each stage after the first halves height and width in its first block, by a stride rather than
+    by max-pooling, whose gradient is slow on a CPU.
 
     Attributes:
         num_classes: number of logits.
@@ -70,12 +70,15 @@ class ResNet(nn.Module):
         """Logits of a batch of images.
 
         Args:
-            x: images, floating, ``[batch, height, width, channels]``.
+            x: images ``[batch, height, width, channels]``; floats, or uint8, which are divided by
+                255 here.
             train: whether BatchNorm uses this batch's statistics, and updates the running ones.
 
         Returns:
             Logits, ``[batch, num_classes]``.
         """
+        if x.dtype == jnp.uint8:
+            x = x.astype(jnp.float32) / 255
         init = nn.initializers.he_normal()
         stem = (self.stem_stride, self.stem_stride)
         x = nn.Conv(self.widths[0], (3, 3), stem, use_bias=False, kernel_init=init)(x)

@@ -16,7 +16,8 @@ from boltax.loggers._values import flatten, histogram, scalars
 class CsvLogger(Logger):
     """Writes ``metrics.csv`` with one row per step, and a file for each image, figure and text.
 
-    Every row is on disk when `log_metrics` returns. Files are ``images/<key>_<step>.png``,
+    Every row is on disk when `log_metrics` returns; `flush` and `finalize` bring rows of earlier
+    steps, as after a resume, to their places. Files are ``images/<key>_<step>.png``,
     ``figures/<key>_<step>.png``, ``histograms/<key>_<step>.csv``, ``text/<key>_<step>.txt`` and
     ``hyperparameters.csv``; slashes in a key are folders.
 
@@ -69,6 +70,14 @@ class CsvLogger(Logger):
     def log_text(self, key: str, text: str, step: int | None = None) -> None:
         """Writes a text file."""
         self._write("text", file_name(key, step, ".txt"), text.encode())
+
+    def flush(self) -> None:
+        """Brings rows that came late to their places; all else is on disk already."""
+        self._table.settle()
+
+    def finalize(self, status: str = "success") -> None:
+        """Brings rows that came late to their places; no file is left open between two writes."""
+        self._table.settle()
 
     def _write(self, folder: str, name: str, data: bytes) -> None:
         path = os.path.join(self._folder, folder, name)

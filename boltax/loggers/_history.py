@@ -43,6 +43,7 @@ class History:
                 'number of its epoch, counted from 1. Write append({"epoch": 1, ...}).'
             )
         self._table.append(row)
+        self._table.settle()
 
     def rows(self) -> list[dict[str, Value]]:
         """The rows by epoch; a name that an epoch has no value for is not in its row.

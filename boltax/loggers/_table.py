@@ -1,8 +1,9 @@
 """A CSV file that grows by rows and, now and then, by columns, and survives being killed.
 
-Rows have a key (a step, an epoch) and stand in its order; a second row with the same key is merged
-into the first. The usual row is one appended line. Only a new column, or a row that belongs in the
-middle, writes the file anew, beside the old one and then in its place.
+Rows have a key (a step, an epoch). A row is one appended line, or takes the place of the last one
+when that has the same key. Only a new column writes the file anew, beside the old one and then in
+its place. A row that belongs further up, as after a resume, is appended too: `settle` brings all
+rows in order and merges those with the same key, and so does reading them.
 """
 
 import csv
@@ -32,6 +33,7 @@ class _Tail:
     highest: float  # the greatest key so far
     start: int  # byte at which the last line starts
     end: int  # bytes in the file
+    is_settled: bool  # whether the rows are in order, and no two have the same key
 
 
 class Table:
@@ -53,17 +55,23 @@ class Table:
         Args:
             row: numbers and text by column; other values are left out. Without the key, the row
                 always becomes one of its own.
+
+        Raises:
+            RunDirectoryError: when the file is not one of these tables.
         """
         cells = {str(name): text for name, value in row.items() if (text := _text(value))}
         tail = self._current_tail()
         if tail is None or not cells.keys() <= set(tail.columns):
             self._rewrite([*self._read(), cells])
-        elif _order(cells, self.key) > tail.highest:
-            self._put(tail, cells, tail.end)
         elif self.key in cells and cells[self.key] == tail.last.get(self.key):
             self._put(tail, tail.last | cells, tail.start)
         else:
-            self._rewrite([*self._read(), cells])
+            self._put(tail, cells, tail.end)
+
+    def settle(self) -> None:
+        """Brings rows that came late to their places."""
+        if self._tail is not None and not self._tail.is_settled:
+            self._rewrite(self._read())
 
     def rows(self) -> list[dict[str, Value]]:
         """All rows; numbers as they were given, bit for bit, and without the empty cells.
@@ -71,7 +79,8 @@ class Table:
         Raises:
             RunDirectoryError: when the file is not one of these tables.
         """
-        return [{name: _value(text) for name, text in row.items()} for row in self._read()]
+        rows = self._merge(self._read())
+        return [{name: _value(text) for name, text in row.items()} for row in rows]
 
     def drop_after(self, last: float) -> None:
         """Removes every row whose key is greater than `last`."""
@@ -96,8 +105,11 @@ class Table:
             file.seek(start)
             file.write(line)
             file.truncate()
-        highest = max(tail.highest, float(cells.get(self.key, tail.highest)))
-        self._tail = _Tail(tail.columns, cells, highest, start, start + len(line))
+        mark = float(cells.get(self.key, math.inf))
+        in_order = start < tail.end or mark > tail.highest
+        highest = tail.highest if mark == math.inf else max(tail.highest, mark)
+        settled = tail.is_settled and in_order
+        self._tail = _Tail(tail.columns, cells, highest, start, start + len(line), settled)
 
     def _read(self) -> list[Cells]:
         """The rows as text. A last line without its end was cut off by a kill, and is dropped."""
@@ -127,7 +139,7 @@ class Table:
             (float(row[self.key]) for row in merged if self.key in row), default=-math.inf
         )
         last, length = (merged[-1], len(body[-1])) if merged else ({}, 0)
-        self._tail = _Tail(columns, last, highest, len(data) - length, len(data))
+        self._tail = _Tail(columns, last, highest, len(data) - length, len(data), True)
 
     def _merge(self, rows: Iterable[Cells]) -> list[Cells]:
         merged: list[Cells] = []
@@ -150,10 +162,6 @@ class Table:
             marks.append(float(row[self.key]) if self.key in row else before)
         order = sorted(range(len(rows)), key=marks.__getitem__)
         return [rows[index] for index in order]
-
-
-def _order(cells: Cells, key: str) -> float:
-    return float(cells[key]) if key in cells else math.inf
 
 
 def _text(value: object) -> str:

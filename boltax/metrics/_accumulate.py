@@ -3,10 +3,12 @@
 A step gives a dict from name to one of four things, told apart by their form:
 
 - a scalar: the mean over the batch, weighted by its number of examples;
-- an array ``[batch, ...]``: a value per example, averaged over all examples (booleans and integers are summed as
-  integers, so an accuracy is exact);
-- a pair ``(total, count)``: the metric is the sum of totals over the sum of counts (e.g. a loss per token);
-- an object with ``merge(other)`` and ``compute()`` that is a pytree: clu's and google-metrax's metrics.
+- an array ``[batch, ...]``: a value per example, averaged over all examples (booleans and integers
+  are summed as integers, so an accuracy is exact);
+- a pair ``(total, count)``: the metric is the sum of totals over the sum of counts (e.g. a loss per
+  token);
+- an object with ``merge(other)`` and ``compute()`` that is a pytree: clu's and google-metrax's
+  metrics.
 
     >>> import jax.numpy as jnp
     >>> batch = {"acc": jnp.array([True, False, True]), "loss": jnp.float32(0.5)}
@@ -17,7 +19,7 @@ All but `compute` is pure and may be traced. Nothing here knows what the metrics
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,8 @@ from boltax._types import ScalarMetrics
 from boltax.errors import MetricsError
 
 
-class Mean(NamedTuple):
+@struct.dataclass
+class Mean:
     """A weighted mean under way."""
 
     total: jax.Array
@@ -73,10 +76,13 @@ def start(step_metrics: Mapping[str, Any], num_examples: int) -> Metrics:
     """
     if not isinstance(step_metrics, Mapping):
         raise MetricsError(
-            f"Received metrics of type {type(step_metrics).__name__}; expected a dict from name to value, e.g. "
+            f"Received metrics of type {type(step_metrics).__name__}; expected a dict from name to "
+            "value, e.g. "
             '{"acc": logits.argmax(-1) == labels}.'
         )
-    values = {name: _as_mergeable(name, value, num_examples) for name, value in step_metrics.items()}
+    values = {
+        name: _as_mergeable(name, value, num_examples) for name, value in step_metrics.items()
+    }
     return Metrics(values, jnp.asarray(num_examples, jnp.int32), jnp.asarray(1, jnp.int32))
 
 
@@ -88,7 +94,9 @@ def merge(left: Metrics, right: Metrics) -> Metrics:
     """
     if left.values.keys() != right.values.keys():
         raise _different_names(set(left.values), set(right.values))
-    values = {name: _merge_value(name, left.values[name], right.values[name]) for name in left.values}
+    values = {
+        name: _merge_value(name, left.values[name], right.values[name]) for name in left.values
+    }
     return Metrics(values, left.examples + right.examples, left.batches + right.batches)
 
 
@@ -98,7 +106,7 @@ def empty_like(metrics: Metrics) -> Metrics:
 
 
 def extend(metrics: Metrics, batch_metrics: Metrics) -> Metrics:
-    """`merge`, where `metrics` may be those of no batch: a mergeable object has no neutral element in general."""
+    """`merge`, where `metrics` may be those of no batch: objects need have no neutral element."""
     merged, is_first = merge(metrics, batch_metrics), metrics.batches == 0
 
     def choose(first: Any, later: Any) -> Any:
@@ -106,12 +114,14 @@ def extend(metrics: Metrics, batch_metrics: Metrics) -> Metrics:
             return later
         return jax.tree.map(lambda new, old: jnp.where(is_first, new, old), first, later)
 
-    values = {name: choose(batch_metrics.values[name], merged.values[name]) for name in merged.values}
-    return merged.replace(values=values)
+    values = {
+        name: choose(batch_metrics.values[name], merged.values[name]) for name in merged.values
+    }
+    return Metrics(values, merged.examples, merged.batches)
 
 
 def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
-    """The values of accumulated metrics on the host: floats, and NumPy arrays for metrics that are no scalars.
+    """The values of accumulated metrics, on the host: floats, or NumPy arrays where not scalar.
 
     Args:
         metrics: accumulated over at least one batch.
@@ -120,17 +130,20 @@ def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
     host: Metrics = jax.device_get(metrics)
     results: ScalarMetrics = {}
     for name, value in host.values.items():
-        with jax.transfer_guard("allow"):  # metric objects compute with jnp, on arrays that are on the host by now
+        with jax.transfer_guard(
+            "allow"
+        ):  # metric objects compute with jnp, on arrays that are on the host by now
             result = value.compute()
         if isinstance(result, Mapping):
-            results |= {f"{prefix}{name}/{key}": _to_host(part) for key, part in result.items()}
+            results |= {f"{prefix}{name}/{key}": to_host(part) for key, part in result.items()}
         else:
-            results[prefix + name] = _to_host(result)
+            results[prefix + name] = to_host(result)
     return results
 
 
-def _to_host(value: Any) -> Any:
-    array = np.asarray(value)
+def to_host(value: Any) -> Any:
+    """A metric's value as a Python float, or as a NumPy array where it is not a scalar."""
+    array = np.asarray(jax.device_get(value))
     return float(array) if array.ndim == 0 else array
 
 
@@ -143,15 +156,18 @@ def _as_mergeable(name: str, value: Any, num_examples: int) -> Any:
         return Mean(*(_number(name, part) for part in value))
     array = _number(name, value)
     if array.ndim == 0:
-        dtype = jnp.promote_types(array.dtype, jnp.float32)
+        dtype = _sum_dtype(array.dtype)
         return Mean(array.astype(dtype) * num_examples, jnp.asarray(num_examples, jnp.int32))
     if array.shape[0] != num_examples:
         raise MetricsError(
-            f"Received metric {name!r} with {describe_leaf(array)} for a batch of {num_examples} examples; expected a "
-            f"scalar, an array [{num_examples}, ...] with a value per example, a pair (total, count), or an object "
-            "with merge() and compute(). Reduce the other axes first."
+            f"Received metric {name!r} with {describe_leaf(array)} for a batch of {num_examples} "
+            f"examples; expected a scalar, an array [{num_examples}, ...] with a value per "
+            "example, a pair (total, count), or an object with merge() and compute(). Reduce the "
+            "other axes first."
         )
-    return Mean(jnp.sum(array, axis=0, dtype=_sum_dtype(array.dtype)), jnp.asarray(num_examples, jnp.int32))
+    return Mean(
+        jnp.sum(array, axis=0, dtype=_sum_dtype(array.dtype)), jnp.asarray(num_examples, jnp.int32)
+    )
 
 
 def _number(name: str, value: Any) -> jax.Array:
@@ -161,33 +177,41 @@ def _number(name: str, value: Any) -> jax.Array:
         array = None
     if array is None or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == jnp.bool_):
         raise MetricsError(
-            f"Received metric {name!r} of type {type(value).__name__}; expected numbers: a scalar, an array "
-            "[batch, ...], a pair (total, count), or an object with merge() and compute()."
+            f"Received metric {name!r} of type {type(value).__name__}; expected numbers: a scalar, "
+            "an array [batch, ...], a pair (total, count), or an object with merge() and compute()."
         )
     return array
 
 
 def _sum_dtype(dtype: Any) -> Any:
-    if jnp.issubdtype(dtype, jnp.inexact):
-        return jnp.promote_types(dtype, jnp.float32)
-    return jnp.int32
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.int32
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def _merge_value(name: str, left: Any, right: Any) -> Any:
     merged = left.merge(right)
-    before, after = (jax.tree.map(jnp.shape, tree) for tree in (right, merged))
+    before, after = (
+        [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (right, merged)
+    )
     if before != after:
         raise MetricsError(
-            f"Received metric {name!r} ({type(right).__name__}) that changes from {before} to {after} when merged; "
-            "expected a metric of fixed size, which can be accumulated on the device. Use one with a fixed state "
-            "(such as metrax.AUCROC), or return the values per example and compute it from predict_model."
+            f"Received metric {name!r} ({type(right).__name__}) whose arrays change from shapes "
+            f"{before} to {after} when merged; expected a metric of fixed size, which can be "
+            "accumulated on the device. Use one with a fixed state (such as metrax.AUCROC), or "
+            "return the values per example and compute it from predict_model."
         )
     return merged
 
 
 def _different_names(before: set[str], now: set[str]) -> MetricsError:
-    changes = [f"{word} {sorted(names)}" for word, names in (("missing", before - now), ("new", now - before)) if names]
+    changes = [
+        f"{word} {sorted(names)}"
+        for word, names in (("missing", before - now), ("new", now - before))
+        if names
+    ]
     return MetricsError(
-        f"Received metrics {sorted(now)} after metrics {sorted(before)} ({', '.join(changes)}); expected the same "
-        "names at each step. Return every metric at each step, and decide on names by `train` only."
+        f"Received metrics {sorted(now)} after metrics {sorted(before)} ({', '.join(changes)}); "
+        "expected the same names at each step. Return every metric at each step, and decide on "
+        "names by `train` only."
     )

@@ -11,13 +11,11 @@ from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
-from flax import nnx
 
 from boltax._types import Variables
 from boltax.errors import ModelError, noting, unknown_name
-from boltax.models._calls import Call, Method, constructor_parameters
+from boltax.models._calls import Call, Method, constructor_parameters, is_nnx
 from boltax.models._linen import LinenAdapter
-from boltax.models._nnx import NnxAdapter
 
 
 class ModelAdapter(Protocol):
@@ -133,11 +131,17 @@ def adapt(
     if isinstance(model_class, nn.Module):
         _check_no_hparams(model_class, model_hparams)
         return LinenAdapter(model_class, rng_streams=rng_streams)
-    if not isinstance(model_class, type) or not issubclass(model_class, nn.Module | nnx.Module):
+    if not isinstance(model_class, type):
         raise _not_a_model(model_class)
-    if issubclass(model_class, nnx.Module):
+    if is_nnx(model_class):
+        from boltax.models._nnx import (
+            NnxAdapter,  # NNX is slow to import, so only for those who use it
+        )
+
         _check_hparams(model_class, model_hparams, ours=("rngs",))
         return NnxAdapter(model_class, model_hparams, rng_streams=rng_streams)
+    if not issubclass(model_class, nn.Module):
+        raise _not_a_model(model_class)
     _check_hparams(model_class, model_hparams, ours=("parent",))
     with noting(f"the constructor of {model_class.__name__}"):
         module = model_class(**model_hparams)
@@ -188,7 +192,7 @@ def _check_hparams(
 
 
 def _not_a_model(received: Any) -> ModelError:
-    if isinstance(received, nnx.Module):
+    if is_nnx(type(received)):
         name = type(received).__name__
         return ModelError(
             f"Received a {name} of NNX that is built already; expected its class, so that the "

@@ -5,6 +5,7 @@ Knows neither Linen nor NNX: a module here is any object with methods.
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -31,6 +32,12 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     method: Method = None
+
+
+def is_nnx(kind: type) -> bool:
+    """Whether a class is one of NNX modules; asked without importing NNX, which is slow."""
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and issubclass(kind, nnx.Module)
 
 
 def mode_values(train: bool) -> dict[str, bool]:
@@ -131,7 +138,8 @@ def abstract(tree: Any) -> Any:
     def shape(leaf: Any) -> Any:
         if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
             return leaf
-        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+        aval = jax.typeof(leaf)  # float64 of NumPy is float32 here, as in a call
+        return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
     return jax.tree.map(shape, tree)
 

@@ -38,7 +38,8 @@ class NnxAdapter:
     `nnx.Param` and its subclasses are the parameters, `nnx.BatchStat` the batch statistics;
     variables of any other type form a collection named after it (``MovingMean`` ->
     ``moving_mean``), plain arrays form ``arrays``. Random streams are no variables: each call
-    starts them from keys of its own. What `sow` stores lasts one call.
+    starts them from keys of its own. What `sow` stores lasts one call, and so does what a call
+    writes to an attribute that holds no array.
 
     Args:
         model_class: the class.

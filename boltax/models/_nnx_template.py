@@ -5,8 +5,7 @@ a step runs.
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,9 +135,8 @@ def make_template(name: str, build: Callable[[], nnx.Module]) -> tuple[Template,
         module = build()
         graphdef, _ = nnx.split(module)
         leaves = _leaves(module)
-        slots = [_slot(path, leaf) for path, leaf in leaves.items()]
-        _check_places(name, slots)
-        found.append(Template(name, graphdef, tuple(slots)))
+        slots = tuple(_slot(path, leaf) for path, leaf in leaves.items())
+        found.append(Template(name, graphdef, slots))
         return [_value(leaf) for leaf in leaves.values()]
 
     values = jax.eval_shape(trace)
@@ -181,16 +179,6 @@ def _slot(path: Path, leaf: Any) -> Slot:
         for keys, _ in inner
     )
     return Slot(path, _collection(leaf), places, treedef)
-
-
-def _check_places(name: str, slots: Sequence[Slot]) -> None:
-    places = Counter((slot.collection, *place) for slot in slots for place in slot.places)
-    double, times = next(iter(places.most_common(1)), ((), 1))
-    if times > 1:
-        raise ModelError(
-            f"Received {name} with two variables at {'/'.join(map(str, double))}, an int and a str "
-            "key that read the same; expected different names. Rename one of them."
-        )
 
 
 def _collection(leaf: Any) -> str | None:

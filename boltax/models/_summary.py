@@ -55,9 +55,16 @@ def summarize_variables(variables: Variables, *, width: int = WIDTH) -> str:
         Plain text.
 
     Example:
-        >>> print(summarize_variables({"params": {"kernel": np.zeros((3, 4))}}))
-        ┏━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━┳━━━━━━━┓
-        ...
+        >>> kernel = jax.ShapeDtypeStruct((3, 4), "float32")
+        >>> print(summarize_variables({"params": {"kernel": kernel}}), end="")
+        ┏━━━━━━━━━━━━━━━┳━━━━━━━━┳━━━━━━━━━┳━━━━━━━━━━━┓
+        ┃ path          ┃ shape  ┃ dtype   ┃      size ┃
+        ┡━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━┩
+        │ params/kernel │ (3, 4) │ float32 │        12 │
+        ├───────────────┼────────┼─────────┼───────────┤
+        │ Total         │        │         │ 12 (48 B) │
+        └───────────────┴────────┴─────────┴───────────┘
+        params: 12 (48 B)
     """
     from rich.console import Console
     from rich.table import Table

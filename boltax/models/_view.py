@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -9,14 +10,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-from flax import nnx
 
 from boltax._keys import fold_name
 from boltax._trees import describe
 from boltax._types import Variables
 from boltax.errors import noting
 from boltax.models._adapter import ModelAdapter
-from boltax.models._calls import Call, Method, abstract
+from boltax.models._calls import Call, Method, abstract, is_nnx
 from boltax.models._collections import PARAMS
 
 
@@ -113,7 +113,7 @@ class ModelView:
     def __getattr__(self, name: str) -> Any:
         adapter = self.__dict__.get("_adapter")
         kind: Any = type(getattr(adapter, "model", None))
-        library = nnx.Module if issubclass(kind, nnx.Module) else nn.Module
+        library = sys.modules["flax.nnx"].Module if is_nnx(kind) else nn.Module
         if callable(getattr(kind, name, None)) and not hasattr(library, name):
             return functools.partial(self, method=name)
         raise AttributeError(

@@ -82,6 +82,12 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
     state, so they can change without compiling again. Parameters in less than float32 keep their
     dtype; the optimizer computes in float32.
 
+    Some methods ask for more than gradients: polyak_sgd, momo and momo_adam for the loss, lbfgs and
+    sophia for ``value_fn``, a function from parameters to the loss (lbfgs for ``grad`` too); an
+    update without it is an error. sm3 takes no parameters without axes. The parameters that
+    schedule_free_* train are those at which gradients are taken;
+    `optax.contrib.schedule_free_eval_params` gives their average.
+
     Args:
         optimizer_hparams: the dict; or a transformation, which is used as it is, without schedule
             and clipping; or a function ``total_steps -> transformation``; or None for the defaults.

@@ -183,7 +183,13 @@ def decay_error(entry: Entry, weight_decay: float) -> OptimizerError:
 
 @functools.cache
 def entries() -> Mapping[str, Entry]:
-    """Every optimizer that can be built by name, sorted by it."""
+    """Every optimizer that can be built by name, sorted by it, with what is known of it.
+
+    Example:
+        >>> sgd = entries()["sgd"]
+        >>> sorted(sgd.arguments), sgd.decay
+        (['accumulator_dtype', 'momentum', 'nesterov'], 'appended')
+    """
     found = {**_discover(optax), **_discover(optax.contrib)}
     return MappingProxyType({name: _entry(name, found[name]) for name in sorted(found)})
 

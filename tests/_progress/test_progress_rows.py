@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from boltax._progress._rows import rows
+from boltax._progress._rows import Rows
 from boltax._progress._tracked import NoDisplay, Tracked
 
 
@@ -20,7 +20,7 @@ def bar(desc="Training", total=1380, count=138, examples=17664):
 
 def lines(bars, width, **kwargs):
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(rows(bars, 10.0, width, **kwargs))
+    console.print(Rows(bars, 10.0, **kwargs))
     return console.file.getvalue().splitlines()
 
 
@@ -52,7 +52,7 @@ def test_the_count_is_the_last_to_go():
 
 
 def test_columns_stand_below_each_other():
-    epochs, training = lines([bar("Epochs", 30, 3, 0), bar()], 80)
+    epochs, training = lines([bar("Epochs", 30, 15, 0), bar(count=690)], 80)
     assert epochs.index("━") == training.index("━")
     assert epochs.index("/30") == training.index("/1380") + 2
 

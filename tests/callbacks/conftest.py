@@ -31,7 +31,7 @@ def make_view(**changes: Any) -> View:
 
 
 def make_views(key: str, values: list[float]) -> list[View]:
-    """What a callback sees at the end of each of several epochs, in which a metric has these values."""
+    """What a callback sees at the end of each epoch, in which a metric has these values."""
     rows = [
         {"epoch": epoch, "step": 10 * epoch, key: value, "time/train": 2.0}
         for epoch, value in enumerate(values, start=1)

@@ -134,7 +134,7 @@ def test_what_is_no_callback_is_an_error(given, message):
 def test_every_is_a_positive_whole_number(every):
     callback = Watching()
     callback.every = every
-    with pytest.raises(ConfigurationError, match="Watching.every=.*Write every = 100"):
+    with pytest.raises(ConfigurationError, match=r"Watching.every=.*Write every = 100"):
         as_callbacks([callback])
 
 
@@ -175,5 +175,5 @@ def test_what_is_no_request_names_callback_and_hook(value, advice):
 
 
 def test_a_hook_that_yields_is_an_error():
-    with pytest.raises(ConfigurationError, match="of type generator from Watching.on_log"):
+    with pytest.raises(ConfigurationError, match=r"of type generator from Watching.on_log"):
         as_requests((Save() for _ in range(1)), Watching(), "on_log")

@@ -42,7 +42,7 @@ def views_of_a_run(view):
     rows = ()
     for epoch in (1, 2):
         for hook in HOOKS:
-            phase = PHASES[hook] if hook in PHASES else "train"
+            phase = PHASES.get(hook, "train")
             metrics = {f"{phase}/loss": 1 / epoch} if hook in PHASES else {}
             if hook == "on_training_epoch_end":
                 rows = (*rows, {"epoch": epoch, "step": 10 * epoch, "time/train": 2.0} | metrics)

@@ -77,14 +77,18 @@ def test_a_validation_metric_is_not_looked_at_after_the_epoch(view):
         (
             [0.312, 0.5, 0.5, 0.33],
             {},
-            "val/loss has not improved in the last 3 checks: it is 0.33 in epoch 4, and was best in "
-            "epoch 1 with 0.312",
+            (
+                "val/loss has not improved in the last 3 checks: it is 0.33 in epoch 4, and was "
+                "best in epoch 1 with 0.312"
+            ),
         ),
         (
             [1, 1],
             {"patience": 1, "min_delta": 0.01},
-            "val/loss has not improved by more than 0.01 in the last check: it is 1 in epoch 2, and "
-            "was best in epoch 1 with 1",
+            (
+                "val/loss has not improved by more than 0.01 in the last check: it is 1 in epoch "
+                "2, and was best in epoch 1 with 1"
+            ),
         ),
         ([NAN], {}, "val/loss is nan in epoch 1, which is not a finite number"),
         (
@@ -162,5 +166,5 @@ def test_settings_that_make_no_sense(settings, message):
 
 
 def test_an_unknown_mode():
-    with pytest.raises(UnknownNameError, match="mode 'minimum'.*max, min"):
+    with pytest.raises(UnknownNameError, match=r"mode 'minimum'.*max, min"):
         EarlyStopping("val/loss", mode="minimum")

@@ -48,12 +48,12 @@ def test_a_duration_has_many_forms(duration, seconds):
     ],
 )
 def test_what_is_no_duration_is_an_error(duration):
-    with pytest.raises(ConfigurationError, match="Received the duration .*'hh:mm:ss'"):
+    with pytest.raises(ConfigurationError, match=r"Received the duration .*'hh:mm:ss'"):
         Timer(duration)
 
 
 def test_an_unknown_unit():
-    with pytest.raises(UnknownNameError, match="unit of time 'hour'.*Did you mean 'hours'"):
+    with pytest.raises(UnknownNameError, match=r"unit of time 'hour'.*Did you mean 'hours'"):
         Timer({"hour": 1})
 
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import warnings
 from typing import NamedTuple
 
@@ -41,7 +43,12 @@ def everything():
         "old_key": jax.random.key_data(jax.random.key(4)),
         "nested": [{"a": (jnp.ones(2), [jnp.zeros(1)])}],
         "python": {"int": -3, "float": 0.1, "bool": True},
-        "names": {"a.b": jnp.ones(1), "a": {"b": jnp.zeros(1)}, "x/y": jnp.ones(2), "": jnp.ones(3)},
+        "names": {
+            "a.b": jnp.ones(1),
+            "a": {"b": jnp.zeros(1)},
+            "x/y": jnp.ones(2),
+            "": jnp.ones(3),
+        },
         "__tuple__": {"..": jnp.ones(1), "../../up": jnp.zeros(2), "ä 你": jnp.ones(3)},
     }
 
@@ -50,7 +57,11 @@ def bits(leaf):
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return str(jax.random.key_impl(leaf)), bits(jax.random.key_data(leaf))
     array = np.asarray(leaf)
-    return str(array.dtype.newbyteorder("=")), array.shape, array.astype(array.dtype.newbyteorder("=")).tobytes()
+    return (
+        str(array.dtype.newbyteorder("=")),
+        array.shape,
+        array.astype(array.dtype.newbyteorder("=")).tobytes(),
+    )
 
 
 def assert_equal(one, other):
@@ -119,6 +130,23 @@ def test_shardings_come_from_the_template(tmp_path):
         assert_equal(jax.device_get(loaded), {"w": values, "b": values})
 
 
+@pytest.mark.slow
+def test_arrays_of_two_devices_load_where_there_is_one(tmp_path, monkeypatch):
+    split = NamedSharding(jax.make_mesh((2,), ("data",)), PartitionSpec("data"))
+    weights = jax.device_put(np.arange(8, dtype=np.float32), split)
+    write_arrays(tmp_path, "arrays", {"w": weights, "key": jax.random.key(3)})
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    code = (
+        "import jax; from pathlib import Path\n"
+        "from boltax.checkpoint._arrays import read_arrays\n"
+        f"tree = read_arrays(Path({str(tmp_path)!r}), 'arrays')\n"
+        "print(jax.device_count(), float(tree['w'].sum()), tree['w'].sharding.device_set)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:2] == ["1", "28.0"]
+    assert done.stderr == ""
+
+
 def test_a_template_that_differs_is_refused_with_a_table(tmp_path):
     write_arrays(tmp_path, "arrays", {"params": {"w": jnp.ones((3, 4)), "old": jnp.ones(2)}})
     template = {"params": {"w": jnp.ones((3, 5)), "new": jnp.ones(1, jnp.bfloat16)}}
@@ -132,7 +160,7 @@ def test_a_template_that_differs_is_refused_with_a_table(tmp_path):
 
 def test_another_dtype_is_never_cast(tmp_path):
     write_arrays(tmp_path, "arrays", {"w": jnp.ones(300)})
-    with pytest.raises(CheckpointError, match="dtype +w +float32.* bfloat16"):
+    with pytest.raises(CheckpointError, match=r"dtype +w +float32.* bfloat16"):
         read_arrays(tmp_path, "arrays", {"w": jnp.ones(300, jnp.bfloat16)})
     (tmp_path / "structure.json").write_text('{"w": "bfloat16[300]"}')
     for template in (None, {"w": jnp.ones(300, jnp.bfloat16)}):
@@ -209,3 +237,10 @@ def test_nothing_warns_when_values_are_not_numbers(tmp_path):
         warnings.simplefilter("error")
         write_arrays(tmp_path, "arrays", {"w": jnp.full((3,), jnp.nan)})
         assert bool(jnp.isnan(read_arrays(tmp_path, "arrays")["w"]).all())
+
+
+def test_an_array_that_was_donated_is_named(tmp_path):
+    weights = jnp.ones(3)
+    weights.delete()
+    with pytest.raises(CheckpointError, match="memory was given to a later step at params/w"):
+        write_arrays(tmp_path, "arrays", {"params": {"w": weights}})

@@ -106,7 +106,7 @@ def test_a_template_gives_containers_and_is_compared(tmp_path):
     template = flax.core.freeze(jax.eval_shape(lambda: variables(0.0)))
     assert isinstance(best.restore(template=template).variables, flax.core.FrozenDict)
     template = variables(0.0) | {"batch_stats": {"mean": jnp.ones(4)}}
-    with pytest.raises(CheckpointError, match="dtype +batch_stats/mean +bfloat16.4. +float32.4."):
+    with pytest.raises(CheckpointError, match=r"dtype +batch_stats/mean +bfloat16.4. +float32.4."):
         best.restore(template=template)
 
 
@@ -130,7 +130,7 @@ def test_a_step_that_is_not_there_is_told_from_those_that_are(tmp_path):
     best = BestCheckpoints(tmp_path, keep=2)
     best.save(3, variables(1.0), {})
     best.save(1, variables(1.0), {})
-    with pytest.raises(CheckpointError, match="only those of steps 3, 1; .* of step 2"):
+    with pytest.raises(CheckpointError, match=r"only those of steps 3, 1; .* of step 2"):
         best.restore(step=2)
 
 
@@ -189,14 +189,14 @@ def test_a_kill_in_the_middle_leaves_the_old_model_or_the_new_one(
     best = BestCheckpoints(tmp_path, keep=1)
     best.save(0, variables(0.0), {})
     best.save(1, variables(1.0), {})
-    monkeypatch.setattr(f"boltax.checkpoint._best.{moment}", kill)
-    monkeypatch.setattr("boltax.checkpoint._best.clean_leftovers", lambda directory: None)
-    if (moment, step) == ("remove_folder", 1):
-        best.save(1, variables(2.0), {})  # there is nothing to remove
-    else:
-        with pytest.raises(KilledError, match="killed"):
-            best.save(step, variables(2.0), {})
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"boltax.checkpoint._best.{moment}", kill)
+        patch.setattr("boltax.checkpoint._best.clean_leftovers", lambda directory: None)
+        if (moment, step) == ("remove_folder", 1):
+            best.save(1, variables(2.0), {})  # there is nothing to remove
+        else:
+            with pytest.raises(KilledError, match="killed"):
+                best.save(step, variables(2.0), {})
 
     assert value_of(best.restore()) == (2.0 if moment == "remove_folder" else 1.0)
     best.save(7, variables(7.0), {})

@@ -11,6 +11,12 @@ from boltax.errors import CheckpointError
 
 LOOKUP = Lookup(project.Trainer)
 
+
+@pytest.fixture(autouse=True)
+def _nothing_was_called() -> None:
+    project.CALLS.clear()
+
+
 HOSTILE = [
     {"__name__": "os:system"},
     {"__name__": "jax:os"},
@@ -96,7 +102,6 @@ def test_a_dataclass_is_made_without_its_code():
     decoded = decode({"__dataclass__": stored}, LOOKUP)
     assert not project.CALLS
     assert decoded == project.Widths(1, ())
-    project.CALLS.clear()
 
 
 def test_options_from_an_older_version_get_the_defaults_of_this_one():

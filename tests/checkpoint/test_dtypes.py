@@ -9,8 +9,21 @@ from boltax.errors import CheckpointError
 
 @pytest.mark.parametrize(
     "dtype",
-    [jnp.float32, jnp.bfloat16, jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.int4]
-    + [jnp.uint2, jnp.int8, jnp.uint32, jnp.bool_, jnp.complex64, np.float64, np.int64],
+    [
+        jnp.float32,
+        jnp.bfloat16,
+        jnp.float16,
+        jnp.float8_e4m3fn,
+        jnp.float8_e5m2,
+        jnp.int4,
+        jnp.uint2,
+        jnp.int8,
+        jnp.uint32,
+        jnp.bool_,
+        jnp.complex64,
+        np.float64,
+        np.int64,
+    ],
 )
 def test_a_type_is_found_by_its_name(dtype):
     dtype = np.dtype(dtype)
@@ -20,8 +33,24 @@ def test_a_type_is_found_by_its_name(dtype):
 
 @pytest.mark.parametrize(
     "name",
-    ["object", "O", "str", "f4,f4", "S100000000", "V1000", "datetime64[s]", "float7", "int3"]
-    + ["float32 ", "__import__", "", None, 3, ["float32"], "flоat32"],
+    [
+        "object",
+        "O",
+        "str",
+        "f4,f4",
+        "S100000000",
+        "V1000",
+        "datetime64[s]",
+        "float7",
+        "int3",
+        "float32 ",
+        "__import__",
+        "",
+        None,
+        3,
+        ["float32"],
+        "fl\u043eat32",
+    ],
 )
 def test_other_names_are_refused(name):
     with pytest.raises(CheckpointError, match="expected a name such as 'float32'"):

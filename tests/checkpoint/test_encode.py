@@ -128,7 +128,11 @@ def test_nan_comes_back():
 def test_a_partial_of_a_library_function_comes_back_and_is_not_called():
     value = functools.partial(nn.leaky_relu, negative_slope=0.2)
     decoded = decode(encode(value, "x", LOOKUP), LOOKUP)
-    assert (decoded.func, decoded.args, decoded.keywords) == (value.func, value.args, value.keywords)
+    assert (decoded.func, decoded.args, decoded.keywords) == (
+        value.func,
+        value.args,
+        value.keywords,
+    )
     nested = functools.partial(nn.Dense, 4, kernel_init=nn.initializers.ones)
     assert decode(encode(nested, "x", LOOKUP), LOOKUP).keywords == nested.keywords
 
@@ -172,20 +176,21 @@ def test_what_cannot_be_stored_is_refused_in_three_parts(value, message):
 
 def test_the_place_of_a_refused_value_is_named():
     value = {"layers": [{"act_fn": nn.relu}, {"act_fn": (lambda x: x,)}]}
-    with pytest.raises(HyperparameterError, match=r"model_hparams\['layers'\]\[1\]\['act_fn'\]\[0\]"):
+    with pytest.raises(
+        HyperparameterError, match=r"model_hparams\['layers'\]\[1\]\['act_fn'\]\[0\]"
+    ):
         encode(value, "model_hparams", LOOKUP)
 
 
 def test_a_lenient_store_keeps_what_can_be_kept():
-    trial = object()
-    value = {"lr": 0.1, "tx": [optax.sgd, lambda x: x], "trial": trial}
+    value = {"lr": 0.1, "tx": [optax.sgd, local_function], "trial": object()}
     decoded = decode(encode(value, "hparams", LOOKUP, lenient=True), LOOKUP)
     assert decoded == {
         "lr": 0.1,
-        "tx": [optax.sgd, NotStored("<function <lambda>>")],
+        "tx": [optax.sgd, NotStored("<function local_function>")],
         "trial": NotStored("<object object>"),
     }
-    assert isinstance(decode(encode(trial, "x", LOOKUP, lenient=True), LOOKUP), NotStored)
+    assert encode(object(), "x", LOOKUP, lenient=True) == {"__not_stored__": "<object object>"}
 
 
 @pytest.mark.parametrize("lenient", [False, True])
@@ -195,5 +200,5 @@ def test_a_value_that_contains_itself_is_refused(lenient):
     if lenient:
         assert set(encode(value, "x", LOOKUP, lenient=True)) == {"__not_stored__"}
     else:
-        with pytest.raises(HyperparameterError, match="at most 64 levels.*contain itself"):
+        with pytest.raises(HyperparameterError, match=r"at most 64 levels.*contain itself"):
             encode(value, "x", LOOKUP)

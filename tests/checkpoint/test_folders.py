@@ -19,7 +19,9 @@ def put(directory, name, content="new"):
 
 
 def contents(directory):
-    return {name: (path / "file").read_text() for name, path in committed_folders(directory).items()}
+    return {
+        name: (path / "file").read_text() for name, path in committed_folders(directory).items()
+    }
 
 
 def test_a_committed_folder_is_there_whole(tmp_path):
@@ -61,10 +63,11 @@ def test_a_kill_at_any_moment_leaves_the_old_folder_or_the_new_one(tmp_path, mon
 
         return call
 
-    with monkeypatch.context() as patch, pytest.raises(KilledError, match="killed"):
+    with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.replace", dying(type(tmp_path).replace))
         patch.setattr("boltax.checkpoint._folders.sync", dying(lambda folder: None))
-        put(tmp_path, "1", "new")
+        with pytest.raises(KilledError, match="killed"):
+            put(tmp_path, "1", "new")
 
     before = contents(tmp_path)
     assert before in ({"1": "old"}, {"1": "new"})

@@ -54,12 +54,28 @@ def test_what_is_no_array_is_refused_with_its_place(value, message):
 
 @pytest.mark.parametrize(
     "text",
-    ["float32", "float32[", "float32[-1]", "float32[1.5]", "float32[3,4]", "object[3]", "[3]", ""]
-    + ["float32[٣]", "float32[" + "9" * 40 + "]", "float32[" + "1, " * 40 + "1]", "python str"]
-    + ["key<>[2]", "../../x[1]", None, 3, {"a": 1}],
+    [
+        "float32",
+        "float32[",
+        "float32[-1]",
+        "float32[1.5]",
+        "float32[3,4]",
+        "object[3]",
+        "[3]",
+        "",
+        "float32[٣]",
+        "float32[" + "9" * 40 + "]",
+        "float32[" + "1, " * 40 + "1]",
+        "python str",
+        "key<>[2]",
+        "../../x[1]",
+        None,
+        3,
+        {"a": 1},
+    ],
 )
 def test_other_texts_are_refused(text):
-    with pytest.raises(CheckpointError, match="Received .* in a checkpoint|in structure.json"):
+    with pytest.raises(CheckpointError, match=r"Received .* in a checkpoint|in structure\.json"):
         leaf_of(text)
 
 

@@ -17,6 +17,11 @@ from boltax.errors import CheckpointError
 LOOKUP = Lookup(project.Trainer)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_was_called() -> None:
+    project.CALLS.clear()
+
+
 @pytest.mark.parametrize(
     ("value", "name"),
     [
@@ -25,9 +30,9 @@ LOOKUP = Lookup(project.Trainer)
         (nn.Dense, "flax.linen:Dense"),
         (nnx.Linear, "flax.nnx:Linear"),
         (jax.nn.initializers.he_normal, "flax.linen.initializers:he_normal"),
-        (nn.initializers.zeros_init(), "flax.linen.initializers:zeros"),
+        (nn.initializers.zeros_init(), "flax.linen:zeros"),
         (jnp.bfloat16, "jax.numpy:bfloat16"),
-        (jnp.tanh, "jax.numpy:tanh"),
+        (jnp.tanh, "flax.linen:tanh"),
         (jnp.add, "jax.numpy:add"),
         (jax.lax.Precision, "jax.lax:Precision"),
         (jax.checkpoint, "flax.linen:remat"),

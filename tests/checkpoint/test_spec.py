@@ -12,6 +12,13 @@ from boltax.checkpoint._spec import batch_spec, zeros_from_spec
 from boltax.errors import CheckpointError
 
 LOOKUP = Lookup(project.Trainer)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_called() -> None:
+    project.CALLS.clear()
+
+
 IMAGES = np.ones((8, 28, 28, 1), np.float32)
 LABELS = np.ones(8, np.int32)
 

@@ -106,5 +106,5 @@ def test_keys_have_to_be_strings():
     ],
 )
 def test_what_is_no_structure_is_refused(structure):
-    with pytest.raises(CheckpointError, match="structure.json"):
+    with pytest.raises(CheckpointError, match=r"structure\.json"):
         list(arrays_of({"inside": structure}))

@@ -26,9 +26,14 @@ def test_empty_loader_with_steps_per_epoch_ends():
 def test_spent_generator_says_what_to_pass():
     source = as_source(iter([BATCH]))
     assert len(list(source.epoch(1))) == 1
-    message = r"none in epoch 2: it can be read only once.*Pass a list.*a function.*steps_per_epoch"
+    message = r"none in epoch 2: it can be read only once.*list.*function.*per_epoch.*max_steps"
     with pytest.raises(DataError, match=message):
         next(source.epoch(2))
+
+
+def test_generator_that_was_spent_by_an_earlier_source_is_told_from_an_empty_loader():
+    with pytest.raises(DataError, match="it can be read only once"):
+        next(as_source(iter([])).epoch(2))
 
 
 def test_spent_generator_for_validation_is_told_of_no_training_option():

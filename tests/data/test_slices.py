@@ -1,6 +1,8 @@
 """Epochs of fixed length out of pass after pass over a loader."""
 
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -57,3 +59,22 @@ def test_fingerprint_has_the_steps():
     assert EpochSlices(LOADER, 3).fingerprint()["steps_per_epoch"] == 3
     assert EpochSlices(LOADER, 3).num_batches == 3
     assert EpochSlices(LOADER, 3).owns_batches
+
+
+def test_source_that_is_dropped_midway_frees_its_loader_at_once():
+    """Workers of a loader that waits for the garbage collector take seconds to stop."""
+
+    class Loader:
+        def __iter__(self):
+            return itertools.repeat(np.zeros(2))
+
+    loader = Loader()
+    source = as_source(loader, steps_per_epoch=3)
+    next(source.epoch(1))
+    freed = weakref.ref(loader)
+    gc.disable()
+    try:
+        del source, loader
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -1,6 +1,8 @@
 """One table of loaders: whatever the kind, the loop sees the same batches and cursors."""
 
 import itertools
+import json
+import warnings
 
 import jax
 import numpy as np
@@ -62,7 +64,9 @@ def torch_iterable():
 
 def torchdata_loader():
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
-    return stateful.StatefulDataLoader(torch_examples(), batch_size=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls what newer versions of torch deprecate
+        return stateful.StatefulDataLoader(torch_examples(), batch_size=4)
 
 
 def tf_dataset():
@@ -133,8 +137,6 @@ def test_epoch_gives_all_batches_in_order_with_the_ragged_last_one(kind):
 
 @EACH_KIND_AND_GENERATOR
 def test_cursor_counts_consumed_batches_and_is_json(kind):
-    import json
-
     cursors = [cursor for _, cursor in source_of(kind).epoch(1)]
     assert [(c["epoch"], c["batch"]) for c in cursors] == [(1, 1), (1, 2), (1, 3)]
     assert json.loads(json.dumps(cursors)) == cursors
@@ -171,8 +173,6 @@ def test_number_of_batches_is_known_where_the_loader_knows_it(kind):
 
 @EACH_KIND_AND_GENERATOR
 def test_fingerprint_is_json_and_equal_for_an_equal_loader(kind):
-    import json
-
     first, second = source_of(kind).fingerprint(), source_of(kind).fingerprint()
     assert json.loads(json.dumps(first)) == first == second
     assert first["kind"]
@@ -214,6 +214,11 @@ def test_generator_cut_by_the_reader_loses_no_batch():
 def test_array_loader_is_its_own_source():
     loader = ArrayLoader(X, 4)
     assert as_source(loader) is loader
+
+
+def test_source_is_made_once():
+    source = as_source(list(BATCHES), steps_per_epoch=2)
+    assert as_source(source, steps_per_epoch=2) is source
 
 
 @pytest.mark.parametrize(

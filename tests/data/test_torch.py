@@ -81,6 +81,7 @@ def python(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_workers_of_a_script_read_its_own_data_set(tmp_path):
     (tmp_path / "guarded.py").write_text(GUARDED)
     result = python("guarded.py")
@@ -89,10 +90,12 @@ def test_workers_of_a_script_read_its_own_data_set(tmp_path):
     assert result.stdout.strip() == f"[{epoch}, {epoch}]"
 
 
+@pytest.mark.slow
 def test_script_without_main_guard_ends_and_says_what_to_write(tmp_path):
     (tmp_path / "unguarded.py").write_text(SCRIPT + "\nmain()\n")
     result = python("unguarded.py")
     assert result.returncode != 0
+    assert "exited unexpectedly" in result.stderr
     assert 'put what it does under `if __name__ == "__main__":`' in result.stderr
 
 

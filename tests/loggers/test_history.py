@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from boltax.errors import ConfigurationError
 from boltax.loggers import History
 

@@ -1,6 +1,7 @@
 import logging
 
 import pytest
+
 from boltax.loggers import Logger, NoLogger
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.image import imread
+
 from boltax.loggers import (
     CsvLogger,
     ForeignLogger,
@@ -23,7 +25,6 @@ from boltax.loggers import (
     TensorBoardLogger,
     WandbLogger,
 )
-from matplotlib.image import imread
 
 
 @dataclass

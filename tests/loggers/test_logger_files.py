@@ -1,4 +1,5 @@
 import pytest
+
 from boltax.loggers._files import file_name, histogram_text
 from boltax.loggers._values import histogram
 

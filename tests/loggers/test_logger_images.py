@@ -5,6 +5,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.image import imread
+
 from boltax.errors import ConfigurationError
 from boltax.loggers._images import (
     as_images,
@@ -16,7 +18,6 @@ from boltax.loggers._images import (
     png_size,
     release_figure,
 )
-from matplotlib.image import imread
 
 
 @pytest.mark.parametrize(

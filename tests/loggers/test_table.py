@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+
 from boltax.errors import RunDirectoryError
 from boltax.loggers._table import Table
 
@@ -34,6 +35,8 @@ def test_a_row_with_a_known_key_is_merged(path):
     rows.append({"step": 2, "a": 0.75, "b": 10.5})
     rows.append({"step": 2, "b": 2.0})
     rows.append({"step": 1, "b": 3.0})
+    assert [row["b"] for row in rows.rows()] == [3.0, 2.0]
+    rows.settle()
     assert path.read_text() == "step,a,b\n1,0.5,3.0\n2,0.75,2.0\n"
 
 
@@ -45,17 +48,45 @@ def test_a_new_column_gets_a_place_in_the_header(path):
     assert path.read_text() == "step,a,b\n1,0.5,\n2,,1\n3,0.1,\n"
 
 
-def test_a_late_row_is_put_in_order(path):
+def test_late_rows_are_appended_and_put_in_order_later(path):
     rows = table(path)
-    for step in (10, 30, 20, 40, 5):
-        rows.append({"step": step})
-    assert [row["step"] for row in rows.rows()] == [5, 10, 20, 30, 40]
+    for step in (10, 30, 20):
+        rows.append({"step": step, "a": step})
+    rows.append({"step": 20, "a": 21})
+    rows.append({"step": 30, "a": 31})
+    assert path.read_text() == "step,a\n10,10\n30,30\n20,21\n30,31\n"
+    assert [row["a"] for row in rows.rows()] == [10, 21, 31]
+    rows.settle()
+    assert path.read_text() == "step,a\n10,10\n20,21\n30,31\n"
+    rows.append({"step": 40, "a": 40})
+    assert [row["a"] for row in table(path).rows()] == [10, 21, 31, 40]
+
+
+def test_a_table_that_is_only_opened_leaves_its_file_alone(path):
+    path.parent.mkdir()
+    path.write_text("step,a\n2,0.5\n1,0.25\n1,")
+    rows = table(path)
+    rows.settle()
+    assert [row["a"] for row in rows.rows()] == [0.25, 0.5]
+    assert path.read_text() == "step,a\n2,0.5\n1,0.25\n1,"
+
+
+def test_rows_that_are_in_order_are_not_written_again(path):
+    rows = table(path)
+    rows.settle()
+    assert not path.exists()
+    for step in (1, 2, 2, 3):
+        rows.append({"step": step, "a": step})
+        before = path.stat().st_ino
+        rows.settle()
+        assert path.stat().st_ino == before
 
 
 def test_rows_without_a_key_stay_where_they_are(path):
     rows = table(path)
     for row in ({"a": 1}, {"step": 2, "a": 2}, {"a": 3}, {"step": 2, "a": 4}, {"step": 1, "a": 5}):
         rows.append(row)
+    rows.settle()
     assert path.read_text() == "step,a\n,1\n1,5\n2,4\n,3\n"
 
 

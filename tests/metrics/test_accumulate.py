@@ -13,7 +13,9 @@ def accumulate(batches, step):
     metrics = None
     for batch in batches:
         new = start(step(batch), len(batch))
-        metrics = extend(empty_like(new) if metrics is None else metrics, new)
+        metrics = extend(
+            empty_like(jax.eval_shape(lambda: new)) if metrics is None else metrics, new
+        )
     return compute(metrics)
 
 
@@ -33,7 +35,9 @@ def split(values, size):
 )
 def test_every_form_of_mean_is_exact_for_ragged_batches(batch_size, step):
     values = np.random.default_rng(0).normal(size=10).astype(np.float32)
-    assert accumulate(split(values, batch_size), step)["m"] == pytest.approx(values.mean(), abs=1e-6)
+    assert accumulate(split(values, batch_size), step)["m"] == pytest.approx(
+        values.mean(), abs=1e-6
+    )
 
 
 def test_booleans_are_counted_as_integers():
@@ -43,7 +47,9 @@ def test_booleans_are_counted_as_integers():
 
 def test_per_example_vectors_give_a_vector_of_means():
     values = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
-    np.testing.assert_allclose(accumulate(split(values, 4), lambda x: {"m": x})["m"], values.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(
+        accumulate(split(values, 4), lambda x: {"m": x})["m"], values.mean(0), rtol=1e-6
+    )
 
 
 def test_low_precision_values_are_summed_in_float32():
@@ -63,13 +69,17 @@ def test_an_object_whose_empty_state_is_not_zero_starts_with_its_first_batch():
         def compute(self):
             return self.value
 
-    jax.tree_util.register_pytree_node(Smallest, lambda s: ((s.value,), None), lambda _, v: Smallest(*v))
+    jax.tree_util.register_pytree_node(
+        Smallest, lambda s: ((s.value,), None), lambda _, v: Smallest(*v)
+    )
     values = np.arange(5, 15).astype(np.float32)
     assert accumulate(split(values, 4), lambda x: {"least": Smallest(x.min())})["least"] == 5.0
 
 
 def test_metrics_that_differ_between_steps_name_the_difference():
-    with pytest.raises(MetricsError, match=r"\['acc', 'loss'\] after metrics \['loss'\] \(new \['acc'\]\)"):
+    with pytest.raises(
+        MetricsError, match=r"\['acc', 'loss'\] after metrics \['loss'\] \(new \['acc'\]\)"
+    ):
         merge(start({"loss": jnp.ones(2)}, 2), start({"loss": jnp.ones(2), "acc": jnp.ones(2)}, 2))
 
 
@@ -102,7 +112,10 @@ def test_clu_and_metrax_metrics_equal_sklearn(monkeypatch):
         }
 
     rows = np.stack([scores, labels.astype(np.float32)], 1)
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):  # neither library is strict inside
+    with (
+        jax.numpy_rank_promotion("allow"),
+        jax.numpy_dtype_promotion("standard"),
+    ):  # neither library is strict inside
         result = accumulate(split(rows, 64), step)
     assert result["accuracy"] == pytest.approx(sklearn.accuracy_score(labels, scores > 0.5))
     assert result["f1"] == pytest.approx(sklearn.f1_score(labels, scores > 0.5), abs=1e-5)

@@ -13,7 +13,14 @@ def test_confusion_matrix_counts_over_batches_like_sklearn():
     rng = np.random.default_rng(0)
     predicted, true = rng.integers(0, 4, (2, 60)).astype(np.int32)
     parts = [
-        start({"m": confusion_matrix(jnp.asarray(predicted[i : i + 25]), jnp.asarray(true[i : i + 25]), 4)}, 25)
+        start(
+            {
+                "m": confusion_matrix(
+                    jnp.asarray(predicted[i : i + 25]), jnp.asarray(true[i : i + 25]), 4
+                )
+            },
+            25,
+        )
         for i in (0, 25, 50)
     ]
     total = compute(merge(merge(parts[0], parts[1]), parts[2]))["m"]

@@ -19,24 +19,41 @@ from boltax.models._view import ModelView
 from model_dummies import INPUTS, KINDS, Kind, Mlp, NnxMlp, NormDropout
 
 KEY = jax.random.key(0)
-EACH_KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+EACH_KIND = pytest.mark.parametrize("name", KINDS)
 
 
 def keys(name: str) -> jax.Array:
     return fold_name(KEY, name)
 
 
-def built(kind: Kind) -> tuple[ModelAdapter, Any]:
-    """An adapter of the kind, and variables made as a trainer makes them: compiled."""
-    adapter = adapt(kind.model_class, kind.hparams)
+def init(adapter: ModelAdapter) -> Any:
+    """Variables made as a trainer makes them: compiled."""
 
     @jax.jit
-    def init(key, inputs):
+    def run(key, inputs):
         view = ModelView(adapter, adapter.empty(key), key, train=True, initializing=True)
         view(inputs)
         return view.variables
 
-    return adapter, init(KEY, INPUTS)
+    return run(KEY, INPUTS)
+
+
+@functools.cache
+def built(name: str) -> tuple[Kind, ModelAdapter, Any]:
+    """A row of the table with its adapter and variables."""
+    kind = KINDS[name]
+    adapter = adapt(kind.model_class, kind.hparams)
+    return kind, adapter, init(adapter)
+
+
+@functools.cache
+def compiled_call(adapter: ModelAdapter, *, train: bool):
+    @jax.jit
+    def run(variables, key):
+        view = ModelView(adapter, variables, key, train=train)
+        return view(INPUTS), view.variables
+
+    return run
 
 
 def make_step(adapter: ModelAdapter, traces: list[None]):
@@ -58,8 +75,7 @@ def make_step(adapter: ModelAdapter, traces: list[None]):
 
 
 def call(adapter: ModelAdapter, variables: Any, key: jax.Array, *, train: bool):
-    view = ModelView(adapter, variables, key, train=train)
-    return view(INPUTS), view.variables
+    return compiled_call(adapter, train=train)(variables, key)
 
 
 def assert_same(a: Any, b: Any) -> None:
@@ -85,8 +101,8 @@ def assert_plain(tree: Any) -> None:
 
 
 @EACH_KIND
-def test_initialisation_gives_plain_dicts_of_arrays(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_initialisation_gives_plain_dicts_of_arrays(name: str) -> None:
+    kind, adapter, variables = built(name)
     assert set(variables) == {"params", *kind.collections}
     assert jax.tree.leaves(variables["params"])
     assert_plain(variables)
@@ -95,13 +111,14 @@ def test_initialisation_gives_plain_dicts_of_arrays(kind: Kind) -> None:
 
 
 @EACH_KIND
-def test_initialisation_is_a_function_of_the_key(kind: Kind) -> None:
-    assert_same(built(kind)[1], built(kind)[1])
+def test_initialisation_is_a_function_of_the_key(name: str) -> None:
+    _, adapter, variables = built(name)
+    assert_same(init(adapter), variables)
 
 
 @EACH_KIND
-def test_training_is_traced_once_and_lowers_the_loss(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_training_is_traced_once_and_lowers_the_loss(name: str) -> None:
+    kind, adapter, variables = built(name)
     traces: list[None] = []
     step, losses = make_step(adapter, traces), []
     for i in range(8):
@@ -113,8 +130,8 @@ def test_training_is_traced_once_and_lowers_the_loss(kind: Kind) -> None:
 
 
 @EACH_KIND
-def test_every_parameter_has_a_gradient(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_every_parameter_has_a_gradient(name: str) -> None:
+    _, adapter, variables = built(name)
 
     def loss(params):
         view = ModelView(adapter, {**variables, "params": params}, KEY, train=False)
@@ -127,8 +144,8 @@ def test_every_parameter_has_a_gradient(kind: Kind) -> None:
 
 
 @EACH_KIND
-def test_a_training_call_changes_collections_and_an_evaluating_call_does_not(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_a_training_call_changes_collections_and_an_evaluating_call_does_not(name: str) -> None:
+    kind, adapter, variables = built(name)
     _, trained = call(adapter, variables, KEY, train=True)
     _, evaluated = call(adapter, variables, KEY, train=False)
     assert_same(evaluated, variables)
@@ -137,8 +154,8 @@ def test_a_training_call_changes_collections_and_an_evaluating_call_does_not(kin
 
 
 @EACH_KIND
-def test_randomness_follows_the_key_in_training_and_is_absent_in_evaluation(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_randomness_follows_the_key_in_training_and_is_absent_in_evaluation(name: str) -> None:
+    kind, adapter, variables = built(name)
     train = [call(adapter, variables, jax.random.key(k), train=True)[0] for k in (0, 0, 1)]
     evaluated = [call(adapter, variables, jax.random.key(k), train=False)[0] for k in (0, 1)]
     assert_same(train[0], train[1])
@@ -147,26 +164,35 @@ def test_randomness_follows_the_key_in_training_and_is_absent_in_evaluation(kind
 
 
 @EACH_KIND
-def test_two_calls_thread_collections_and_draw_anew(kind: Kind) -> None:
-    adapter, variables = built(kind)
-    view = ModelView(adapter, variables, KEY, train=True)
-    first, after_first = view(INPUTS), dict(view.variables)
-    second = view(INPUTS)
+def test_two_calls_thread_collections_and_draw_anew(name: str) -> None:
+    kind, adapter, variables = built(name)
+
+    @jax.jit
+    def run(variables):
+        view = ModelView(adapter, variables, KEY, train=True)
+        first, after_first = view(INPUTS), dict(view.variables)
+        return first, after_first, view(INPUTS), view.variables
+
+    first, after_first, second, after_second = run(variables)
     assert differs(first, second) == kind.is_random
-    assert all(differs(view.variables[name], after_first[name]) for name in kind.collections)
+    assert all(differs(after_second[name], after_first[name]) for name in kind.collections)
 
 
 @EACH_KIND
-def test_a_call_may_discard_its_changes(kind: Kind) -> None:
-    adapter, variables = built(kind)
-    view = ModelView(adapter, variables, KEY, train=True)
-    view(INPUTS, mutable=False)
-    assert_same(view.variables, variables)
+def test_a_call_may_discard_its_changes(name: str) -> None:
+    _, adapter, variables = built(name)
+
+    def run(variables):
+        view = ModelView(adapter, variables, KEY, train=True)
+        view(INPUTS, mutable=False)
+        return view.variables
+
+    assert_same(jax.jit(run)(variables), variables)
 
 
 @EACH_KIND
-def test_the_bound_model_evaluates(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_the_bound_model_evaluates(name: str) -> None:
+    _, adapter, variables = built(name)
     expected, _ = call(adapter, variables, KEY, train=False)
     model = adapter.bind(variables)
     np.testing.assert_allclose(model(INPUTS), expected, rtol=1e-6)
@@ -174,36 +200,34 @@ def test_the_bound_model_evaluates(kind: Kind) -> None:
 
 
 @EACH_KIND
-def test_apply_fn_takes_variables_and_inputs(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_apply_fn_takes_variables_and_inputs(name: str) -> None:
+    _, adapter, variables = built(name)
     expected, _ = call(adapter, variables, KEY, train=False)
     mode = {"linen norm dropout": {"train": False}, "linen collection stream": {"training": False}}
     deterministic = {
         name: {"deterministic": True} for name in ("linen setup", "linen deterministic")
     }
-    name = next(name for name, row in KINDS.items() if row is kind)
     outputs = adapter.apply_fn(variables, INPUTS, **{**mode, **deterministic}.get(name, {}))
     np.testing.assert_allclose(outputs, expected, rtol=1e-6)
 
 
 @EACH_KIND
-def test_variables_of_another_model_are_refused(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_variables_of_another_model_are_refused(name: str) -> None:
+    _, adapter, variables = built(name)
     wrong = {**variables, "params": {"other": variables["params"]}}
     with pytest.raises(Exception, match=r"(?s)without params/|Could not find parameter"):
-        call(adapter, wrong, KEY, train=False)
+        ModelView(adapter, wrong, KEY, train=False)(INPUTS)
 
 
 @EACH_KIND
-def test_inputs_that_do_not_fit_are_described(kind: Kind) -> None:
-    adapter, variables = built(kind)
+def test_inputs_that_do_not_fit_are_described(name: str) -> None:
+    _, adapter, variables = built(name)
     view = ModelView(adapter, variables, KEY, train=False)
     with pytest.raises(
         (TypeError, ValueError, nn.module.errors.FlaxError), match=r"shape|dot"
     ) as e:
         view(INPUTS[:, :3])
-    name = kind.model_class.__name__
-    assert f"raised in a call of {name} (with args[0]: float32[6, 3])" in e.value.__notes__
+    assert f"raised in a call of {adapter.name} (with args[0]: float32[6, 3])" in e.value.__notes__
 
 
 def test_adapters_are_chosen_by_the_class() -> None:
@@ -265,7 +289,8 @@ def test_an_exception_of_the_constructor_keeps_its_type(base: type) -> None:
 
 def test_linen_and_nnx_take_the_same_options() -> None:
     for model_class in (NormDropout, KINDS["nnx norm dropout"].model_class):
-        adapter, variables = built(Kind(model_class))
+        adapter = adapt(model_class, {})
+        variables = init(adapter)
         outputs, changed = adapter.apply_fn(
             variables, INPUTS, train=True, rngs={"dropout": KEY}, mutable=["batch_stats"]
         )

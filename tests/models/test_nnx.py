@@ -133,17 +133,24 @@ def test_no_two_streams_share_a_key() -> None:
 
 
 class Plain(nnx.Module):
-    """Takes no `rngs`, and sows."""
+    """Takes no `rngs`."""
 
     def __init__(self, scale: float = 2.0):
         self.scale = nnx.Param(jnp.asarray(scale))
 
     def __call__(self, x):
-        self.sow(nnx.Intermediate, "inputs", x)
         return x * self.scale[...]
 
     def half(self, x):
         return self(x) * 0.5
+
+
+class Sowing(Plain):
+    """Sows what it gets."""
+
+    def __call__(self, x):
+        self.sow(nnx.Intermediate, "inputs", x)
+        return super().__call__(x)
 
 
 def test_a_constructor_without_streams_works() -> None:
@@ -154,7 +161,7 @@ def test_a_constructor_without_streams_works() -> None:
 
 
 def test_sown_values_last_one_call_and_are_handed_out_on_request() -> None:
-    adapter = adapt(Plain, {})
+    adapter = adapt(Sowing, {})
     view = ModelView(adapter, adapter.empty(KEY), KEY, train=True)
     np.testing.assert_array_equal(view(INPUTS), INPUTS * 2)
     _, sown = view(INPUTS, mutable=["intermediates"])

@@ -86,21 +86,6 @@ def test_streams_start_from_the_given_keys() -> None:
     assert draws[0] == draws[1] != draws[2]
 
 
-def test_names_that_read_the_same_are_an_error() -> None:
-    class Twice(nnx.Module):
-        def __init__(self):
-            self.twice = nnx.Param({1: jnp.zeros(1), "1": jnp.zeros(1)}["1"])
-            self.both = nnx.data({"a": nnx.Param({"b": jnp.zeros(1)}), "a/b": jnp.zeros(1)})
-
-    class Clash(nnx.Module):
-        def __init__(self):
-            self.both = nnx.List([nnx.Param({"0": jnp.zeros(1)}), nnx.Param(jnp.zeros(1))])
-            setattr(self.both, "x", nnx.Param(jnp.zeros(1)))
-
-    make_template("Twice", Twice)
-    make_template("Clash", Clash)
-
-
 def test_variables_that_lack_a_leaf_are_an_error() -> None:
     template, _ = make_template("Everything", build)
     variables = template.variables(build())

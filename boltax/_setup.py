@@ -1,0 +1,141 @@
+"""What a trainer's construction and the start of its training do, beside its own methods."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from boltax._arguments import overrides
+from boltax._state import TrainState, is_traced_hyperparameter, split_collections
+from boltax._steps import compile_create
+from boltax._types import Variables
+from boltax.checkpoint._constructor_call import ConstructorCall, lacks_parts
+from boltax.checkpoint._files import write_json
+from boltax.checkpoint._plain import plain
+from boltax.checkpoint._rundir import RunDirectory, create_run_directory, open_run_directory
+from boltax.errors import OptimizerError
+from boltax.loggers._create import as_logger_group, create_loggers
+from boltax.loggers._group import LoggerGroup
+from boltax.optim._build import Optimizer, build
+
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
+
+def config_of(trainer: "TrainerModule", logger_params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The configuration of a run, with the names of the guide."""
+    return {
+        "model_class": trainer.adapter.name,
+        "model_hparams": trainer.model_hparams,
+        "optimizer_hparams": trainer.optimizer_hparams,
+        "logger_params": dict(logger_params or {}),
+        "enable_progress_bar": trainer.enable_progress_bar,
+        "debug": trainer.debug,
+        "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
+        "seed": trainer.seed,
+        **trainer.hparams,
+    }
+
+
+def open_loggers(
+    trainer: "TrainerModule", logger_params: Mapping[str, Any], *, is_new_run: bool
+) -> tuple[str, LoggerGroup]:
+    """Makes or opens the run's folder, and the loggers that write to it."""
+    if logger_params.get("log_dir"):
+        directory = open_run_directory(logger_params["log_dir"], writable=is_new_run)
+    else:
+        directory = create_run_directory(
+            logger_params.get("base_log_dir") or "runs",
+            trainer.adapter.name,
+            logger_params.get("logger_name"),
+        )
+    loggers = create_loggers(
+        logger_params.get("logger_type") or "TensorBoard",
+        log_dir=str(directory.path),
+        config=plain(trainer.config),
+        project_name=logger_params.get("project_name"),
+        run_name=logger_params.get("logger_name"),
+    )
+    return str(directory.path), loggers
+
+
+def complete_logger(trainer: "TrainerModule") -> None:
+    """Makes a logger of the user's one that cannot end the run, and names the run to it."""
+    if not isinstance(trainer.logger, LoggerGroup):
+        trainer.logger = as_logger_group(trainer.logger)
+        trainer.logger.log_hyperparams(plain(trainer.config))
+    trainer.log_dir = str(trainer.log_dir or trainer.logger.log_dir)
+
+
+def write_hparams(trainer: "TrainerModule", call: ConstructorCall) -> None:
+    """Writes ``hparams.json``: the configuration, and the arguments to be given back."""
+    hparams = {**plain(trainer.config), **call.to_json(trainer.exmp_input)}
+    write_json(RunDirectory(trainer.log_dir).hparams, hparams)
+
+
+def traced_hparams(trainer: "TrainerModule") -> dict[str, jax.Array]:
+    """The hyperparameters that live in the state, as arrays."""
+    numbers = {k: v for k, v in trainer.hparams.items() if is_traced_hyperparameter(v)}
+    return {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+
+
+def static_hparams(trainer: "TrainerModule") -> dict[str, Any]:
+    """The other ones."""
+    return {k: v for k, v in trainer.hparams.items() if not is_traced_hyperparameter(v)}
+
+
+def state_without_optimizer(
+    trainer: "TrainerModule", variables: Variables, rng: jax.Array
+) -> TrainState:
+    """The state before `init_optimizer`, as in the guide."""
+    nothing: Any = None
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        apply_fn=trainer.adapter.apply_fn,
+        params=variables["params"],
+        tx=nothing,
+        opt_state=nothing,
+        rng=rng,
+        hparams=traced_hparams(trainer) or None,
+        **split_collections(variables),
+    )
+
+
+def build_optimizer(trainer: "TrainerModule", total_steps: int | None) -> Optimizer:
+    """The optimizer of `optimizer_hparams`.
+
+    Raises:
+        OptimizerError: when it cannot be built, or asks for what the trainer's own steps lack.
+    """
+    if lacks_parts(trainer.optimizer_hparams):
+        raise OptimizerError(
+            f"Received optimizer_hparams={trainer.optimizer_hparams!r} from a stored run, which "
+            "could not hold all of it; expected an optimizer to train with. Write "
+            "load_from_checkpoint(folder, optimizer_hparams=...)."
+        )
+    optimizer = build(trainer.optimizer_hparams, total_steps)
+    if optimizer.l2_regularization and overrides(trainer, "create_functions"):
+        raise OptimizerError(
+            f"Received l2_regularization={optimizer.l2_regularization} for {trainer.name}, whose "
+            "create_functions computes the loss itself; expected it there. Leave it out of "
+            "optimizer_hparams and add boltax.optim.l2_penalty(params, coefficient) to the loss."
+        )
+    return optimizer
+
+
+def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer) -> Any:
+    """A fresh state at step 0, made in one compiled call; the old state is donated."""
+    hparams = traced_hparams(trainer)
+    if optimizer.l2_regularization:
+        hparams["l2_regularization"] = jnp.asarray(optimizer.l2_regularization, jnp.float32)
+
+    def create(state: Any) -> Any:
+        return state.replace(
+            step=jnp.zeros((), jnp.int32),
+            tx=optimizer.tx,
+            opt_state=optimizer.tx.init(state.params),
+            hparams=hparams or None,
+        )
+
+    return compile_create(create)(trainer.state)

@@ -1,0 +1,133 @@
+"""The `boltax` command: help, version, arguments, and errors without a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import boltax
+from boltax import cli
+from boltax.demo import _run
+from boltax.demo._recipes import RECIPES
+
+
+def test_help_names_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["--help"])
+    assert "demo" in capsys.readouterr().out
+
+
+def test_demo_help_names_every_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["demo", "--help"])
+    text = capsys.readouterr().out
+    assert all(
+        name in text
+        for name in (*RECIPES, "--path", "--epochs", "--seed", "--log-dir", "--no-progress")
+    )
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"boltax {boltax.__version__}\n"
+
+
+BAD = {
+    "no command": ([], "the following arguments are required: COMMAND"),
+    "an unknown command": (["dmeo"], "invalid choice: 'dmeo'"),
+    "an unknown data set": (["demo", "--data", "mnist"], "invalid choice: 'mnist'"),
+    "an unknown option": (["demo", "--epoch-count", "3"], "unrecognized arguments"),
+    "no epoch": (["demo", "--epochs", "0"], "received '0'; expected a whole number of at least 1"),
+    "a broken number": (["demo", "--epochs", "3.5"], "received '3.5'; expected a whole number"),
+    "a negative seed": (
+        ["demo", "--seed=-1"],
+        "received '-1'; expected a whole number of at least 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("arguments, message", BAD.values(), ids=BAD)
+def test_bad_arguments_are_explained(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        cli.main(arguments)
+    assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What the command hands to the demo, which does not run."""
+    received: list[dict] = []
+    monkeypatch.setattr(_run, "run", lambda **arguments: received.append(arguments))
+    return received
+
+
+def test_demo_runs_on_digits_without_arguments(calls: list[dict]) -> None:
+    assert cli.main(["demo"]) == 0
+    expected = {
+        "data": "digits",
+        "path": None,
+        "epochs": None,
+        "seed": 42,
+        "log_dir": "runs",
+        "has_progress": True,
+    }
+    assert calls == [expected]
+
+
+def test_demo_takes_every_argument(calls: list[dict]) -> None:
+    options = "--data fashion-mnist --path a/b --epochs 3 --seed 7 --log-dir out --no-progress"
+    assert cli.main(["demo", *options.split()]) == 0
+    assert calls == [
+        {
+            "data": "fashion-mnist",
+            "path": "a/b",
+            "epochs": 3,
+            "seed": 7,
+            "log_dir": "out",
+            "has_progress": False,
+        }
+    ]
+
+
+def test_ctrl_c_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_run, "run", interrupt)
+    assert cli.main(["demo"]) == 130
+    assert capsys.readouterr().err == "boltax: interrupted\n"
+
+
+def test_absent_data_is_one_clean_message(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    assert cli.main(["demo", "--data", "fashion-mnist", "--path", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"boltax: Received the folder {str(tmp_path)!r}")
+    assert "apt-get install dataset-fashion-mnist" in message
+    assert "Traceback" not in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_path_for_digits_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert cli.main(["demo", "--path", "somewhere"]) == 2
+    assert "Leave --path out" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_that_only_the_demo_needs() -> None:
+    program = (
+        "import sys\nfrom boltax import cli\n"
+        "try:\n    cli.main(['demo', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'matplotlib', 'sklearn', 'boltax.demo'} & set(sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, timeout=120, stdout=subprocess.DEVNULL
+    )

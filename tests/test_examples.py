@@ -1,0 +1,96 @@
+"""Every example runs as its users run it, and leaves what it promises.
+
+A new file in `examples/` is covered without a change here. It takes ``--epochs`` and ``--log-dir``
+(and ``--trials``, when it searches), and names the pictures that it writes in its docstring.
+"""
+
+import ast
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+EACH = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+
+
+def run(example, log_dir):
+    """Runs an example for two epochs, strictly, and returns what it printed."""
+    trials = ["--trials", "2"] if '"--trials"' in example.read_text() else []
+    arguments = ["--epochs", "2", "--log-dir", str(log_dir), *trials]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(example), *arguments],
+        env=strict_environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def strict_environment():
+    strict = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
+    return {**os.environ, **strict}
+
+
+def imported_packages(example):
+    """The packages that an example imports."""
+    for node in ast.walk(ast.parse(example.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+
+
+def promised_pictures(example):
+    return re.findall(r"[\w-]+\.png", ast.get_docstring(ast.parse(example.read_text())))
+
+
+def png_size(path):
+    data = path.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n"), path
+    return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+
+
+@EACH
+def test_it_runs_and_leaves_results_and_pictures(example, tmp_path):
+    for package in imported_packages(example):
+        pytest.importorskip(package)
+    printed = run(example, tmp_path)
+    runs = [path.parent for path in tmp_path.rglob("hparams.json")]
+    assert runs
+    for folder in runs:
+        with (folder / "history.csv").open(newline="") as file:
+            assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+        results = {
+            path.stem: json.loads(path.read_text()) for path in folder.glob("metrics/*.json")
+        }
+        assert "best_eval" in results
+        assert all(values for values in results.values())
+        assert all(np.isfinite(v).all() for values in results.values() for v in values.values())
+        assert any((folder / "checkpoints" / "best").iterdir())
+    for picture in promised_pictures(example):
+        (path,) = tmp_path.rglob(picture)
+        assert min(png_size(path)) >= 100
+        assert picture in printed
+
+
+@EACH
+def test_it_fits_on_some_screens_and_says_how_to_run_it(example):
+    text = example.read_text()
+    assert len(text.splitlines()) <= 150
+    assert f"python examples/{example.name}" in ast.get_docstring(ast.parse(text))
+
+
+def test_the_overview_names_every_example():
+    named = re.findall(r"\((\w+\.py)\)", (FOLDER / "README.md").read_text())
+    assert sorted(named) == [path.name for path in EXAMPLES]
