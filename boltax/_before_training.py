@@ -30,7 +30,7 @@ def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None
         and trainer.monitor[0].startswith("val/")
         and not trainer.adds_validation_metrics()
     ):
-        check_monitor(trainer.monitor[0], metrics)
+        check_monitor(trainer.monitor, metrics)
 
 
 def check_monitors(trainer: "TrainerModule", val_loader: Any) -> None:

@@ -29,6 +29,7 @@ of the last consumed batch, and the counters of `Run`. The host waits for the de
 record is made.
 """
 
+import logging
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -66,11 +67,15 @@ def fit(
 ) -> ScalarMetrics:
     """Trains, validates, keeps the best, tests on it; see `TrainerModule.train_model`."""
     run = trainer.run = Run(num_epochs=num_epochs, max_steps=max_steps)
+    for loader, name in ((val_loader, "val_loader"), (test_loader, "test_loader")):
+        if loader is not None:
+            run.source(loader, name)
     steps_per_epoch = _train_source(trainer, run, train_loader).num_batches
     run.total_steps = planned_steps(num_epochs, steps_per_epoch, max_steps)
     check_monitors(trainer, val_loader)
     run.deadline = None if max_seconds is None else run.started + max_seconds
     try:
+        _say_where(trainer)
         trainer.init_optimizer(num_epochs, steps_per_epoch)
         trainer.state = trainer.state.replace(step=_on_device_int(trainer.state.step))
         if val_loader is not None and trainer.loop.sanity_check:
@@ -206,9 +211,9 @@ def _validate(
     with noting(f"{trainer.name}.is_new_model_better", run.where("val")):
         is_better = bool(trainer.is_new_model_better(metrics, run.best))
     if is_better:
-        run.best = dict(metrics)
+        run.best = {**metrics, **record}
         trainer.save_model(run.step)
-        trainer.save_metrics("best_eval", metrics)
+        trainer.save_metrics("best_eval", run.best)
     return metrics
 
 
@@ -226,6 +231,16 @@ def _test(trainer: "TrainerModule", test_loader: Any) -> ScalarMetrics:
     trainer.save_metrics("test", metrics)
     notify(trainer, run, "on_test_end", "test", metrics)
     return metrics
+
+
+def _say_where(trainer: "TrainerModule") -> None:
+    trainer.progress.note(f"{trainer.name} trains in {trainer.log_dir}")
+    if trainer.is_loaded and RunDirectory(trainer.log_dir).history.exists():
+        logging.getLogger("boltax").warning(
+            "%s goes on in the folder that it was loaded from: its history and best model will be "
+            "replaced. load_from_checkpoint(folder, logger_params={...}) gives it a new one.",
+            trainer.name,
+        )
 
 
 def _running(trainer: "TrainerModule") -> Run:

@@ -1,5 +1,6 @@
 """Which of two validations is better."""
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ def is_better(
     """
     known = [monitor for monitor in monitors if monitor[0] in new]
     if not known:
-        check_monitor(monitors[0][0], new)
+        check_monitor(monitors[0], new)
     name, mode = known[0]
     value = float(new[name])
     if math.isnan(value):
@@ -37,14 +38,16 @@ def is_better(
     return value > best if mode == "max" else value < best
 
 
-def check_monitor(name: str, metrics: Mapping[str, Any]) -> None:
+def check_monitor(monitor: Monitor, metrics: Mapping[str, Any]) -> None:
     """Refuses a monitor that is not among the metrics."""
+    name, mode = monitor
     if name not in metrics:
         names = sorted(metrics)
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.0) or ["..."]
         raise MetricsError(
             f"Received monitor {name!r}, which is not among the metrics; expected one of: "
-            f"{', '.join(names)}. Write monitor=({names[0] if names else '...'!r}, 'min'), or "
-            "return that metric from the evaluation."
+            f"{', '.join(names)}. Write monitor=({near[0]!r}, {mode!r}), or return that metric "
+            "from the evaluation."
         )
 
 

@@ -42,7 +42,7 @@ def notify(
                 case Stop(reason):
                     run.stop_reason = run.stop_reason or f"{type(callback).__name__}: {reason}"
                 case Save():
-                    trainer.save_model(run.step)
+                    trainer.save_snapshot()
                 case Log():
                     values = {name: to_host(value) for name, value in request.metrics.items()}
                     if hook not in JOINS_A_RECORD:

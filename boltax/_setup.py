@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from boltax._arguments import overrides
 from boltax._state import TrainState, is_traced_hyperparameter, split_collections
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 
 def config_of(trainer: "TrainerModule", logger_params: Mapping[str, Any] | None) -> dict[str, Any]:
     """The configuration of a run, with the names of the guide."""
+    optimizer = trainer.optimizer_hparams
+    if isinstance(optimizer, optax.GradientTransformation):
+        optimizer = "an optax transformation"
     return {
         "model_class": trainer.adapter.name,
         "model_hparams": trainer.model_hparams,
-        "optimizer_hparams": trainer.optimizer_hparams,
+        "optimizer_hparams": optimizer,
         "logger_params": dict(logger_params or {}),
         "enable_progress_bar": trainer.enable_progress_bar,
         "debug": trainer.debug,

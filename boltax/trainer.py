@@ -18,6 +18,7 @@ loop, and in `boltax/_steps.py`, which compiles; here is no logic of either.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
@@ -56,7 +57,8 @@ from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._constructor_call import ConstructorCall, read_call
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._metrics_json import plain_metrics
-from boltax.checkpoint._rundir import RunDirectory
+from boltax.checkpoint._rundir import RunDirectory, locate
+from boltax.data._batches import to_host
 from boltax.data._source import Source, as_source
 from boltax.errors import ConfigurationError
 from boltax.models._adapter import adapt
@@ -137,7 +139,7 @@ class TrainerModule:
         self.model_class = model_class
         self.model_hparams = dict(model_hparams or {})
         self.optimizer_hparams = {} if optimizer_hparams is None else optimizer_hparams
-        self.exmp_input = exmp_input
+        self.exmp_input = exmp_input = None if exmp_input is None else to_host(exmp_input)[0]
         self.seed = seed
         self.enable_progress_bar = enable_progress_bar
         self.debug = debug
@@ -169,10 +171,10 @@ class TrainerModule:
         self.logger: Any = None
         self.log_dir: str = ""
         self.state: Any = None
-        self._is_new_run = not _LOADING.get()
+        self.is_loaded = _LOADING.get()
         self.init_logger(dict(logger_params or {}))
         complete_logger(self)
-        if self._is_new_run:
+        if not self.is_loaded:
             write_hparams(self, self._call)
         self.init_model(exmp_input)
         self.print_tabulate(exmp_input)
@@ -192,7 +194,7 @@ class TrainerModule:
             RunDirectoryError: when the folder cannot be made.
             UnknownNameError: for a logger that does not exist.
         """
-        self.log_dir, self.logger = open_loggers(self, logger_params, is_new_run=self._is_new_run)
+        self.log_dir, self.logger = open_loggers(self, logger_params, is_new_run=not self.is_loaded)
 
     def init_model(self, exmp_input: Any) -> None:
         """Initialises the model's variables and sets `self.state`, without an optimizer yet.
@@ -248,7 +250,7 @@ class TrainerModule:
             short = self.summary = summarize(self.adapter, self._calls)
             if short.count("\n") > SUMMARY_LINES:
                 short = summarize(self.adapter, self._calls, depth=1)
-        if self._is_new_run:
+        if not self.is_loaded:
             RunDirectory(self.log_dir).model_txt.write_text(self.summary)
             self.progress.note(short)
 
@@ -316,7 +318,7 @@ class TrainerModule:
             )
         return model(batch[0] if isinstance(batch, tuple | list) else batch)
 
-    # ----- -- training
+    # ----- training
 
     def init_optimizer(self, num_epochs: int, num_steps_per_epoch: int | None) -> None:
         """Builds the optimizer and puts it, with a fresh state, into `self.state`.
@@ -362,7 +364,7 @@ class TrainerModule:
             resume: None or False; going on with an interrupted run is not part of this version.
 
         Returns:
-            The metrics of the best validation, and those of the test.
+            The metrics of the best validation and of its training epoch, and those of the test.
 
         Raises:
             DataError: for a loader or a batch that cannot be used.
@@ -487,7 +489,7 @@ class TrainerModule:
         Raises:
             CheckpointError: when there is none, or it does not fit the model.
         """
-        self._load(self.log_dir)
+        self._load(RunDirectory(self.log_dir).best)
 
     # ----- use
 
@@ -516,7 +518,8 @@ class TrainerModule:
         """A trainer with the hyperparameters and the best weights of a run, from its folder alone.
 
         Args:
-            checkpoint: the run's folder, `trainer.log_dir`.
+            checkpoint: the run's folder, `trainer.log_dir`, for its best model; or the folder of
+                one checkpoint in it, ``<log_dir>/checkpoints/saved/<step>``.
             exmp_input: an example batch; by default one of the stored shape.
             **arguments: constructor arguments that replace stored ones, or that could not be
                 stored. The trainer goes on in the folder that it comes from, unless
@@ -525,14 +528,15 @@ class TrainerModule:
         Raises:
             CheckpointError: when the folder is not a run's, or lacks something.
         """
-        call = read_call(Path(checkpoint), cls)
+        folder, directory, step = locate(checkpoint)
+        call = read_call(folder, cls)
         positional, keywords = call.arguments(exmp_input=exmp_input, given=arguments)
         token = _LOADING.set("logger_params" not in arguments)
         try:
             trainer = cls(*positional, **keywords)
         finally:
             _LOADING.reset(token)
-        trainer._load(checkpoint)
+        trainer._load(directory, step)
         return trainer
 
     # ----- to the loop
@@ -573,10 +577,15 @@ class TrainerModule:
         known = self.run.sources.get((id(loader), None)) if self.run else None
         return known[1] if known else as_source(loader, name="loader")
 
-    def _load(self, folder: str | os.PathLike[str]) -> None:
-        saved = BestCheckpoints(RunDirectory(folder).best).restore(variables_of(self.state))
+    def _load(self, directory: Path, step: int | None = None) -> None:
+        saved = BestCheckpoints(directory).restore(variables_of(self.state), step)
         variables = saved.variables
         self.state = self.state.replace(params=variables["params"], **split_collections(variables))
+
+    def save_snapshot(self) -> None:
+        """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""
+        step, folder = int(jax.device_get(self.state.step)), RunDirectory(self.log_dir).saved
+        BestCheckpoints(folder, keep=sys.maxsize).save(step, variables_of(self.state), {})
 
     def _compile_steps(self) -> _steps.Steps:
         self.create_jitted_functions()

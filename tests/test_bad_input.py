@@ -1,4 +1,4 @@
-"""Bad input is answered by an error that says what was received, what was expected, and what to write."""
+"""Bad input is answered by an error: what was received, what was expected, what to write."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -160,11 +160,9 @@ def changing():
 @pytest.mark.parametrize("role", ["train", "val"])
 def test_a_loader_that_cannot_be_used(tmp_path, make_loader, message, role):
     trainer = classifier(tmp_path)
+    use = trainer.train_model if role == "train" else trainer.eval_model
     with pytest.raises(errors.DataError, match=message):
-        if role == "train":
-            trainer.train_model(make_loader(), num_epochs=1)
-        else:
-            trainer.eval_model(make_loader())
+        use(make_loader())
 
 
 def test_a_monitor_that_names_no_metric_is_found_before_the_first_epoch(tmp_path):

@@ -1,9 +1,16 @@
 """The order of a run, as the docstring of the loop gives it."""
 
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import boltax as bx
 from boltax.callbacks import Callback, Log, Save, Stop
+from boltax.checkpoint._best import BestCheckpoints
+from boltax.checkpoint._rundir import RunDirectory
 from dummies import Classifier, classifier, loader
 
 HOOKS = [
@@ -126,6 +133,60 @@ def test_what_a_callback_logs_reaches_loggers_and_history(tmp_path):
     trainer = classifier(tmp_path, callbacks=[Adds()])
     trainer.train_model(loader(), loader(), num_epochs=2)
     assert [row["mine"] for row in trainer.run.history] == [1.0, 2.0]
+
+
+def test_numbers_of_callbacks_become_floats_and_are_logged_once(tmp_path):
+    class Adds(Callback):
+        def on_log(self, view):
+            return Log({"rate": jnp.float32(0.5)})
+
+        def on_training_epoch_end(self, view):
+            return Log({"norm": np.float32(3)})
+
+        def on_validation_epoch_end(self, view):
+            return Log({"val/mine": jnp.float32(view.epoch)})
+
+    options = bx.LoopOptions(log_every=2)
+    trainer = classifier(tmp_path, callbacks=[Adds()], loop=options, monitor=("val/mine", "max"))
+    metrics = trainer.train_model(loader(), loader(), num_epochs=2)
+    assert type(metrics["val/mine"]) is float
+    rows = trainer.run.history
+    assert [(row["rate"], row["norm"], row["val/mine"]) for row in rows] == [
+        (0.5, 3, 1),
+        (0.5, 3, 2),
+    ]
+    written = [row.split(",") for row in Path(trainer.log_dir, "metrics.csv").read_text().split()]
+    assert [row[written[0].index("rate")] for row in written[1:]] == ["0.5"] * 4
+
+
+def test_what_a_callback_saves_never_costs_the_best(tmp_path):
+    class Saving(Callback):
+        scores = iter([0.9, 0.1])
+
+        def on_validation_epoch_end(self, view):
+            return [Log({"val/score": next(self.scores)}), Save()]
+
+    trainer = classifier(tmp_path, callbacks=[Saving()], monitor=("val/score", "max"))
+    metrics = trainer.train_model(loader(), loader(), num_epochs=2)
+    folder = RunDirectory(trainer.log_dir)
+    assert metrics["val/score"] == 0.9
+    assert [BestCheckpoints(path).steps() for path in (folder.best, folder.saved)] == [[4], [4, 8]]
+    last = Classifier.load_from_checkpoint(folder.saved / "8")
+    jax.tree.map(np.testing.assert_array_equal, last.state.params, trainer.state.params)
+
+
+def test_a_monitor_of_the_validation_needs_one(tmp_path):
+    trainer = classifier(tmp_path, callbacks=[bx.callbacks.EarlyStopping("val/loss")])
+    with pytest.raises(bx.errors.ConfigurationError, match="'val/loss' but no val_loader"):
+        trainer.train_model(loader(), num_epochs=1)
+
+
+def test_epochs_by_hand_go_on_counting(tmp_path):
+    trainer = classifier(tmp_path)
+    trainer.init_optimizer(2, 4)
+    first, second = trainer.train_epoch(loader()), trainer.train_epoch(loader())
+    assert second["train/loss"] < first["train/loss"]
+    assert (trainer.run.epoch, trainer.run.step) == (2, 8)
 
 
 def test_early_stopping_stops_and_the_view_is_frozen(tmp_path):

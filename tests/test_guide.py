@@ -1,7 +1,7 @@
-"""A subclass written for the UvA guide "Research Projects with JAX" runs unchanged, at each level of its API.
+"""A subclass written for the UvA guide "Research Projects with JAX" runs unchanged.
 
-The trainers below use that API in the way its users do: their own losses and steps, random streams split by hand,
-Optuna pruning from a hook, loading by folder and example input.
+The trainers below use that API in the way its users do: their own losses and steps, random streams
+split by hand, Optuna pruning from a hook, loading by folder and example input.
 """
 
 import json

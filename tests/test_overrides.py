@@ -1,7 +1,8 @@
-"""Every method of the contract is a real override point: each row overrides one and sees the effect."""
+"""Every method of the contract is a real override point: each test overrides one and sees it."""
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ def test_init_logger(tmp_path):
 def test_init_logger_with_an_object_of_the_users(tmp_path):
     class Memory:
         log_dir = str(tmp_path / "own")
-        rows: list = []
+        rows: ClassVar[list] = []
 
         def log_metrics(self, metrics, step=None):
             self.rows.append((step, dict(metrics)))
@@ -163,7 +164,8 @@ def test_eval_model(tmp_path):
         def eval_model(self, loader, log_prefix=""):
             return {f"{log_prefix}acc": 0.5, f"{log_prefix}other": 2.0}
 
-    assert train(tmp_path, Own).result == {
+    result = train(tmp_path, Own).result
+    assert {n: v for n, v in result.items() if not n.startswith("train/")} == {
         "val/acc": 0.5,
         "val/other": 2.0,
         "test/acc": 0.5,

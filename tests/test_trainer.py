@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import boltax as bx
@@ -32,7 +33,8 @@ MODELS = pytest.mark.parametrize("model_class", [Mlp, NnxMlp], ids=["linen", "nn
 def test_it_learns_and_returns_the_metrics_of_the_best_model(tmp_path, model_class):
     trainer = classifier(tmp_path, model_class=model_class)
     metrics = trainer.train_model(loader(200, shuffle=True), loader(60), loader(60), num_epochs=5)
-    assert set(metrics) == {"val/loss", "val/acc", "test/loss", "test/acc"}
+    phases = ("train", "val", "test")
+    assert set(metrics) == {f"{phase}/{name}" for phase in phases for name in ("loss", "acc")}
     assert metrics["test/acc"] > 0.9
 
 
@@ -75,6 +77,35 @@ def test_a_trainer_comes_back_from_its_folder_alone(tmp_path, model_class):
     assert again.log_dir == trainer.log_dir
     inputs = classes(5)[0]
     np.testing.assert_array_equal(again.bind_model()(inputs), trainer.bind_model()(inputs))
+
+
+def test_a_loaded_trainer_leaves_its_folder_as_it_is_and_may_go_on_in_another(tmp_path):
+    trainer = classifier(tmp_path)
+    trainer.train_model(loader(), loader(), num_epochs=1)
+    folder = Path(trainer.log_dir)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    Classifier.load_from_checkpoint(folder).eval_model(loader())
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    params = {"base_log_dir": str(tmp_path / "other"), "logger_type": "csv"}
+    other = Classifier.load_from_checkpoint(folder, logger_params=params)
+    jax.tree.map(np.testing.assert_array_equal, other.state.params, trainer.state.params)
+    assert Path(other.log_dir).parent == tmp_path / "other" / "Mlp"
+
+
+def test_an_optimizer_that_could_not_be_stored_is_asked_for_when_training(tmp_path):
+    trainer = classifier(tmp_path, optimizer_hparams=optax.sgd(0.1))
+    trainer.train_model(loader(), num_epochs=1)
+    again = Classifier.load_from_checkpoint(trainer.log_dir)
+    with pytest.raises(bx.errors.OptimizerError, match=r"optimizer_hparams=\.\.\."):
+        again.train_model(loader(), num_epochs=1)
+
+
+def test_a_folder_without_a_model_says_so(tmp_path):
+    trainer = classifier(tmp_path)
+    with pytest.raises(bx.errors.CheckpointError, match="best"):
+        Classifier.load_from_checkpoint(trainer.log_dir)
+    with pytest.raises(bx.errors.BoltaxError, match="nowhere"):
+        Classifier.load_from_checkpoint(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 50, 64])

@@ -56,6 +56,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "best"
 
     @property
+    def saved(self) -> Path:
+        """``checkpoints/saved/``: models that a callback asked to keep."""
+        return self.path / "checkpoints" / "saved"
+
+    @property
     def resume(self) -> Path:
         """``checkpoints/resume/``: everything needed to go on."""
         return self.path / "checkpoints" / "resume"
@@ -130,6 +135,25 @@ def open_run_directory(path: str | os.PathLike[str], *, writable: bool = False) 
     except (OSError, ValueError) as error:
         raise _cannot("write into" if writable else "read", path, error) from error
     return RunDirectory(folder)
+
+
+def locate(checkpoint: str | os.PathLike[str]) -> tuple[Path, Path, int | None]:
+    """Finds what to load.
+
+    Args:
+        checkpoint: a run's folder, for its best model, or the folder of one checkpoint in it.
+
+    Returns:
+        The run's folder, the folder of its checkpoints, and the step; None for the newest saved.
+
+    Example:
+        >>> [str(part) for part in locate("runs/ResNet/version_0/checkpoints/saved/400")]
+        ['runs/ResNet/version_0', 'runs/ResNet/version_0/checkpoints/saved', '400']
+    """
+    path = Path(checkpoint)
+    if path.parent.parent.name == "checkpoints" and path.name.isdigit():
+        return path.parents[2], path.parent, int(path.name)
+    return path, RunDirectory(path).best, None
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

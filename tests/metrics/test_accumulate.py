@@ -14,7 +14,7 @@ def accumulate(batches, step):
     for batch in batches:
         new = start(step(batch), len(batch))
         metrics = extend(
-            empty_like(jax.eval_shape(lambda: new)) if metrics is None else metrics, new
+            empty_like(jax.eval_shape(lambda n=new: n)) if metrics is None else metrics, new
         )
     return compute(metrics)
 
@@ -107,7 +107,10 @@ def test_clu_and_metrax_metrics_equal_sklearn(monkeypatch):
         s, y = batch[:, 0], batch[:, 1].astype(jnp.int32)
         return {
             "accuracy": clu.Accuracy.from_model_output(logits=jnp.stack([1 - s, s], 1), labels=y),
-            "f1": metrax.FBetaScore.from_model_output(predictions=s, labels=y, beta=1.0),
+            # Dice is F1; metrax's FBetaScore cannot merge
+            "f1": metrax.Dice.from_model_output(
+                (s > 0.5).astype(jnp.float32), y.astype(jnp.float32)
+            ),
             "auroc": metrax.AUCROC.from_model_output(predictions=s, labels=y, num_thresholds=2000),
         }
 
