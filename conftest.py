@@ -4,7 +4,10 @@ What stands above the import of jax must be set before it. `JAX_PLATFORMS=cuda p
 the tests that need an accelerator.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -17,6 +20,13 @@ os.environ.update(
     WANDB_MODE="offline",
     WANDB_SILENT="true",
 )
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # The tests build the same few small models over and over: all processes share what is compiled.
+    cache = tempfile.mkdtemp(prefix="boltax-tests-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    os.environ.update(
+        JAX_COMPILATION_CACHE_DIR=cache, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"
+    )
 if "PYTHONPATH" in os.environ:  # tests start processes in other folders
     paths = os.environ["PYTHONPATH"].split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)

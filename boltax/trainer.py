@@ -13,8 +13,8 @@
     metrics = trainer.train_model(train_loader, val_loader, test_loader, num_epochs=10)
     model = Classifier.load_from_checkpoint(trainer.log_dir).bind_model()
 
-Every method is an override point. What happens between them is in `boltax/_fit.py`, which is the
-loop, and in `boltax/_steps.py`, which compiles; here is no logic of either.
+What happens between the methods is in `boltax/_fit.py`, the loop, and `boltax/_steps.py`, which
+compiles; here is no logic of either.
 """
 
 import os
@@ -181,8 +181,6 @@ class TrainerModule:
         self.train_step: Any = None
         self.eval_step: Any = None
         self.steps: _steps.Steps = self._compile_steps()
-
-    # ----- construction
 
     def init_logger(self, logger_params: dict[str, Any]) -> None:
         """Makes the run's folder and its loggers: sets `self.logger` and `self.log_dir`.

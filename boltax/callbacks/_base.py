@@ -90,7 +90,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Save:
-    """Asks that the model is saved as it is now."""
+    """Asks that the model is saved as it is, in ``checkpoints/saved/<step>``."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ class Log:
     """Asks that something is handed to the loggers, at the step of the view.
 
     Attributes:
-        metrics: name to number; these also reach the history of the epoch.
+        metrics: name to number. Those from `on_log` and from the hooks at the end of an epoch and
+            of a validation also reach the history of the epoch.
         images: name to one image ``[height, width, channels]`` or ``[height, width]``, or to a
             batch of them ``[n, height, width, channels]``; uint8, or floats from 0 to 1.
         figures: name to a matplotlib figure.

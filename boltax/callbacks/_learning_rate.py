@@ -1,4 +1,4 @@
-"""Logs the learning rate at each record."""
+"""Logs the learning rate."""
 
 import jax
 
@@ -8,7 +8,7 @@ from boltax.optim._learning_rate import learning_rate
 
 
 class LearningRateMonitor(Callback):
-    """Logs the learning rate of the optimizer beside each record of training metrics.
+    """Logs the learning rate beside each record of training metrics, and at each epoch's end.
 
     Args:
         key: the name under which it is logged.
@@ -38,4 +38,11 @@ class LearningRateMonitor(Callback):
 
     def on_log(self, view: View) -> Log:
         """Logs the learning rate of the last step."""
+        return self._log(view)
+
+    def on_training_epoch_end(self, view: View) -> Log:
+        """Logs that of the epoch's last step, which so reaches the history."""
+        return self._log(view)
+
+    def _log(self, view: View) -> Log:
         return Log({self.key: float(jax.device_get(learning_rate(view.state.opt_state)))})

@@ -58,7 +58,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             model_hparams={
                 "num_classes": 10,
                 "block_sizes": (1, 1, 1),
-                "widths": (16, 32, 64),
+                "widths": (24, 48, 96),
                 "stem_stride": 2,
             },
             optimizer_hparams={**_SGD, "lr": 0.1, "weight_decay": 5e-3},
