@@ -34,6 +34,7 @@ import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -234,7 +235,9 @@ def _test(trainer: "TrainerModule", test_loader: Any) -> ScalarMetrics:
 
 
 def _say_where(trainer: "TrainerModule") -> None:
-    trainer.progress.note(f"{trainer.name} trains in {trainer.log_dir}")
+    folder = Path(trainer.log_dir)
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    trainer.progress.note(f"{trainer.name} trains in {shown}")
     if trainer.is_loaded and RunDirectory(trainer.log_dir).history.exists():
         logging.getLogger("boltax").warning(
             "%s goes on in the folder that it was loaded from: its history and best model will be "

@@ -18,6 +18,7 @@ compiles; here is no logic of either.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -243,14 +244,15 @@ class TrainerModule:
             exmp_input: as given to the constructor.
         """
         if self._calls is None:  # the model was initialised by an override
-            short = self.summary = summarize_variables(variables_of(self.state))
+            self.summary = shown = summarize_variables(variables_of(self.state))
         else:
-            short = self.summary = summarize(self.adapter, self._calls)
-            if short.count("\n") > SUMMARY_LINES:
-                short = summarize(self.adapter, self._calls, depth=1)
+            self.summary = summarize(self.adapter, self._calls)
+            depth = 1 if self.summary.count("\n") > SUMMARY_LINES else None
+            width = shutil.get_terminal_size((120, 40)).columns
+            shown = summarize(self.adapter, self._calls, depth=depth, width=width)
         if not self.is_loaded:
             RunDirectory(self.log_dir).model_txt.write_text(self.summary)
-            self.progress.note(short)
+            self.progress.note(shown)
 
     def create_functions(self) -> tuple[_steps.TrainStep, _steps.EvalStep]:
         """The pure steps; by default made from `loss_function`.
@@ -276,8 +278,6 @@ class TrainerModule:
                 train_step, eval_step, self._loss_steps.predict_step, announce=self._announce
             )
             self.train_step, self.eval_step = self.steps.train_step, self.steps.eval_step
-
-    # ----- what a subclass writes: traced
 
     def loss_function(self, model: ModelView, batch: Batch, train: bool) -> Any:
         """The loss of a batch: write this. It is traced, so it must be pure.
@@ -315,8 +315,6 @@ class TrainerModule:
                 "return model(batch['...'])"
             )
         return model(batch[0] if isinstance(batch, tuple | list) else batch)
-
-    # ----- training
 
     def init_optimizer(self, num_epochs: int, num_steps_per_epoch: int | None) -> None:
         """Builds the optimizer and puts it, with a fresh state, into `self.state`.
@@ -489,8 +487,6 @@ class TrainerModule:
         """
         self._load(RunDirectory(self.log_dir).best)
 
-    # ----- use
-
     def predict_model(self, loader: Any) -> PyTree:
         """The outputs of `predict_function` for a whole loader, in its order.
 
@@ -536,8 +532,6 @@ class TrainerModule:
             _LOADING.reset(token)
         trainer._load(directory, step)
         return trainer
-
-    # ----- to the loop
 
     def tracker(self, iterator: Iterable[Any], **kwargs: Any) -> Iterable[Any]:
         """Shows progress through an iterable, or returns it as it is without progress bar.
