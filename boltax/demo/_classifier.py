@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from boltax.callbacks._base import Callback, Log, View
+from boltax._options import LoopOptions
+from boltax.callbacks._learning_rate import LearningRateMonitor
 from boltax.demo._augment import augment
 from boltax.demo._data import DemoData
 from boltax.demo._model import ResNet
 from boltax.demo._recipes import Recipe
 from boltax.models._view import ModelView
-from boltax.optim._learning_rate import learning_rate
 from boltax.trainer import TrainerModule
 
 MONITOR = ("val/loss", "min")
@@ -60,14 +60,6 @@ class DemoClassifier(TrainerModule):
         return jax.nn.softmax(model(images))
 
 
-class EpochLearningRate(Callback):
-    """Logs the learning rate by epoch, so that it is in the history beside the losses."""
-
-    def on_training_epoch_end(self, view: View) -> Log:
-        """Logs the learning rate of the epoch's last step."""
-        return Log({"lr": float(jax.device_get(learning_rate(view.state.opt_state)))})
-
-
 def make_trainer(
     images: DemoData, recipe: Recipe, *, seed: int, log_dir: str | Path, has_progress: bool
 ) -> DemoClassifier:
@@ -80,8 +72,9 @@ def make_trainer(
         seed=seed,
         logger_params={"base_log_dir": str(log_dir), "logger_type": "TensorBoard"},
         enable_progress_bar=has_progress,
-        callbacks=[EpochLearningRate()],
+        callbacks=[LearningRateMonitor()],
         monitor=MONITOR,
+        loop=LoopOptions(log_every=10),
         augmentation=recipe.augmentation,
         label_smoothing=0.1,
     )
