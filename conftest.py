@@ -27,15 +27,6 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ.update(
         JAX_COMPILATION_CACHE_DIR=cache, JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"
     )
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    # Many tests compile the same step: they share it, over all workers and processes of one run.
-    compiled = tempfile.mkdtemp(prefix="boltax-compiled-")
-    atexit.register(shutil.rmtree, compiled, ignore_errors=True)
-    os.environ.update(
-        JAX_COMPILATION_CACHE_DIR=compiled,
-        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
-        JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES="-1",
-    )
 if "PYTHONPATH" in os.environ:  # tests start processes in other folders
     paths = os.environ["PYTHONPATH"].split(os.pathsep)
     os.environ["PYTHONPATH"] = os.pathsep.join(os.path.abspath(path) for path in paths)

@@ -86,7 +86,6 @@ def fit(
         notify(trainer, run, "on_training_start", "train")
         run.is_active = True
         _epochs(trainer, train_loader, val_loader)
-        run.is_active = False
         with noting(f"{trainer.name}.on_training_end", run.where("train")):
             trainer.on_training_end()
         notify(trainer, run, "on_training_end", "train")
@@ -96,6 +95,7 @@ def fit(
         trainer.logger.finalize("success" if _is_pruned(error) else "failed")
         raise
     finally:
+        run.is_active = False
         run.sources.clear()
         trainer.progress.close()
     trainer.logger.finalize("success")
@@ -112,9 +112,8 @@ def _epochs(trainer: "TrainerModule", train_loader: Any, val_loader: Any) -> Non
         started = time.monotonic()
         notify(trainer, run, "on_training_epoch_start", "train")
         record = trainer.train_epoch(train_loader)
-        run.step = max(
-            run.step, int(jax.device_get(trainer.state.step))
-        )  # an override may have counted for itself
+        # An override of train_epoch counts in the state only.
+        run.step = max(run.step, int(jax.device_get(trainer.state.step)))
         row = {
             "epoch": run.epoch,
             "step": run.step,

@@ -11,6 +11,7 @@ from boltax.loggers._images import as_images, check_figure, release_figure
 _log = logging.getLogger("boltax")
 
 _PATIENCE = 10.0  # a logger that failed after t seconds is left alone for this many times t
+_SLOW = 0.1  # seconds; what fails faster than that may be tried each time
 
 
 class LoggerGroup(Logger):
@@ -125,7 +126,8 @@ class LoggerGroup(Logger):
                 getattr(logger, method)(*args)
             except Exception as error:  # noqa: BLE001 - whatever it is, the run goes on
                 now = time.monotonic()
-                self._wait_until[index] = now + _PATIENCE * (now - started)
+                if now - started > _SLOW:
+                    self._wait_until[index] = now + _PATIENCE * (now - started)
                 self._report(index, method, error)
 
     def _report(self, index: int, method: str, error: Exception) -> None:

@@ -73,7 +73,8 @@ def test_a_failing_logger_is_reported_once_for_each_method(caplog, image, figure
     for _ in range(3):
         log_everything(group, image, figure)
     messages = [record.getMessage() for record in caplog.records]
-    assert [message.split(" failed in ")[1].split(",")[0] for message in messages] == METHODS
+    failed = [message.split(" failed in ")[1].split(",")[0] for message in messages]
+    assert sorted(failed) == sorted(METHODS)  # a slow machine may make it wait before some
     assert all("failing" in message and "OSError: disk full" in message for message in messages)
     assert {record.name for record in caplog.records} == {"boltax"}
     assert len(other.calls) == 3 * len(METHODS)
