@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from boltax._monitor import check_form
+from boltax._options import CheckpointOptions, LoopOptions
 from boltax.checkpoint._constructor_call import lacks_parts
 from boltax.errors import ConfigurationError, unknown_name
 from boltax.optim._build import check_hparams
@@ -40,6 +41,12 @@ def check_arguments(
     for name in trainer.hparams:
         if difflib.get_close_matches(name, own, n=1, cutoff=0.85):
             raise unknown_name("argument", name, own)
+    for name, kind in (("loop", LoopOptions), ("checkpoint", CheckpointOptions)):
+        if not isinstance(getattr(trainer, name), kind):
+            raise ConfigurationError(
+                f"Received {name}={getattr(trainer, name)!r}; expected {kind.__name__}. Write "
+                f"{name}=boltax.{kind.__name__}(...)."
+            )
     check_form(trainer.monitor)
     check_positive(check_val_every_n_epoch=trainer.check_val_every_n_epoch)
     if parallel is not None:

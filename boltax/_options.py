@@ -1,8 +1,21 @@
 """Options of a run, grouped by concern: small frozen dataclasses with all defaults in sight."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
-from boltax.errors import ConfigurationError
+from boltax.errors import ConfigurationError, unknown_name
+
+
+class Options:
+    """Base of the options: a misspelt one is an error that suggests the right name."""
+
+    def __new__(cls, **options: Any) -> Self:
+        """Looks at the names before the dataclass does."""
+        names = [field.name for field in fields(cls)]  # pyright: ignore[reportArgumentType]
+        for name in options:
+            if name not in names:
+                raise unknown_name(f"option of {cls.__name__}", name, names)
+        return super().__new__(cls)
 
 
 def _check_at_least(owner: str, minimum: int, **values: int | None) -> None:
@@ -17,7 +30,7 @@ def _check_at_least(owner: str, minimum: int, **values: int | None) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoopOptions:
+class LoopOptions(Options):
     """How the training loop runs.
 
     Attributes:
@@ -55,7 +68,7 @@ class LoopOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointOptions:
+class CheckpointOptions(Options):
     """What is kept on disk.
 
     Attributes:

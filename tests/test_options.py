@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from boltax import CheckpointOptions, LoopOptions
-from boltax.errors import ConfigurationError
+from boltax.errors import ConfigurationError, UnknownNameError
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_a_number_that_cannot_be_is_refused(option, value):
 def test_options_are_frozen_and_refuse_unknown_names():
     with pytest.raises(dataclasses.FrozenInstanceError):
         CheckpointOptions().keep_best = 2
-    with pytest.raises(TypeError, match="keep_all"):
-        CheckpointOptions(keep_all=True)
+    with pytest.raises(UnknownNameError, match="Did you mean 'keep_best'"):
+        CheckpointOptions(keep_bst=True)
     with pytest.raises(ConfigurationError, match="keep_best=0"):
         CheckpointOptions(keep_best=0)
