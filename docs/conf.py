@@ -62,7 +62,18 @@ def link_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return domain.resolve_xref(env, node["refdoc"], app.builder, role, public, node, contnode)
 
 
+def hide_private_bases(app: Any, name: str, obj: Any, options: Any, bases: list[Any]) -> None:
+    """Shows `object` in place of a base class of ours that has no page."""
+
+    def has_page(base: Any) -> bool:
+        origin = f"{getattr(base, '__module__', '')}.{getattr(base, '__qualname__', '')}"
+        return not origin.startswith("boltax.") or origin in app.boltax_public_names
+
+    bases[:] = [base for base in bases if has_page(base)] or [object]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.boltax_public_names = public_names()
+    app.connect("autodoc-process-bases", hide_private_bases)
     app.connect("missing-reference", link_public_name)
