@@ -1,18 +1,19 @@
 """Every exception that boltax raises on purpose, and the note it adds to those of the user.
 
     BoltaxError
-    ├── ConfigurationError (ValueError)      an argument or option that cannot work
-    │   ├── UnknownNameError                 a misspelt optimizer, logger, option ... ("did you
-    mean") │   ├── HyperparameterError              a hyperparameter that cannot be stored or given
-    back │   └── OptimizerError                   optimizer, schedule or regulariser that contradict
-    each other ├── ModelError (TypeError)               the model and the example input do not fit
-    ├── LossError (ValueError)               loss_function returned something that is not a loss ├──
-    MetricsError (ValueError)            a metric that cannot be accumulated, or is missing ├──
-    DataError (ValueError)               a loader or a batch that cannot be used ├── CheckpointError
-    (ValueError)         a checkpoint that cannot be read or does not fit ├── RunDirectoryError
-    (OSError)          the run's folder cannot be made, written or read ├── TrainingError
-    (RuntimeError)         a method called at a time at which it cannot work └── MissingExtraError
-    (ImportError)      an optional package is not installed
+    ├── ConfigurationError (ValueError)     an argument or option that cannot work
+    │   ├── UnknownNameError                a misspelt optimizer, logger, option ... (did you mean)
+    │   ├── HyperparameterError             a hyperparameter that cannot be stored or given back
+    │   └── OptimizerError                  optimizer settings that contradict each other
+    ├── ModelError (TypeError)              the model and the example input do not fit
+    ├── LossError (ValueError)              loss_function returned something that is not a loss
+    ├── MetricsError (ValueError)           a metric that cannot be accumulated, or is missing
+    ├── DataError (ValueError)              a loader or a batch that cannot be used
+    ├── CheckpointError (ValueError)        a checkpoint that cannot be read or does not fit
+    ├── RunDirectoryError (OSError)         the run's folder cannot be made, written or read
+    ├── TrainingError (RuntimeError)        a method called at a time at which it cannot work
+    │   └── NonFiniteError (FloatingPointError)   a loss or gradient that is not finite
+    └── MissingExtraError (ImportError)     an optional package is not installed
 
 Each derives from `BoltaxError` and from the matching builtin, so both `except` clauses work.
 Messages have three parts: what was received, what was expected, what to write.
@@ -73,6 +74,10 @@ class RunDirectoryError(BoltaxError, OSError):
 
 class TrainingError(BoltaxError, RuntimeError):
     """A method was called at a time at which it cannot work."""
+
+
+class NonFiniteError(TrainingError, FloatingPointError):
+    """The loss or a gradient is not finite; see `LoopOptions(on_nonfinite=...)`."""
 
 
 class MissingExtraError(BoltaxError, ImportError):

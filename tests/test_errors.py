@@ -18,6 +18,7 @@ from boltax import errors
         (errors.CheckpointError, ValueError),
         (errors.RunDirectoryError, OSError),
         (errors.TrainingError, RuntimeError),
+        (errors.NonFiniteError, FloatingPointError),
         (errors.MissingExtraError, ImportError),
     ],
 )

@@ -5,6 +5,7 @@ cannot store (None, empty and zero-size parts) is in the structure. Loading runs
 folder and never changes a shape or dtype.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from boltax._types import PyTree
-from boltax.checkpoint._differences import differences, table
+from boltax.checkpoint._differences import Difference, compare, table
 from boltax.checkpoint._dtypes import is_key
 from boltax.checkpoint._files import files_below, read_json, write_json
 from boltax.checkpoint._leaf import Leaf, Names, unstorable
-from boltax.checkpoint._orbax import damaged, load_flat, save_flat, stays_on_host
+from boltax.checkpoint._orbax import ON_HOST, damaged, load_flat, save_flat, stays_on_host
 from boltax.checkpoint._structure import (
     Structure,
     arrays_of,
@@ -25,6 +26,7 @@ from boltax.checkpoint._structure import (
     parts_of,
     rebuilt,
     structure_of,
+    walk,
 )
 from boltax.errors import CheckpointError
 
@@ -66,8 +68,9 @@ def read_arrays(folder: Path, name: str, template: PyTree = None) -> PyTree:
         folder: the folder that holds ``structure.json``.
         name: the subfolder of the arrays.
         template: a tree of arrays or `jax.ShapeDtypeStruct` that has to be matched exactly; the
-            result has its containers and its sharding. Without one, arrays are put on the default
-            device, in dicts, lists and tuples.
+            result has its containers and its sharding. A part that is `...` matches anything, and
+            becomes NumPy arrays in dicts, lists and tuples. Without a template, so does the whole,
+            but that its arrays are put on the default device.
 
     Returns:
         The tree, bitwise as it was saved.
@@ -76,23 +79,59 @@ def read_arrays(folder: Path, name: str, template: PyTree = None) -> PyTree:
         CheckpointError: when the files are damaged, or do not fit the template.
     """
     structure = read_structure(folder)
-    if template is not None and (found := differences(structure, structure_of(template))):
+    if template is not None and (found := _misfits(structure, template)):
         raise CheckpointError(
             f"Received the checkpoint {folder}, which does not fit the model; expected the same "
             f"names, shapes and dtypes:\n{table(found)}\n"
             "Load it with the class and the model_hparams that it was saved with."
         )
     leaves, shardings = dict(arrays_of(structure)), _shardings(template)
+    places = {names: _place(names, shardings) for names in leaves}
+    return _assemble(structure, template, read_leaves(folder / name, leaves, places), ())
+
+
+def read_leaves(
+    folder: Path, leaves: Mapping[Names, Leaf], places: Mapping[Names, Any]
+) -> dict[Names, Any]:
+    """Reads arrays by name.
+
+    Args:
+        folder: the folder of the arrays.
+        leaves: what is read, all of the arrays in it or some.
+        places: shardings, or `ON_HOST`; None for the default device.
+
+    Raises:
+        CheckpointError: when the files are damaged.
+    """
     stored = {names: leaf for names, leaf in leaves.items() if leaf.nbytes}
-    arrays: dict[Names, Any] = {names: _empty(leaf) for names, leaf in leaves.items()}
-    _check_sizes(folder / name, stored)
+    arrays: dict[Names, Any] = {n: _empty(leaf, places[n]) for n, leaf in leaves.items()}
+    _check_sizes(folder, stored)
     if stored:
-        places = {
-            names: None if leaf.key else shardings.get(names) for names, leaf in leaves.items()
-        }
-        arrays |= load_flat(folder / name, stored, places)
-    typed = {names: _typed(arrays[names], leaves[names], shardings.get(names)) for names in leaves}
-    return _assemble(structure, template, typed, ())
+        raw = {n: places[n] if leaf.key is None else None for n, leaf in stored.items()}
+        arrays |= load_flat(folder, stored, raw)
+    return {names: _typed(arrays[names], leaves[names], places[names]) for names in leaves}
+
+
+def _misfits(structure: Structure, template: PyTree) -> list[Difference]:
+    """What differs between what is stored and a template, but for its open parts."""
+    closed = jax.tree.map(lambda leaf: None if leaf is ... else leaf, template)
+    saved, wanted = dict(walk(structure)), dict(walk(structure_of(closed)))
+    for part in (names for names, place in _shardings(template).items() if place is ON_HOST):
+        wanted[part] = "anything"
+        if inside := [names for names in saved if _is_below(names, part)]:
+            del wanted[part]
+            saved = {names: text for names, text in saved.items() if names not in inside}
+    return compare(saved, wanted)
+
+
+def _is_below(names: Names, part: Names) -> bool:
+    return names[: len(part)] == part
+
+
+def _place(names: Names, shardings: Mapping[Names, Any]) -> Any:
+    """Where an array goes: where the template says, or to the host if a part around it is open."""
+    around = (names[:length] for length in range(len(names), -1, -1))
+    return next((shardings[part] for part in around if part in shardings), None)
 
 
 def _raw_leaves(tree: PyTree, path: Names = ()) -> list[tuple[Names, Any]]:
@@ -113,27 +152,28 @@ def _raw_leaves(tree: PyTree, path: Names = ()) -> list[tuple[Names, Any]]:
 
 
 def _shardings(template: PyTree, path: Names = ()) -> dict[Names, Any]:
+    """The sharding of each array of a template; `ON_HOST` for its open parts."""
     level = children_of(template)
     if level is None:
-        return {path: getattr(template, "sharding", None)}
+        return {path: ON_HOST if template is ... else getattr(template, "sharding", None)}
     return {k: v for key, child in level[1] for k, v in _shardings(child, (*path, key)).items()}
 
 
-def _typed(array: Any, leaf: Leaf, sharding: Any) -> Any:
+def _typed(array: Any, leaf: Leaf, place: Any) -> Any:
     if leaf.python is not None:
         return leaf.python(array.item())
     if leaf.key is None:
         return array
     keys = jax.random.wrap_key_data(array, impl=leaf.key)
-    return keys if sharding is None else jax.device_put(keys, sharding)
+    return keys if place is None or place is ON_HOST else jax.device_put(keys, place)
 
 
-def _empty(leaf: Leaf) -> Any:
+def _empty(leaf: Leaf, place: Any) -> Any:
     """An array without elements, which are not stored; a placeholder for all others."""
     if leaf.nbytes:
         return None
     empty = np.zeros(leaf.raw_shape, leaf.raw_dtype)
-    return empty if stays_on_host(leaf) else jnp.asarray(empty)
+    return empty if place is ON_HOST or stays_on_host(leaf) else jnp.asarray(empty)
 
 
 def _assemble(structure: Structure, template: PyTree, arrays: dict[Names, Any], path: Names) -> Any:
@@ -141,14 +181,17 @@ def _assemble(structure: Structure, template: PyTree, arrays: dict[Names, Any], 
     if level is None:
         return None if structure is None else arrays[path]
     kind, parts = level
-    inner = dict((children_of(template) or ("", []))[1])
-    children = {k: _assemble(part, inner.get(k), arrays, (*path, k)) for k, part in parts}
-    if template is not None:
+    inner = {} if template is ... else dict((children_of(template) or ("", []))[1])
+    children = {
+        k: _assemble(part, ... if template is ... else inner.get(k), arrays, (*path, k))
+        for k, part in parts
+    }
+    if template is not None and template is not ...:
         return rebuilt(template, children)
-    if kind == "dict":
-        return children
     if kind in ("list", "tuple"):
         return list(children.values()) if kind == "list" else tuple(children.values())
+    if kind == "dict" or template is ...:
+        return children
     raise CheckpointError(
         f"Received a checkpoint with a {kind} at {'/'.join(path) or 'the top'}; expected dicts, "
         "lists and tuples, or a template whose classes are known. Write restore(template=...) "

@@ -1,9 +1,9 @@
 """What differs between the arrays of a checkpoint and those of a model, as a table for people."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from boltax.checkpoint._leaf import Names, is_array
-from boltax.checkpoint._structure import Structure, walk
 
 _MOST_ROWS = 40
 
@@ -26,28 +26,27 @@ class Difference:
     wanted: str
 
 
-def differences(saved: Structure, wanted: Structure) -> list[Difference]:
+def compare(saved: Mapping[Names, str], wanted: Mapping[Names, str]) -> list[Difference]:
     """Everything that keeps a checkpoint from being loaded as it is.
 
     Args:
-        saved: structure of the checkpoint.
-        wanted: structure of the model.
+        saved: the parts of the checkpoint by name, as `walk` yields them.
+        wanted: those of the model.
 
     Returns:
         The differences, in the order of the model and then of the checkpoint; none when it fits.
     """
-    left, right = dict(walk(saved)), dict(walk(wanted))
     found: list[Difference] = []
-    for names in {**right, **left}:
-        old, new = left.get(names), right.get(names)
+    for names in {**wanted, **saved}:
+        old, new = saved.get(names), wanted.get(names)
         if old != new:
             found.append(Difference(_kind(old, new), names, old or "-", new or "-"))
     return found
 
 
-def table(found: list[Difference]) -> str:
-    """The differences as aligned rows: what, where, saved, model."""
-    rows = [("", "array", "saved", "model")]
+def table(found: list[Difference], saved: str = "saved", wanted: str = "model") -> str:
+    """The differences as aligned rows: what, where, and the two sides, with these titles."""
+    rows = [("", "array", saved, wanted)]
     rows += [(d.kind, "/".join(d.names) or "(top)", d.saved, d.wanted) for d in found[:_MOST_ROWS]]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     lines = [

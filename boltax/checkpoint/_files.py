@@ -5,6 +5,7 @@ target's name in one step. Reading trusts nothing: size, depth, duplicate keys a
 checked before anyone uses the value. Knows nothing of what the files mean.
 """
 
+import io
 import json
 import os
 import stat
@@ -53,9 +54,15 @@ def write_json(path: Path, value: Any) -> None:
         value: plain JSON: None, bool, int, finite float, str, list, dict with str keys.
 
     Raises:
+        CheckpointError: when it is larger or deeper than what `read_json` accepts.
         RunDirectoryError: when the file cannot be written.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if len(text) > MAX_JSON_BYTES // 4 and len(text.encode(errors="replace")) > MAX_JSON_BYTES:
+        raise _unwritten(path, f"{len(text):,} characters", f"{MAX_JSON_BYTES:,} bytes")
+    if _is_deeper_than(value, MAX_JSON_DEPTH):
+        raise _unwritten(path, "containers in containers", f"{MAX_JSON_DEPTH} levels")
+    write_text(path, text)
 
 
 def read_json(path: Path) -> Any:
@@ -73,14 +80,11 @@ def read_json(path: Path) -> Any:
             writes.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise _unreadable(path, "it is not a file")  # opening a pipe would wait for ever
-        if status.st_size > MAX_JSON_BYTES:
-            raise _unreadable(
-                path, f"it has {status.st_size:,} bytes, more than {MAX_JSON_BYTES:,}"
-            )
-        text = path.read_text(encoding="utf-8", errors="surrogatepass")
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_JSON_BYTES:
+                raise _unreadable(path, f"it has {size:,} bytes, more than {MAX_JSON_BYTES:,}")
+            text = file.read().decode("utf-8", "surrogatepass")
         value = json.loads(
             text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
         )
@@ -95,6 +99,21 @@ def read_json(path: Path) -> Any:
     if _is_deeper_than(value, MAX_JSON_DEPTH):
         raise _unreadable(path, f"it is nested more than {MAX_JSON_DEPTH} levels deep")
     return value
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """Opens a file to be read; a link, which may lead anywhere, is refused.
+
+    Raises:
+        OSError: when it cannot be opened, or is a link, a folder, a pipe or a device.
+    """
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        raise OSError("it is a symbolic link, which may lead out of the run's folder")
+    if not stat.S_ISREG(mode):
+        raise OSError("it is not a file")  # opening a pipe would wait for ever
+    extra = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # it may change meanwhile
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | extra))
 
 
 def sync(folder: Path) -> None:
@@ -127,6 +146,13 @@ def _unreadable(path: Path, why: str) -> CheckpointError:
     return CheckpointError(
         f"Received {path}, which cannot be read: {why}. Expected a JSON file as boltax writes it. "
         "Give the folder of a run (it holds hparams.json), or restore the file from a copy."
+    )
+
+
+def _unwritten(path: Path, received: str, most: str) -> CheckpointError:
+    return CheckpointError(
+        f"Received {received} for {path}; expected at most {most}, since more is not read again. "
+        "Keep large values in arrays, or out of what is saved."
     )
 
 

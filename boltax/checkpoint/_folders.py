@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from boltax.checkpoint._files import files_below, sync
+from boltax.checkpoint._manifest import write_manifest
 
 
 def sync_tree(folder: Path) -> None:
@@ -29,10 +30,14 @@ def temporary_folder(final: Path) -> Path:
 
 
 def commit_folder(final: Path) -> None:
-    """Gives the assembled folder its final name, durably; an older one of that name makes way."""
+    """Gives the assembled folder its manifest and its final name, durably.
+
+    An older folder of that name makes way.
+    """
     temporary = final.with_name(f".tmp-{final.name}")
     replaced = final.with_name(f".replaced-{final.name}")
     sync_tree(temporary)
+    write_manifest(temporary)
     if final.exists():
         final.replace(replaced)
     temporary.replace(final)

@@ -19,6 +19,9 @@ from boltax.checkpoint._files import unwritable
 from boltax.checkpoint._leaf import Leaf, Names
 from boltax.errors import CheckpointError
 
+ON_HOST = object()
+"""In place of a sharding: a NumPy array."""
+
 
 def save_flat(folder: Path, arrays: Mapping[Names, Any]) -> None:
     """Writes arrays to a new folder; their names become nested dicts.
@@ -44,8 +47,8 @@ def load_flat(
 
     Args:
         folder: where they are.
-        leaves: what each is expected to be; all that there are.
-        shardings: where to put them; the default device for those left out.
+        leaves: what each is expected to be; others that are there are not read.
+        shardings: where to put them; `ON_HOST` for NumPy arrays; the default device for the rest.
 
     Returns:
         JAX arrays by name, or NumPy arrays for types that JAX, as it is set up, does not have.
@@ -59,20 +62,21 @@ def load_flat(
             if metadata is None:
                 raise FileNotFoundError("there are no arrays in it")
             _check(metadata.tree, leaves)
-            default = jax.sharding.SingleDeviceSharding(next(iter(jnp.zeros(()).devices())))
             arguments: dict[Names, Any] = {}
             for names, leaf in leaves.items():
                 arguments[names] = ocp.RestoreArgs(restore_type=np.ndarray)
-                if not stays_on_host(leaf):
+                if shardings.get(names) is not ON_HOST and not stays_on_host(leaf):
                     arguments[names] = ocp.ArrayRestoreArgs(
-                        sharding=shardings.get(names) or default,
+                        sharding=shardings.get(names) or _default_sharding(),
                         global_shape=leaf.raw_shape,
                         dtype=leaf.raw_dtype,
                     )
             restored = checkpointer.restore(
                 folder.absolute(),
                 args=ocp.args.PyTreeRestore(
-                    item=_nested(dict.fromkeys(leaves, 0)), restore_args=_nested(arguments)
+                    item=_nested(dict.fromkeys(leaves, 0)),
+                    restore_args=_nested(arguments),
+                    partial_restore=True,
                 ),
             )
             _check(restored, leaves)
@@ -86,6 +90,10 @@ def stays_on_host(leaf: Leaf) -> bool:
     if leaf.python is not None:
         return True
     return bool(jax.dtypes.canonicalize_dtype(leaf.raw_dtype) != leaf.raw_dtype)
+
+
+def _default_sharding() -> Any:
+    return jax.sharding.SingleDeviceSharding(next(iter(jnp.zeros(()).devices())))
 
 
 def damaged(folder: Path, why: str) -> CheckpointError:

@@ -65,6 +65,11 @@ class RunDirectory:
         """``checkpoints/resume/``: everything needed to go on."""
         return self.path / "checkpoints" / "resume"
 
+    @property
+    def nonfinite(self) -> Path:
+        """``nonfinite/``: steps whose loss or gradient was not finite, to be run again."""
+        return self.path / "nonfinite"
+
 
 def create_run_directory(
     base_log_dir: str | os.PathLike[str], model_name: str, logger_name: str | None = None
@@ -151,7 +156,7 @@ def locate(checkpoint: str | os.PathLike[str]) -> tuple[Path, Path, int | None]:
         ['runs/ResNet/version_0', 'runs/ResNet/version_0/checkpoints/saved', '400']
     """
     path = Path(checkpoint)
-    if path.parent.parent.name == "checkpoints" and path.name.isdigit():
+    if path.parent.parent.name == "checkpoints" and path.name.isdecimal():
         return path.parents[2], path.parent, int(path.name)
     return path, RunDirectory(path).best, None
 

@@ -106,6 +106,28 @@ def test_an_optimizer_state_keeps_its_classes_with_a_template(tmp_path):
         read_arrays(tmp_path, "arrays")
 
 
+@pytest.mark.parametrize("name", ["params", "dtypes", "empty", "keys", "nested", "python", "rbg"])
+def test_an_open_part_matches_anything_and_stays_on_the_host(tmp_path, name):
+    write_arrays(tmp_path, "arrays", everything())
+    loaded = read_arrays(tmp_path, "arrays", everything() | {name: ...})
+    assert_equal(loaded, everything())
+    arrays = (leaf for leaf in jax.tree.leaves(loaded[name]) if isinstance(leaf, jax.Array))
+    assert all(jnp.issubdtype(array.dtype, jax.dtypes.prng_key) for array in arrays)
+    assert_equal(read_arrays(tmp_path, "arrays", ...), everything())
+
+
+def test_classes_in_an_open_part_become_dicts(tmp_path):
+    write_arrays(tmp_path, "arrays", {"pair": Pair(jnp.ones(1), (None,)), "w": jnp.ones(2)})
+    loaded = read_arrays(tmp_path, "arrays", {"pair": ..., "w": jnp.zeros(2)})
+    assert_equal(loaded["pair"], {"a": np.ones(1, np.float32), "b": (None,)})
+
+
+def test_an_open_part_has_to_be_there(tmp_path):
+    write_arrays(tmp_path, "arrays", {"w": jnp.ones(2)})
+    with pytest.raises(CheckpointError, match=r"missing +more +- +anything"):
+        read_arrays(tmp_path, "arrays", {"w": ..., "more": ...})
+
+
 def test_a_tree_without_any_array_is_stored(tmp_path):
     tree = {"params": {}, "none": None, "size": jnp.zeros((2, 0))}
     write_arrays(tmp_path, "arrays", tree)

@@ -55,6 +55,26 @@ def test_older_ones_beyond_keep_are_deleted_by_order_of_saving(tmp_path, keep):
     assert sorted(os.listdir(tmp_path)) == sorted(str(step) for step in best.steps())
 
 
+def test_protected_ones_are_not_deleted(tmp_path):
+    best = BestCheckpoints(tmp_path, keep=1)
+    for step in (1, 2, 3, 4):
+        best.save(step, variables(1.0), {}, protected={1, 3})
+    assert best.steps() == [1, 3, 4]
+    best.save(5, variables(1.0), {})
+    assert best.steps() == [5]
+
+
+def test_going_back_discards_the_others(tmp_path):
+    best = BestCheckpoints(tmp_path, keep=4)
+    for step in (4, 1, 2, 3):
+        best.save(step, variables(float(step)), {})
+    best.discard_except({4, 2, 99})
+    assert best.steps() == [4, 2]
+    assert best.restore().step == 2
+    best.discard_except(())
+    assert best.steps() == []
+
+
 def test_a_second_run_over_the_same_steps_replaces_them(tmp_path):
     best = BestCheckpoints(tmp_path, keep=2)
     for value, step in [(1.0, 10), (2.0, 20), (3.0, 10)]:
@@ -178,7 +198,15 @@ class KilledError(BaseException):
     """Stands for the end of the process: nobody cleans up."""
 
 
-@pytest.mark.parametrize("moment", ["write_arrays", "write_json", "commit_folder", "remove_folder"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "_step_folders.write_arrays",
+        "_step_folders.write_json",
+        "_step_folders.commit_folder",
+        "_step_folders.remove_folder",
+    ],
+)
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_kill_in_the_middle_leaves_the_old_model_or_the_new_one(
     tmp_path, monkeypatch, moment, step
@@ -190,15 +218,15 @@ def test_a_kill_in_the_middle_leaves_the_old_model_or_the_new_one(
     best.save(0, variables(0.0), {})
     best.save(1, variables(1.0), {})
     with monkeypatch.context() as patch:
-        patch.setattr(f"boltax.checkpoint._best.{moment}", kill)
-        patch.setattr("boltax.checkpoint._best.clean_leftovers", lambda directory: None)
-        if (moment, step) == ("remove_folder", 1):
+        patch.setattr(f"boltax.checkpoint.{moment}", kill)
+        patch.setattr("boltax.checkpoint._step_folders.clean_leftovers", lambda directory: None)
+        if (moment, step) == ("_step_folders.remove_folder", 1):
             best.save(1, variables(2.0), {})  # there is nothing to remove
         else:
             with pytest.raises(KilledError, match="killed"):
                 best.save(step, variables(2.0), {})
 
-    assert value_of(best.restore()) == (2.0 if moment == "remove_folder" else 1.0)
+    assert value_of(best.restore()) == (2.0 if moment.endswith("remove_folder") else 1.0)
     best.save(7, variables(7.0), {})
     assert os.listdir(tmp_path) == ["7"]
 
@@ -229,21 +257,69 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, name, content):
         (tmp_path / "3" / name).unlink()
     else:
         (tmp_path / "3" / name).write_text(content)
-    with pytest.raises(CheckpointError, match=r"metrics\.json|structure\.json|cannot be read"):
+    for template, step in [(None, None), (variables(0.0), None), (None, 3)]:
+        with pytest.raises(CheckpointError, match=rf"3, which is damaged: {name} (is|has)"):
+            best.restore(template, step)
+
+
+def damage(folder):
+    """Flips one bit in the array data."""
+    files = [path for path in (folder / "variables").rglob("*") if path.is_file()]
+    path = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return path.relative_to(folder).as_posix()
+
+
+def test_a_damaged_model_is_reported_and_the_one_before_it_is_loaded(tmp_path, caplog):
+    best = BestCheckpoints(tmp_path, keep=3)
+    for step in (5, 1, 3):
+        best.save(step, variables(float(step)), {})
+    names = [damage(tmp_path / "3"), damage(tmp_path / "1")]
+    assert best.restore().step == 5
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    for name, record in zip(names, caplog.records, strict=True):
+        text = record.getMessage()
+        assert f"which is damaged: {name} has another checksum. Expected it as saved." in text
+        assert "Loading the one of step 5 instead" in text
+
+
+def test_a_damaged_model_that_was_asked_for_is_an_error(tmp_path, caplog):
+    best = BestCheckpoints(tmp_path, keep=3)
+    for step in (5, 1, 3):
+        best.save(step, variables(float(step)), {})
+    damage(tmp_path / "1")
+    with pytest.raises(CheckpointError, match=r"1, which is damaged: .* has another checksum"):
+        best.restore(step=1)
+    for step in (5, 3):
+        damage(tmp_path / str(step))
+    with pytest.raises(CheckpointError, match=r"/3, which(.|\n)*/1, which(.|\n)*/5, which"):
         best.restore()
-    with pytest.raises(CheckpointError, match="Received"):
-        best.restore(template=variables(0.0))
+    assert not caplog.records
+
+
+def test_another_model_is_an_error_and_nothing_else_is_tried(tmp_path, caplog):
+    best = BestCheckpoints(tmp_path, keep=2)
+    best.save(1, variables(1.0), {})
+    best.save(2, {"params": jnp.ones(3)}, {})
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        best.restore(variables(0.0))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("number", ["-1", "1.5", "true", '"1"', "null", "[1]"])
-def test_a_record_with_wrong_numbers_is_damaged(tmp_path, number):
-    best = BestCheckpoints(tmp_path)
-    best.save(3, variables(1.0), {})
+@pytest.mark.parametrize("name", ["step", "saved"])
+def test_a_record_with_wrong_numbers_is_damaged_and_reported(tmp_path, caplog, name, number):
+    best = BestCheckpoints(tmp_path, keep=2)
+    best.save(4, variables(4.0), {})
+    best.save(3, variables(3.0), {})
     (tmp_path / "3" / "metrics.json").write_text(
-        f'{{"step": 3, "saved": {number}, "metrics": {{}}}}'
+        f'{{"step": 3, "saved": 2, "time": "", "metrics": {{}}, "{name}": {number}}}'
     )
-    with pytest.raises(CheckpointError, match="without a step, a number of the save and metrics"):
-        best.steps()
+    assert best.steps() == [3, 4]
+    assert best.restore().step == 4
+    assert "metrics.json has" in caplog.text
 
 
 def test_a_damaged_model_does_not_keep_the_next_from_being_saved(tmp_path):
@@ -260,14 +336,15 @@ def test_lost_arrays_are_an_error(tmp_path):
     best = BestCheckpoints(tmp_path)
     best.save(3, variables(1.0), {})
     shutil.rmtree(tmp_path / "3" / "variables")
-    with pytest.raises(CheckpointError, match="variables, which cannot be read: it does not exist"):
+    with pytest.raises(CheckpointError, match=r"variables/.* is missing; variables/.* is missing"):
         best.restore()
 
 
 def test_a_folder_is_readable_by_people(tmp_path):
     best = BestCheckpoints(tmp_path)
     best.save(3, variables(1.0), {"val/acc": 0.5})
-    assert sorted(os.listdir(tmp_path / "3")) == ["metrics.json", "structure.json", "variables"]
+    names = ["manifest.json", "metrics.json", "structure.json", "variables"]
+    assert sorted(os.listdir(tmp_path / "3")) == names
     assert '"val/acc": 0.5' in (tmp_path / "3" / "metrics.json").read_text()
     assert '"kernel": "float32[3, 4]"' in (tmp_path / "3" / "structure.json").read_text()
     assert b"pickle" not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())

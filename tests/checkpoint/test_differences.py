@@ -1,7 +1,7 @@
 import numpy as np
 
-from boltax.checkpoint._differences import Difference, differences, table
-from boltax.checkpoint._structure import structure_of
+from boltax.checkpoint._differences import Difference, compare, table
+from boltax.checkpoint._structure import structure_of, walk
 
 
 def tree(**arrays):
@@ -10,6 +10,10 @@ def tree(**arrays):
 
 def zeros(*shape, dtype=np.float32):
     return np.zeros(shape, dtype)
+
+
+def differences(saved, wanted):
+    return compare(dict(walk(saved)), dict(walk(wanted)))
 
 
 def test_equal_structures_do_not_differ():

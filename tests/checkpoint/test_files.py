@@ -4,6 +4,7 @@ import resource
 
 import pytest
 
+from boltax.checkpoint import _files
 from boltax.checkpoint._files import MAX_JSON_BYTES, read_json, write_json, write_text
 from boltax.errors import CheckpointError, RunDirectoryError
 
@@ -52,6 +53,18 @@ def test_a_value_that_is_not_json_is_not_written(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_what_would_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    deep = value = []
+    for _ in range(150):
+        deep.append(deep := [])
+    with pytest.raises(CheckpointError, match="expected at most 100 levels"):
+        write_json(tmp_path / "x.json", value)
+    monkeypatch.setattr(_files, "MAX_JSON_BYTES", 100)
+    with pytest.raises(CheckpointError, match="expected at most 100 bytes"):
+        write_json(tmp_path / "x.json", ["ä" * 50])
+    assert not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -88,6 +101,13 @@ def test_what_is_no_file_is_an_error(tmp_path):
         read_json(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist"):
         read_json(tmp_path / "none.json")
+
+
+def test_a_link_is_an_error_and_not_followed(tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    (tmp_path / "link.json").symlink_to(tmp_path / "x.json")
+    with pytest.raises(CheckpointError, match="it is a symbolic link, which may lead out of"):
+        read_json(tmp_path / "link.json")
 
 
 def test_a_huge_file_is_refused_before_it_is_read(tmp_path):

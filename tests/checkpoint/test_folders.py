@@ -9,6 +9,7 @@ from boltax.checkpoint._folders import (
     remove_folder,
     temporary_folder,
 )
+from boltax.checkpoint._manifest import verify_folder
 
 
 def put(directory, name, content="new"):
@@ -28,6 +29,13 @@ def test_a_committed_folder_is_there_whole(tmp_path):
     (put(tmp_path, "1") / "file").unlink()
     put(tmp_path, "2")
     assert set(committed_folders(tmp_path)) == {"1", "2"}
+
+
+def test_a_committed_folder_has_a_manifest(tmp_path):
+    folder = put(tmp_path, "1")
+    assert verify_folder(folder) == []
+    (folder / "file").write_text("old")
+    assert verify_folder(folder) == ["file has another checksum"]
 
 
 def test_a_folder_of_the_same_name_makes_way(tmp_path):

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from boltax.checkpoint._rundir import RunDirectory, create_run_directory, open_run_directory
+from boltax.checkpoint._rundir import (
+    RunDirectory,
+    create_run_directory,
+    locate,
+    open_run_directory,
+)
 from boltax.errors import ConfigurationError, RunDirectoryError
 
 
@@ -99,3 +104,15 @@ def test_runs_that_start_together_get_different_folders(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         runs = list(pool.map(lambda _: create_run_directory(tmp_path, "Mlp"), range(64)))
     assert {run.path.name for run in runs} == {f"version_{k}" for k in range(64)}
+
+
+@pytest.mark.parametrize("kind", ["best", "saved", "resume"])
+def test_a_checkpoint_of_any_kind_is_located(tmp_path, kind):
+    folder = tmp_path / "run" / "checkpoints" / kind
+    assert locate(folder / "400") == (tmp_path / "run", folder, 400)
+    assert locate(tmp_path / "run") == (tmp_path / "run", RunDirectory(tmp_path / "run").best, None)
+
+
+@pytest.mark.parametrize("name", ["²", "-1", "4e2", "x"])
+def test_other_names_are_no_step(tmp_path, name):
+    assert locate(tmp_path / "run/checkpoints/best" / name)[2] is None
