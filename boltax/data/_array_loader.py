@@ -7,6 +7,7 @@ iteration has its own.
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, final
 
 import jax
@@ -15,6 +16,8 @@ import numpy as np
 from boltax._trees import describe
 from boltax._types import Batch, Cursor, PyTree
 from boltax.data._batches import check_leaves, to_host
+from boltax.data._cursor import consumed
+from boltax.data._fingerprint import checksum
 from boltax.errors import ConfigurationError, DataError
 
 
@@ -97,20 +100,20 @@ class ArrayLoader:
         epoch = next(self._iterations)
         return (batch for batch, _ in self.epoch(epoch))
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """The batches of one epoch, each with the cursor that says that it has been consumed.
 
         Args:
             epoch: which one, from 1.
-            start: batches of it to leave out at the beginning; they are not read.
+            after: the cursor of the last batch that was consumed; those up to it are not read.
 
         Example:
             >>> loader = ArrayLoader(np.arange(6), batch_size=2)
-            >>> list(loader.epoch(3, start=2))
+            >>> list(loader.epoch(3, after={"epoch": 3, "batch": 2}))
             [(array([4, 5]), {'epoch': 3, 'batch': 3})]
         """
         select = self._selection(epoch)
-        for index in range(start, self.num_batches):
+        for index in range(consumed(after, epoch), self.num_batches):
             leaves = select(index * self.batch_size, (index + 1) * self.batch_size)
             yield jax.tree.unflatten(self._treedef, leaves), {"epoch": epoch, "batch": index + 1}
 
@@ -143,7 +146,12 @@ class ArrayLoader:
             "shuffle": self.shuffle,
             "drop_last": self.drop_last,
             "seed": self.seed,
+            "checksum": self._checksum,
         }
+
+    @cached_property
+    def _checksum(self) -> str:
+        return checksum(self._leaves)
 
     def __repr__(self) -> str:
         return (

@@ -8,6 +8,7 @@ from typing import Any
 
 from boltax._types import Batch, Cursor
 from boltax.data._batches import BatchCheck
+from boltax.data._cursor import consumed
 from boltax.errors import BoltaxError, DataError, noting
 
 
@@ -32,14 +33,20 @@ class CheckedSource:
         self._check = BatchCheck(name)
         self._has_given_any = False
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """The batches of one epoch, as `Source` says.
 
         Raises:
             DataError: when a batch cannot be used, or when there is none.
         """
-        number = start
-        stream = iter(self._source.epoch(epoch, start))
+        # here and not in a generator: the loader is put in its place even if nothing is asked for
+        with noting(self._name, f"epoch {epoch}"):
+            stream = iter(self._source.epoch(epoch, after))
+        return self._checked(stream, epoch, consumed(after, epoch))
+
+    def _checked(
+        self, stream: Iterator[tuple[Batch, Cursor]], epoch: int, number: int
+    ) -> Iterator[tuple[Batch, Cursor]]:
         while True:
             number += 1
             try:

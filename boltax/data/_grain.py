@@ -3,14 +3,18 @@
 May not import grain: a program that has one of them has done so.
 """
 
-import itertools
+import copy
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from boltax._types import Batch, Cursor
-from boltax.data._iterables import class_name
+from boltax.data._arrays import is_a
+from boltax.data._cursor import consumed
+from boltax.data._fingerprint import batch_checksum, without_addresses
+from boltax.data._iterables import class_name, dropping, numbered
 
 ENDLESS = 2**62
 """Grain gives a data set that repeats for ever a length near 2**63."""
@@ -46,18 +50,24 @@ class GrainMapSource:
         self._dataset = dataset
         self.num_batches = None if self._is_endless or self._has_gaps else size
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
-        """One pass, from batch `start` on at no cost (unless a filter leaves batches out)."""
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """One pass, from any batch on at no cost."""
+        start = consumed(after, epoch)
         dataset, first = self._dataset, 0
         if not self._is_endless:
             dataset, first = dataset.repeat(), (epoch - 1) * self._size
-        dropped = start if self._has_gaps else 0
-        elements = dataset[first + start - dropped : first + self._size]
-        return _read(_with_threads(elements), epoch, start, dropped)
+        if self._has_gaps:  # numbers do not tell the place
+            return _by_state(_with_threads(dataset[first : first + self._size]), epoch, after)
+        return _by_number(_with_threads(dataset[first + start : first + self._size]), epoch, start)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class and length."""
-        return {"kind": class_name(self._dataset), "num_batches": self.num_batches}
+        """Its class and length, and a checksum of the first batch: seed and size show in it."""
+        return {
+            "kind": class_name(self._dataset),
+            "num_batches": self.num_batches,
+            "size": self._size,
+            "first_batch": batch_checksum(lambda: self._dataset[0]),
+        }
 
 
 def _has_gaps(dataset: Any) -> bool:
@@ -90,33 +100,81 @@ class GrainIterSource:
     def __init__(self, loader: Any) -> None:
         self._loader = loader
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
-        """One iteration; the first `start` batches are read and dropped."""
-        return _read(self._loader, epoch, start, dropped=start)
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """One iteration, from any batch on by Grain's own state."""
+        return _by_state(self._loader, epoch, after)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class."""
-        return {"kind": class_name(self._loader), "num_batches": None}
+        """Its class, and what it is made of as far as that is known without starting workers."""
+        return {"kind": class_name(self._loader), "num_batches": None, **_parts(self._loader)}
 
 
-def _read(loader: Any, epoch: int, start: int, dropped: int) -> Iterator[tuple[Batch, Cursor]]:
-    """The elements from number `dropped` on, with Grain's own state in the cursors."""
+def _by_number(loader: Any, epoch: int, start: int) -> Iterator[tuple[Batch, Cursor]]:
+    with _iterating(loader) as iterator:
+        yield from numbered(iterator, epoch, start)
+
+
+def _by_state(loader: Any, epoch: int, after: Cursor | None) -> Iterator[tuple[Batch, Cursor]]:
+    """One iteration with Grain's state in the cursors; without one, batches are dropped."""
+    start = dropped = consumed(after, epoch)
+    with _iterating(loader) as iterator:
+        if after is not None and start and "grain" in after:
+            iterator.set_state(_fitting(after["grain"], iterator))
+            dropped = 0
+        elements = dropping(iterator, dropped, class_name(loader))
+        for index, batch in enumerate(elements, start=start):
+            yield batch, {"epoch": epoch, "batch": index + 1, **_state(iterator)}
+
+
+@contextmanager
+def _iterating(loader: Any) -> Generator[Any]:
     mark_flags_as_parsed()
     iterator = iter(loader)
     try:
-        elements = itertools.islice(iterator, dropped, None)
-        for index, batch in enumerate(elements, start=start):
-            yield batch, {"epoch": epoch, "batch": index + 1, **_state(iterator)}
+        yield iterator
     finally:
         getattr(iterator, "close", lambda: None)()  # stops its threads and workers
 
 
 def _state(iterator: Any) -> dict[str, Any]:
-    """The state of Grain's iterator where it is JSON; DataLoader gives JSON as bytes."""
+    """The state of Grain's iterator where it has one; DataLoader gives JSON as bytes."""
     try:
         state = iterator.get_state()
-        if isinstance(state, bytes):
-            return {"grain": state.decode()}
-        return {"grain": json.loads(json.dumps(state))}  # a copy, whatever Grain does with its own
-    except (NotImplementedError, TypeError, ValueError):
+    except NotImplementedError:
         return {}
+    # a copy, whatever Grain does with its own
+    return {"grain": state.decode() if isinstance(state, bytes) else copy.deepcopy(state)}
+
+
+def _fitting(state: Any, iterator: Any) -> Any:
+    """The state as its iterator takes it.
+
+    A DataLoader refuses a state with another ``repr`` of its data source or sampler, and the usual
+    one has the address of the object in it, which is another one in each process.
+    """
+    if not isinstance(state, str):
+        return state
+    saved, now = json.loads(state), json.loads(iterator.get_state())
+    for name in ("data_source", "sampler"):
+        if without_addresses(saved.get(name)) == without_addresses(now.get(name)):
+            saved[name] = now.get(name)
+    return json.dumps(saved).encode()
+
+
+def _parts(loader: Any) -> dict[str, Any]:
+    """What decides the batches: sampler and operations, or settings of each transformation."""
+    if is_a(loader, "grain", "DataLoader"):
+        names = ("_sampler", "_operations", "_shard_options")
+        found = {name.strip("_"): repr(getattr(loader, name, None)) for name in names}
+        return {name: without_addresses(text) for name, text in found.items()}
+    steps: list[Any] = []
+    todo = [loader]
+    while todo:
+        part = todo.pop()
+        if is_a(part, "grain", "MapDataset"):  # all that comes before shows in its first element
+            steps.append([class_name(part), len(part), batch_checksum(lambda part=part: part[0])])
+            continue
+        values = {n: v for n, v in vars(part).items() if isinstance(v, bool | int | str)}
+        steps.append([class_name(part), values])
+        todo += getattr(part, "parents", ())
+    return {"steps": steps}

@@ -3,11 +3,22 @@
 May not look at the batches: `CheckedSource` does.
 """
 
+import contextlib
 import itertools
+import logging
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from boltax._types import Batch, Cursor
+from boltax.data._cursor import consumed
+from boltax.data._fingerprint import batch_checksum
+from boltax.errors import DataError
+
+_log = logging.getLogger("boltax")
+_SPENT: "weakref.WeakSet[Any]" = weakref.WeakSet()
+"""Iterators that were read in this process: what they gave ahead of its use does not come again."""
 
 
 def class_name(loader: object) -> str:
@@ -32,6 +43,42 @@ def numbered(
         yield batch, {"epoch": epoch, "batch": index + 1}
 
 
+def dropping(
+    batches: Iterable[Batch], number: int, name: str, *, keep: int | None = None
+) -> Iterator[Batch]:
+    """The batches behind the first `number`, which are read and dropped; says so, and how long.
+
+    Args:
+        batches: what to read.
+        number: how many to drop.
+        name: the loader's class, for the message.
+        keep: how many of the others to give; None for all.
+
+    Raises:
+        DataError: when there are fewer.
+    """
+    stream = iter(batches)
+    started, dropped = time.monotonic(), 0
+    for _ in itertools.islice(stream, max(number, 0)):
+        dropped += 1
+    if dropped:
+        _log.warning(
+            "To go on where the run was interrupted, %d batches of %s were read and dropped, in "
+            "%.1f s. An ArrayLoader, a Grain data set and torchdata's StatefulDataLoader find the "
+            "place without reading.",
+            dropped,
+            name,
+            time.monotonic() - started,
+        )
+    if dropped < number:
+        raise DataError(
+            f"Received {name}, which ended after {dropped} batches, to go on with behind batch "
+            f"{number}; expected the loader of the run that was interrupted. Pass that one, or "
+            "start a new run."
+        )
+    yield from itertools.islice(stream, keep)
+
+
 class SequenceSource:
     """Batches with ``[index]`` and ``len()``: a list of them, or an object with these two methods.
 
@@ -45,14 +92,20 @@ class SequenceSource:
         self.num_batches: int | None = len(loader)
         self._loader = loader
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
-        """One pass, from batch `start` on at no cost."""
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """One pass, from any batch on at no cost."""
+        start = consumed(after, epoch)
         batches = (self._loader[index] for index in range(start, len(self._loader)))
         return numbered(batches, epoch, start)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class and length."""
-        return {"kind": class_name(self._loader), "num_batches": self.num_batches}
+        """Its class and length, and a checksum of the first batch."""
+        first = batch_checksum(lambda: self._loader[0]) if self.num_batches else None
+        return {
+            "kind": class_name(self._loader),
+            "num_batches": self.num_batches,
+            "first_batch": first,
+        }
 
 
 class IterableSource:
@@ -68,9 +121,10 @@ class IterableSource:
         self.num_batches = length(loader)
         self._loader = loader
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
-        """One iteration; the first `start` batches are read and dropped."""
-        return numbered(itertools.islice(self._loader, start, None), epoch, start)
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """One iteration; batches that were consumed are read and dropped."""
+        start = consumed(after, epoch)
+        return numbered(dropping(self._loader, start, class_name(self._loader)), epoch, start)
 
     def fingerprint(self) -> dict[str, Any]:
         """Its class and length."""
@@ -95,11 +149,24 @@ class IteratorSource:
         self._iterator = iterator
         self._drawn = 0
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
-        """The next batches; those before `start` that were not drawn yet are read and dropped."""
-        skipped = (epoch - 1) * (self.num_batches or 0) + start - self._drawn
-        for _ in itertools.islice(self._draw(), max(skipped, 0)):
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """The next batches; those consumed before are read and dropped if they were not drawn yet.
+
+        Raises:
+            DataError: when batches behind `after` were drawn already, so that they are lost.
+        """
+        start = consumed(after, epoch)
+        drawn = (epoch - 1) * (self.num_batches or 0) + start if after is None else after["drawn"]
+        is_spent = not self._drawn and self._iterator in _SPENT
+        if after is not None and (drawn < self._drawn or is_spent):
+            raise DataError(
+                f"Received an iterator ({class_name(self._iterator)}) to resume with, of which "
+                "batches were read before; expected a new one, since what was read ahead is lost. "
+                "Pass a function that returns a fresh iterator: lambda: make_batches()."
+            )
+        for _ in dropping(self._draw(), drawn - self._drawn, class_name(self._iterator), keep=0):
             pass
+        _note_spent(self._iterator)
         most = None if self.num_batches is None else self.num_batches - start
         for index, batch in enumerate(itertools.islice(self._draw(), most), start=start):
             yield batch, {"epoch": epoch, "batch": index + 1, "drawn": self._drawn}
@@ -112,6 +179,11 @@ class IteratorSource:
     def fingerprint(self) -> dict[str, Any]:
         """Its class."""
         return {"kind": class_name(self._iterator), "num_batches": self.num_batches}
+
+
+def _note_spent(iterator: object) -> None:
+    with contextlib.suppress(TypeError):  # some iterators of builtins cannot be remembered
+        _SPENT.add(iterator)
 
 
 class FunctionSource:
@@ -129,12 +201,14 @@ class FunctionSource:
         self._function = function
         self._open_loader = open_loader
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
-        """One pass over what the function returns; `start` as that kind of loader takes it."""
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """One pass over what the function returns; `after` as that kind of loader takes it."""
         source = self._open_loader(self._function())
         # a generator is fresh, so its own first epoch is meant
         first = 1 if isinstance(source, IteratorSource) else epoch
-        for batch, cursor in source.epoch(first, start):
+        is_of_this = after is not None and after["epoch"] == epoch
+        inner = {**after, "epoch": first} if after is not None and is_of_this else None
+        for batch, cursor in source.epoch(first, inner):
             yield batch, {**cursor, "epoch": epoch}
 
     def fingerprint(self) -> dict[str, Any]:

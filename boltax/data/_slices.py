@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from boltax._types import Batch, Cursor
+from boltax.data._cursor import consumed
+from boltax.data._iterables import dropping
 
 
 class EpochSlices:
@@ -29,15 +31,19 @@ class EpochSlices:
         self._position = 0
         self._stream = self._stream_from(0)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """The batches of one epoch; the cursor holds that of the pass as well.
 
-        An epoch that does not follow on the last one is found by its number where the loader has a
-        length, and otherwise by reading all before it.
+        An epoch that does not follow on the last one goes on behind `after`. Without that it is
+        found by its number where the loader has a length, and otherwise by reading all before it.
         """
+        start = consumed(after, epoch)
         first = (epoch - 1) * self._steps + start
         if first != self._position:
-            self._stream, self._position = self._stream_from(first), first
+            self._stream, self._position = self._stream_from(first, after), first
+        return self._cut(epoch, start)
+
+    def _cut(self, epoch: int, start: int) -> Iterator[tuple[Batch, Cursor]]:
         for index in range(start, self._steps):
             try:
                 batch, cursor = next(self._stream)
@@ -50,20 +56,24 @@ class EpochSlices:
         """That of the loader, and the number of steps."""
         return {**self._source.fingerprint(), "steps_per_epoch": self._steps}
 
-    def _stream_from(self, position: int) -> Iterator[tuple[Batch, Cursor]]:
+    def _stream_from(
+        self, position: int, after: Cursor | None = None
+    ) -> Iterator[tuple[Batch, Cursor]]:
+        if after is not None and (after["epoch"] - 1) * self._steps + after["batch"] == position:
+            return _passes(self._source, after["pass"]["epoch"], after["pass"])
         if num_batches := self._source.num_batches:
             number, start = divmod(position, num_batches)
-            return _passes(self._source, number + 1, start)
-        return itertools.islice(_passes(self._source, 1, 0), position, None)
+            return _passes(self._source, number + 1, {"epoch": number + 1, "batch": start})
+        return dropping(_passes(self._source, 1, None), position, "the loader")
 
 
 # No method: a generator that holds `self`, which holds it, is a cycle, and workers of a loader that
 # only the garbage collector finds take 5 seconds each to stop.
-def _passes(source: Any, first: int, start: int) -> Iterator[tuple[Batch, Cursor]]:
+def _passes(source: Any, first: int, after: Cursor | None) -> Iterator[tuple[Batch, Cursor]]:
     for number in itertools.count(first):
         given = 0
-        for given, item in enumerate(source.epoch(number, start), start=1):  # noqa: B007
+        for given, item in enumerate(source.epoch(number, after), start=1):  # noqa: B007
             yield item
-        if not given and not start:
+        if not given and after is None:
             return  # an empty loader, or one that can be read only once
-        start = 0
+        after = None

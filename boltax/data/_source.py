@@ -47,7 +47,7 @@ class Source(Protocol):
         """Whether the arrays of a batch are new ones that nothing else writes to."""
         ...
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """The batches of one epoch as host arrays, each with its cursor.
 
         A batch is drawn when it is asked for, never ahead. The cursor says that the batch it comes
@@ -56,7 +56,9 @@ class Source(Protocol):
 
         Args:
             epoch: which one, from 1.
-            start: batches of this epoch that have been consumed already.
+            after: goes on behind the batch with this cursor; None for the beginning. It is of this
+                epoch, or of the last batch of the one before, when a run that is resumed begins
+                an epoch and the loader has a state that lasts through epochs.
         """
         ...
 

@@ -9,14 +9,16 @@ from typing import Any
 
 from boltax._types import Batch, Cursor
 from boltax.data._arrays import is_a
-from boltax.data._iterables import length, numbered
+from boltax.data._cursor import consumed
+from boltax.data._iterables import dropping, length, numbered
 from boltax.errors import DataError
 
 
 class TfSource:
     """A `tf.data.Dataset` whose elements are batches; each epoch is one iteration.
 
-    Its arrays are views of TensorFlow's memory, which nobody writes to.
+    Its arrays are views of TensorFlow's memory, which nobody writes to. It assigns to itself to
+    count its iterations, since TensorFlow draws the order of each from the seed in turn.
 
     Args:
         dataset: the data set, batched.
@@ -32,14 +34,22 @@ class TfSource:
         _check_dense(dataset.element_spec, name)
         self.num_batches = length(dataset)  # raises where the number is unknown or infinite
         self._dataset = dataset
+        self._passes = 0
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
-        """One iteration; the first `start` batches are read and dropped.
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """One iteration; batches that were consumed are read and dropped.
 
         The order is TensorFlow's own: give `shuffle` a seed to have it repeat.
         """
-        batches = itertools.islice(self._dataset.as_numpy_iterator(), start, None)
+        start = consumed(after, epoch)
+        while after is not None and self._passes < epoch - 1:  # in a new process
+            self._iterate()
+        batches = dropping(self._iterate(), start, "tf.data.Dataset")
         return numbered(batches, epoch, start)
+
+    def _iterate(self) -> Iterator[Batch]:
+        self._passes += 1
+        return self._dataset.as_numpy_iterator()
 
     def fingerprint(self) -> dict[str, Any]:
         """Its length and the shapes of its elements."""

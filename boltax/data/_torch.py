@@ -4,12 +4,15 @@ May not import torch: a program that has a loader has done so.
 """
 
 import itertools
+import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from boltax._types import Batch, Cursor
-from boltax.data._iterables import class_name, length, numbered
+from boltax.data._arrays import is_a
+from boltax.data._cursor import consumed
+from boltax.data._iterables import class_name, dropping, length
 from boltax.data._torch_workers import prepare_workers
 
 GUARD_NOTE = (
@@ -22,8 +25,10 @@ GUARD_NOTE = (
 class TorchSource:
     """A PyTorch `DataLoader` (or torchdata's `StatefulDataLoader`); each epoch is one iteration.
 
-    The order is PyTorch's own, from the loader's generator: iterations by hand advance it. Samplers
-    with ``set_epoch`` are told the epoch, which PyTorch counts from 0.
+    The order is PyTorch's own, from a generator: iterations by hand advance it. Cursors hold the
+    state of a `StatefulDataLoader`, from which it goes on; of any other loader the generators as
+    they were when the epoch began, so that reading it again gives the same order. Samplers with
+    ``set_epoch`` are told the epoch, which PyTorch counts from 0.
 
     Args:
         loader: the data loader.
@@ -39,24 +44,95 @@ class TorchSource:
         self.num_batches = length(loader)
         self.owns_batches: bool = loader.num_workers > 0  # from workers it comes as new memory
         self._loader = loader
+        self._is_stateful = hasattr(loader, "load_state_dict") and hasattr(loader, "state_dict")
+        # an iterable data set may give more than it says
+        is_stream = is_a(getattr(loader, "dataset", None), "torch", "IterableDataset")
+        self._last = None if is_stream else self.num_batches
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Batch, Cursor]]:
-        """One iteration; the first `start` batches are read and dropped."""
-        samplers = [getattr(self._loader, name, None) for name in ("sampler", "batch_sampler")]
-        for part in [*samplers, getattr(samplers[1], "sampler", None)]:
+    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+        """One iteration; of a loader without a state, consumed batches are read and dropped.
+
+        It ends with the last batch, since PyTorch's sampler draws from the generator once more when
+        it is asked for another one. The loader is put in its place by the call, so that the next
+        epoch is right even if no batch is asked for.
+        """
+        for part in self._samplers():
             if hasattr(part, "set_epoch"):
-                part.set_epoch(epoch - 1)  # pyright: ignore[reportOptionalMemberAccess]
+                part.set_epoch(epoch - 1)
+        start, after = consumed(after, epoch), after or {}
         with _guard_noted():
-            yield from numbered(itertools.islice(self._loader, start, None), epoch, start)
+            if "state" in after:
+                loader: Any = self._with_state(after, is_begun=start > 0)
+            else:
+                self._set_generators(after.get("before" if 0 < start != self._last else "after"))
+                loader = self._loader
+        return self._read(loader, epoch, start, 0 if "state" in after else start)
+
+    def _read(
+        self, loader: Any, epoch: int, start: int, dropped: int
+    ) -> Iterator[tuple[Batch, Cursor]]:
+        if start == self._last:
+            return
+        with _guard_noted():
+            before = self._generator_states()
+            iterator = dropping(loader, dropped, class_name(self._loader))
+            count = None if self._last is None else self._last - start
+            for number, batch in enumerate(itertools.islice(iterator, count), start=start + 1):
+                yield batch, {"epoch": epoch, "batch": number, **self._place(number, before)}
+
+    def _place(self, number: int, before: list[Any]) -> Cursor:
+        """What of the loader belongs into the cursor of a batch, as it is."""
+        if self._is_stateful:
+            return {"state": self._loader.state_dict(), "after": self._generator_states()}
+        is_maybe_last = self._last is None or number == self._last
+        return {"before": before} | ({"after": self._generator_states()} if is_maybe_last else {})
+
+    def _with_state(self, after: Cursor, is_begun: bool) -> Any:
+        """The iteration that goes on; or the loader, after the end of the epoch before."""
+        self._loader.load_state_dict(after["state"])  # before iter(), which would start anew
+        iterator = iter(self._loader)
+        self._set_generators(after["after"])  # iter() has drawn from them
+        if is_begun:
+            return iterator
+        if self._last is None:
+            next(iterator, None)  # the end, that it has seen in the epoch before
+        return self._loader
+
+    def _samplers(self) -> list[Any]:
+        samplers = [getattr(self._loader, name, None) for name in ("sampler", "batch_sampler")]
+        return [*samplers, getattr(samplers[1], "sampler", None)]
+
+    def _generators(self) -> list[Any]:
+        """Those that decide the order, PyTorch's default one last."""
+        owners = [self._loader, *self._samplers()]
+        found = [getattr(owner, "generator", None) for owner in owners]
+        found += [sys.modules["torch"].default_generator]
+        return list({id(g): g for g in found if g is not None}.values())
+
+    def _generator_states(self) -> list[Any]:
+        return [generator.get_state() for generator in self._generators()]
+
+    def _set_generators(self, states: list[Any] | None) -> None:
+        if states is not None:
+            for generator, state in zip(self._generators(), states, strict=True):
+                generator.set_state(state)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class, length, batch size and whether it leaves out the last batch."""
+        """Its class, data set, length, batch size, sampler and seed, as far as they are known."""
+        data_set = getattr(self._loader, "dataset", None)
+        generator = getattr(self._loader, "generator", None)
+        sampler = getattr(self._loader, "sampler", None)
+        settings = {name: getattr(sampler, name, None) for name in ("seed", "num_replicas")}
         return {
             "kind": class_name(self._loader),
+            "dataset": class_name(data_set),
+            "num_examples": length(data_set),
             "num_batches": self.num_batches,
             "batch_size": getattr(self._loader, "batch_size", None),
             "drop_last": getattr(self._loader, "drop_last", None),
-            "sampler": class_name(getattr(self._loader, "sampler", None)),
+            "sampler": class_name(sampler),
+            "sampler_settings": {n: v for n, v in settings.items() if isinstance(v, int)},
+            "seed": None if generator is None else generator.initial_seed(),
         }
 
 

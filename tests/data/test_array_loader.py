@@ -75,8 +75,11 @@ def test_leaves_are_shuffled_together():
 
 def test_start_in_the_middle_gives_what_is_left():
     loader = ArrayLoader(Y, 3, shuffle=True, seed=3)
-    assert ys(loader.epoch(2, start=2)) == ys(loader.epoch(2))[2:]
-    assert [cursor["batch"] for _, cursor in loader.epoch(2, start=2)] == [3, 4]
+    assert ys(loader.epoch(2, after={"epoch": 2, "batch": 2})) == ys(loader.epoch(2))[2:]
+    assert [cursor["batch"] for _, cursor in loader.epoch(2, after={"epoch": 2, "batch": 2})] == [
+        3,
+        4,
+    ]
 
 
 def test_each_iteration_is_a_further_epoch():

@@ -20,4 +20,4 @@ def test_properties_of_the_source_show_through():
 
 def test_epoch_that_was_consumed_before_gives_nothing_without_an_error():
     source = CheckedSource(SequenceSource([np.zeros(2)] * 3), "train_loader", "list")
-    assert list(source.epoch(1, start=3)) == []
+    assert list(source.epoch(1, after={"epoch": 1, "batch": 3})) == []

@@ -75,7 +75,7 @@ def test_iterator_is_not_read_ahead():
 
 def test_iterator_in_a_new_process_skips_what_was_consumed():
     source = as_source((np.full(2, i) for i in itertools.count()), steps_per_epoch=4)
-    batch, cursor = next(source.epoch(3, start=1))
+    batch, cursor = next(source.epoch(3, after={"epoch": 3, "batch": 1, "drawn": 9}))
     assert batch[0] == 9
     assert cursor == {"epoch": 3, "batch": 2, "drawn": 10}
 
@@ -119,3 +119,20 @@ def test_loader_whose_length_raises_has_none():
             return iter([BATCH])
 
     assert as_source(NoLength()).num_batches is None
+
+
+def test_dropped_batches_are_said_aloud_once(caplog):
+    source = as_source(lambda: iter([BATCH] * 4))
+    assert len(list(source.epoch(1, {"epoch": 1, "batch": 3, "drawn": 3}))) == 1
+    (record,) = caplog.records
+    assert "3 batches of list_iterator were read and dropped, in" in record.getMessage()
+    assert "ArrayLoader, a Grain data set and torchdata's" in record.getMessage()
+
+
+def test_loader_that_ends_before_the_place_is_refused():
+    class Short:
+        def __iter__(self):
+            return iter([BATCH])
+
+    with pytest.raises(DataError, match="ended after 1 batches, to go on with behind batch 3"):
+        next(as_source(Short()).epoch(1, {"epoch": 1, "batch": 3}))

@@ -14,15 +14,22 @@ from boltax.data._source import as_source
 LOADER = ArrayLoader(np.arange(10), 2, shuffle=True, seed=3)
 
 
-def batches(source, epoch, start=0):
-    return [batch.tolist() for batch, _ in source.epoch(epoch, start)]
+def batches(source, epoch, after=None):
+    return [batch.tolist() for batch, _ in source.epoch(epoch, after)]
 
 
 def test_epoch_out_of_order_equals_the_one_in_order():
     in_order = EpochSlices(LOADER, 3)
     expected = [batches(in_order, epoch) for epoch in (1, 2, 3, 4)]
     assert batches(EpochSlices(LOADER, 3), 4) == expected[3]
-    assert batches(EpochSlices(LOADER, 3), 2, start=1) == expected[1][1:]
+    assert (
+        batches(
+            EpochSlices(LOADER, 3),
+            2,
+            after={"epoch": 2, "batch": 1, "pass": {"epoch": 1, "batch": 4}},
+        )
+        == expected[1][1:]
+    )
     assert [batches(in_order, epoch) for epoch in (1, 2)] == expected[:2]
 
 
