@@ -47,7 +47,8 @@ class View:
         history: one mapping for each epoch, with ``"epoch"``, ``"step"``, its metrics, and
             ``"time/train"``, the seconds of its training; the last one is that of the running
             epoch as far as it is known.
-        elapsed: seconds since the start of `train_model`.
+        elapsed: seconds of training in all, since the start of `train_model`; the time between an
+            interruption and its resume is left out.
         log_dir: the folder of the run.
         summary: gives the table of the model's layers as text.
         predict: gives the outputs of `predict_function` for a host batch, as NumPy arrays.
@@ -153,6 +154,9 @@ HOOKS = (
 class Callback:
     """Something to do at certain moments of a run: derive from it and override what you need.
 
+    What a callback keeps between two calls, and cannot compute from `view.history`, it gives in
+    `state_dict`: that is saved with the run, and `load_state_dict` gets it back.
+
     Each hook returns a request, a sequence of requests, or None. A misspelt hook is an error when
     the class is defined, because it would never be called.
 
@@ -180,6 +184,21 @@ class Callback:
         for name, value in vars(cls).items():
             if name.startswith("on_") and callable(value) and name not in HOOKS:
                 raise unknown_name(f"hook of {cls.__name__}", name, HOOKS)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What a resumed run needs of this callback; called for each resume checkpoint.
+
+        Returns:
+            plain JSON by name: None, bools, ints, floats, text, and lists and dicts of these.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` returned, before `on_training_start` of a resumed run.
+
+        Args:
+            state: equal to that; lists have taken the place of tuples.
+        """
 
     def on_training_start(self, view: View) -> Requests:
         """Called once, when the optimizer is set up and before the first step."""

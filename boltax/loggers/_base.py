@@ -38,6 +38,17 @@ class Logger(ABC):
         """The writer or run underneath, for what this interface lacks; None where there is none."""
         return None
 
+    def resume(self, step: int) -> None:  # noqa: B027 - may be left out
+        """Called once, before the first record, when a run goes on after `step`.
+
+        What was recorded for later steps is dropped or superseded. What was recorded at `step`
+        stays: the record of a step comes before its checkpoint. That of an epoch which ends there
+        may come after it, and is then recorded again with the same values.
+
+        Args:
+            step: completed optimizer updates; 0 when a run starts anew in its old place.
+        """
+
     @abstractmethod
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Records numbers under their names.

@@ -4,10 +4,11 @@ import csv
 import io
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from boltax.loggers._base import Logger
-from boltax.loggers._files import file_name, histogram_text
+from boltax.loggers._files import file_name, histogram_text, step_of_file
 from boltax.loggers._images import as_images, figure_png, grid, png
 from boltax.loggers._table import Table
 from boltax.loggers._values import flatten, histogram, scalars
@@ -70,6 +71,14 @@ class CsvLogger(Logger):
     def log_text(self, key: str, text: str, step: int | None = None) -> None:
         """Writes a text file."""
         self._write("text", file_name(key, step, ".txt"), text.encode())
+
+    def resume(self, step: int) -> None:
+        """Removes the rows of later steps, and the files with such a step in their names."""
+        self._table.drop_after(step)
+        for folder in ("images", "figures", "histograms", "text"):
+            for path in Path(self._folder, folder).rglob("*_*"):
+                if (step_of_file(path.name) or 0) > step:
+                    path.unlink()
 
     def flush(self) -> None:
         """Brings rows that came late to their places; all else is on disk already."""

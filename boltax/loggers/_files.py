@@ -1,9 +1,13 @@
-"""Names of the files that loggers write for images, figures, histograms and text."""
+"""Files that loggers write: names for images, figures, histograms and text; whole or not at all."""
 
+import os
 import re
+from pathlib import Path
 
 from boltax.loggers._values import Histogram
 
+_ID = re.compile(r"[A-Za-z0-9_\-]+")
+_STEP = re.compile(r"_(\d{6,})\.[a-z]+$")
 _UNSAFE = re.compile(r"[^\w.\- ]+")
 
 
@@ -19,6 +23,44 @@ def file_name(key: str, step: int | None, suffix: str) -> str:
     parts = [_UNSAFE.sub("_", part) for part in key.split("/") if part.strip(". ")]
     stem = "/".join(parts) or "unnamed"
     return f"{stem}{suffix}" if step is None else f"{stem}_{int(step):06d}{suffix}"
+
+
+def step_of_file(name: str) -> int | None:
+    """The step in a name that `file_name` made; None where there is none.
+
+    Example:
+        >>> step_of_file("val/reconstructions_000120.png")
+        120
+    """
+    found = _STEP.search(name)
+    return None if found is None else int(found[1])
+
+
+def replace_file(path: str, data: bytes) -> None:
+    """Writes a file so that at any moment either the old or the new one is there, whole."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    beside = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)
+
+
+def remember(folder: str, name: str, value: str) -> None:
+    """Writes a small text, such as the id of a run on a server, to a file of the run's folder."""
+    replace_file(os.path.join(folder, name), value.encode())
+
+
+def recall(folder: str, name: str) -> str | None:
+    """The id that was remembered under this name; None where there is none, or something else."""
+    path = Path(folder, name)
+    text = path.read_bytes()[:200].decode(errors="replace").strip() if path.is_file() else ""
+    return text if _ID.fullmatch(text) else None
 
 
 def histogram_text(histogram: Histogram) -> str:

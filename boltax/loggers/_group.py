@@ -68,6 +68,11 @@ class LoggerGroup(Logger):
             raise failure
         return self._no_experiment
 
+    def resume(self, step: int) -> None:
+        """Has all members go on after a step; see `Logger.resume`."""
+        self._wait_until.clear()  # one that missed it would mix the records of two runs
+        self._each("resume", step)
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Records numbers under their names; see `Logger.log_metrics`."""
         self._record("log_metrics", metrics, step)

@@ -1,7 +1,7 @@
 """The record of a run by epoch, as a CSV file: what plots, resume and `View.history` read."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from boltax.errors import ConfigurationError
@@ -37,11 +37,7 @@ class History:
         Raises:
             ConfigurationError: when the row has no epoch.
         """
-        if not isinstance(row.get("epoch"), int):
-            raise ConfigurationError(
-                f"Received a row with {sorted(row)} and epoch {row.get('epoch')!r}; expected the "
-                'number of its epoch, counted from 1. Write append({"epoch": 1, ...}).'
-            )
+        _check(row)
         self._table.append(row)
         self._table.settle()
 
@@ -53,10 +49,24 @@ class History:
         """
         return self._table.rows()
 
-    def truncate(self, epoch: int) -> None:
-        """Drops the rows after an epoch, for a run that goes on from there.
+    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Has the file hold these rows and no others, for a run that goes on from there.
 
         Args:
-            epoch: the last epoch to keep; 0 drops all rows.
+            rows: as for `append`, one for each epoch; with none the file is removed.
+
+        Raises:
+            ConfigurationError: when a row has no epoch.
         """
-        self._table.drop_after(epoch)
+        rows = list(rows)
+        for row in rows:
+            _check(row)
+        self._table.replace(rows)
+
+
+def _check(row: Mapping[str, Any]) -> None:
+    if not isinstance(row.get("epoch"), int):
+        raise ConfigurationError(
+            f"Received a row with {sorted(row)} and epoch {row.get('epoch')!r}; expected the "
+            'number of its epoch, counted from 1. Write append({"epoch": 1, ...}).'
+        )

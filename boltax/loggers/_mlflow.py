@@ -14,10 +14,12 @@ from typing import Any
 
 from boltax._optional import import_optional
 from boltax.loggers._base import Logger
-from boltax.loggers._files import file_name, histogram_text
+from boltax.loggers._files import file_name, histogram_text, recall, remember
 from boltax.loggers._images import as_images, figure_png, grid, png
 from boltax.loggers._values import flatten, histogram, scalars
 
+_ID_FILE = "mlflow_run_id.txt"
+_log = logging.getLogger("boltax")
 _STATUS = {"success": "FINISHED", "failed": "FAILED"}
 _MOST_METRICS, _MOST_PARAMS, _LONGEST = 1000, 100, 6000  # limits of MLflow's requests
 
@@ -27,7 +29,8 @@ class MlflowLogger(Logger):
 
     The store is ``mlflow.db`` in the folder of the run, unless ``MLFLOW_TRACKING_URI`` or
     `tracking_uri` names another. Making a store takes MLflow some seconds. Usage statistics are
-    not sent, unless ``MLFLOW_DISABLE_TELEMETRY`` says so.
+    not sent, unless ``MLFLOW_DISABLE_TELEMETRY`` says so. A resumed run goes on in the MLflow run
+    whose id is in ``mlflow_run_id.txt``.
 
     Args:
         log_dir: the folder of the run.
@@ -53,6 +56,8 @@ class MlflowLogger(Logger):
         self._client: Any = None
         self._run_id: str | None = None
         self._is_open = False
+        self._resumed_at: int | None = None
+        self._known: set[tuple[str, int, str]] = set()  # recorded before a resume, for later steps
         self._artifacts: str | None = None  # where the files of our own store are
 
     @property
@@ -65,6 +70,11 @@ class MlflowLogger(Logger):
         """The id of the MLflow run; asking for it starts the run."""
         return self._open()[1]
 
+    def resume(self, step: int) -> None:
+        """Goes on with the run; MLflow takes nothing back, so what it has is not written again."""
+        self._run_id = self._run_id or recall(self._folder, _ID_FILE)
+        self._resumed_at = step
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Writes the scalars."""
         values = {_name(n): float(v) for n, v in scalars(metrics).items()}
@@ -73,7 +83,9 @@ class MlflowLogger(Logger):
         client, run_id = self._open()
         metric = import_module("mlflow.entities").Metric
         now = int(time.time() * 1000)
-        entities = [metric(n, v, now, 0 if step is None else int(step)) for n, v in values.items()]
+        at = 0 if step is None else int(step)
+        new = {n: v for n, v in values.items() if (n, at, repr(v)) not in self._known}
+        entities = [metric(n, v, now, at) for n, v in new.items()]
         for part in _parts(entities, _MOST_METRICS):
             client.log_batch(run_id, metrics=part)
 
@@ -115,13 +127,34 @@ class MlflowLogger(Logger):
     def _open(self) -> tuple[Any, str]:
         if self._client is None:
             self._client = self._connect()
+        if self._resumed_at is not None and self._run_id is not None:
+            self._look_back(self._resumed_at, self._run_id)
+        self._resumed_at = None
         if self._run_id is None:
             run = self._client.create_run(self._experiment_id(), run_name=self._run_name)
             self._run_id = str(run.info.run_id)
+            remember(self._folder, _ID_FILE, self._run_id)
         elif not self._is_open:
             self._client.update_run(self._run_id, status="RUNNING")
         self._is_open = True
         return self._client, self._run_id
+
+    def _look_back(self, step: int, run_id: str) -> None:
+        """Reads what the run has from a step on; a run that the store does not know is given up."""
+        try:
+            names = list(self._client.get_run(run_id).data.metrics)
+        except Exception as error:
+            if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            _log.warning("MLflow has no run %s to go on with: a new one is started.", run_id)
+            self._run_id = None
+            return
+        self._known = {
+            (name, metric.step, repr(metric.value))
+            for name in names
+            for metric in self._client.get_metric_history(run_id, name)
+            if metric.step >= step
+        }
 
     def _connect(self) -> Any:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from boltax.errors import RunDirectoryError
+from boltax.loggers._files import replace_file
 from boltax.loggers._values import scalar
 
 Cells: TypeAlias = dict[str, str]
@@ -59,7 +60,7 @@ class Table:
         Raises:
             RunDirectoryError: when the file is not one of these tables.
         """
-        cells = {str(name): text for name, value in row.items() if (text := _text(value))}
+        cells = _row_of_text(row)
         tail = self._current_tail()
         if tail is None or not cells.keys() <= set(tail.columns):
             self._rewrite([*self._read(), cells])
@@ -82,12 +83,21 @@ class Table:
         rows = self._merge(self._read())
         return [{name: _value(text) for name, text in row.items()} for row in rows]
 
+    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Has the file hold these rows and no others; with none it is removed."""
+        self._hold([_row_of_text(row) for row in rows])
+
     def drop_after(self, last: float) -> None:
-        """Removes every row whose key is greater than `last`."""
+        """Removes every row whose key is greater than `last`, and those without one behind it."""
         rows = self._read()
-        kept = [row for row in rows if self.key not in row or float(row[self.key]) <= last]
-        if len(kept) < len(rows):
-            self._rewrite(kept)
+        marks = self._marks(rows)
+        self._hold([row for row, mark in zip(rows, marks, strict=True) if mark <= last])
+
+    def _hold(self, rows: list[Cells]) -> None:
+        if rows:
+            self._rewrite(rows)
+        elif os.path.exists(self.path):  # as before the first row
+            os.remove(self.path)
 
     def _current_tail(self) -> _Tail | None:
         """The tail of the file as it is now: it may have been removed, or written by another."""
@@ -134,7 +144,7 @@ class Table:
         head = _lines([columns])
         body = [_lines([[row.get(name, "") for name in columns]]) for row in merged]
         data = head + b"".join(body)
-        _replace(self.path, data)
+        replace_file(self.path, data)
         highest = max(
             (float(row[self.key]) for row in merged if self.key in row), default=-math.inf
         )
@@ -156,12 +166,21 @@ class Table:
 
     def _sorted(self, rows: list[Cells]) -> list[Cells]:
         """In the order of the key; a row without one stays behind the row that it followed."""
+        marks = self._marks(rows)
+        order = sorted(range(len(rows)), key=marks.__getitem__)
+        return [rows[index] for index in order]
+
+    def _marks(self, rows: list[Cells]) -> list[float]:
+        """The key of each row; that of the row before it where it has none."""
         marks: list[float] = []
         for row in rows:
             before = marks[-1] if marks else -math.inf
             marks.append(float(row[self.key]) if self.key in row else before)
-        order = sorted(range(len(rows)), key=marks.__getitem__)
-        return [rows[index] for index in order]
+        return marks
+
+
+def _row_of_text(row: Mapping[str, Any]) -> Cells:
+    return {str(name): text for name, value in row.items() if (text := _text(value))}
 
 
 def _text(value: object) -> str:
@@ -188,18 +207,3 @@ def _lines(rows: list[list[str]]) -> bytes:
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue().encode()
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Writes a file so that at any moment either the old or the new one is there, whole."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    beside = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        if os.path.exists(beside):
-            os.remove(beside)

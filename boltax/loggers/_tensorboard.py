@@ -34,6 +34,7 @@ class TensorBoardLogger(Logger):
         self._folder = os.fspath(log_dir)
         self.log_dir = self._folder
         self._writer: EventWriter | None = None
+        self._resumed_at: int | None = None
         self._end_of_session: Any = None
 
     @property
@@ -43,6 +44,9 @@ class TensorBoardLogger(Logger):
             from boltax.loggers._event_file import EventWriter  # imports tensorboardX
 
             self._writer = EventWriter(self._folder)
+        step, self._resumed_at = self._resumed_at, None
+        if step is not None:
+            self._writer.restart(step)
         return self._writer
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -81,6 +85,10 @@ class TensorBoardLogger(Logger):
         from tensorboardX.summary import text as text_summary
 
         writer.add_values(text_summary(key, text).value, step)
+
+    def resume(self, step: int) -> None:
+        """Has the next write open an event file that supersedes those of later steps."""
+        self._resumed_at = step
 
     def flush(self) -> None:
         """Brings all events to disk."""

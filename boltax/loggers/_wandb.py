@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 
 from boltax._optional import import_optional
 from boltax.loggers._base import Logger
+from boltax.loggers._files import recall, remember
 from boltax.loggers._images import as_images, figure_array
 from boltax.loggers._values import flatten, histogram, scalars
 
+_ID_FILE = "wandb_run_id.txt"
 _log = logging.getLogger("boltax")
 
 
@@ -22,7 +24,9 @@ class WandbLogger(Logger):
     Where no login is configured and ``WANDB_MODE`` is not set, the run is recorded offline, and a
     message says how to upload it. A run that you started yourself with ``wandb.init`` is used, and
     left open at the end. Metrics are drawn over ``step``; as W&B's own step only counts the
-    writes, a value may arrive late.
+    writes, a value may arrive late. A resumed run goes on in the W&B run whose id is in
+    ``wandb_run_id.txt``; W&B takes nothing back, so what was recorded after that step stays, and is
+    recorded again.
 
     Args:
         log_dir: the folder of the run; W&B makes ``wandb/`` in it.
@@ -46,6 +50,7 @@ class WandbLogger(Logger):
         self._run_name = run_name
         self._run: Any = None
         self._id: str | None = None  # of the run that was started first, to go on with it
+        self._is_resumed = False
 
     @property
     def experiment(self) -> Any:
@@ -53,6 +58,10 @@ class WandbLogger(Logger):
         if self._run is None:
             self._run = self._user_run() or self._start()
         return self._run
+
+    def resume(self, step: int) -> None:
+        """Has a run of an earlier process go on; offline, W&B can only start a further one."""
+        self._is_resumed = self._id is None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Writes the scalars."""
@@ -104,19 +113,28 @@ class WandbLogger(Logger):
         wandb = _wandb()
         os.makedirs(self._folder, exist_ok=True)
         offline = "WANDB_MODE" not in os.environ and not _has_login(wandb)
+        mode = "offline" if offline else os.environ.get("WANDB_MODE") or wandb.setup().settings.mode
+        is_online = mode not in ("offline", "disabled", "dryrun")
+        if self._is_resumed:
+            self._id = recall(self._folder, _ID_FILE) if is_online else None
         run = wandb.init(
             project=self._project,
             name=self._run_name,
             dir=self._folder,
             id=self._id,
             mode="offline" if offline else None,
-            resume=None if self._id is None or offline else "allow",
+            resume="allow" if self._id is not None and is_online else None,
             # `wandb.run` is one run only, and that of another trainer must not be taken for ours
             reinit="create_new" if self._own else "default",
             settings=wandb.Settings(silent=True) if offline else None,
         )
         self._own.add(run.id)
         self._id = run.id
+        if is_online:
+            remember(self._folder, _ID_FILE, run.id)
+        elif self._is_resumed and mode != "disabled":
+            _log.warning("W&B goes on with a run only online: this is a further one, %s.", run.id)
+        self._is_resumed = False
         run.define_metric("step", hidden=True)
         run.define_metric("*", step_metric="step", step_sync=True)
         if offline:

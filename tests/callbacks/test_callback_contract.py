@@ -1,6 +1,7 @@
 """What every callback that comes with boltax keeps to; a new one is one row."""
 
 import copy
+import json
 
 import pytest
 
@@ -14,6 +15,7 @@ from boltax.callbacks import (
     Timer,
 )
 from boltax.callbacks._base import HOOKS, as_callbacks, as_requests, overriding
+from boltax.callbacks._states import callback_states, load_callback_states
 
 SHIPPED = {
     "EarlyStopping": lambda: EarlyStopping("val/loss"),
@@ -63,8 +65,7 @@ def test_it_is_a_callback_with_something_to_do(callback):
 
 def test_every_hook_returns_requests(callback, view):
     for hook, seen in views_of_a_run(view):
-        arguments = (seen, ValueError("boom")) if hook == "on_exception" else (seen,)
-        assert isinstance(as_requests(getattr(callback, hook)(*arguments), callback, hook), tuple)
+        assert isinstance(ask(callback, hook, seen), tuple)
 
 
 def test_it_keeps_nothing_of_the_run(callback, view):
@@ -73,6 +74,24 @@ def test_it_keeps_nothing_of_the_run(callback, view):
         if hook != "on_exception":
             getattr(callback, hook)(seen)
     assert vars(callback) == before
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_after_a_resume_it_asks_for_what_it_asks_for_without(name, view):
+    hooks = list(views_of_a_run(view))
+    half = len(hooks) // 2
+    whole, before, after = (SHIPPED[name]() for _ in range(3))
+    for hook, seen in hooks[:half]:
+        ask(whole, hook, seen)
+        ask(before, hook, seen)
+    load_callback_states([after], json.loads(json.dumps(callback_states([before]))))
+    for hook, seen in hooks[half:]:
+        assert repr(ask(after, hook, seen)) == repr(ask(whole, hook, seen))
+
+
+def ask(callback, hook, seen):
+    arguments = (seen, ValueError("boom")) if hook == "on_exception" else (seen,)
+    return as_requests(getattr(callback, hook)(*arguments), callback, hook)
 
 
 def test_it_asks_for_no_single_steps(callback):

@@ -97,3 +97,20 @@ for step in range(5):
     )
     assert (done.stdout, done.stderr) == ("", "")
     assert len(scalars(events(tmp_path))) == 5
+
+
+def test_a_further_file_is_read_last_although_a_clock_was_ahead(tmp_path, events):
+    ahead = tmp_path / "events.out.tfevents.9000000000.other.host.1.0"
+    writer = EventWriter(str(tmp_path))
+    writer.add_scalar("a", 1.0, 1)
+    writer.close()
+    next(tmp_path.iterdir()).rename(ahead)
+    writer.restart(1)
+    writer.add_scalar("a", 1.0, 1)  # the other file has it
+    writer.add_scalar("a", 2.0, 1)  # another value
+    writer.add_scalar("a", 3.0, 2)
+    writer.close()
+    assert max(path.name for path in tmp_path.iterdir()) > ahead.name
+    found = events(tmp_path)
+    assert [event.step for event in found if event.session_log.status == 1] == [2]
+    assert scalars(found) == [("a", 1, 1.0), ("a", 1, 2.0), ("a", 2, 3.0)]

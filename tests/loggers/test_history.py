@@ -21,18 +21,24 @@ def test_one_row_per_epoch_with_columns_that_come_later(tmp_path):
     assert text.splitlines()[0] == "epoch,step,train/loss,val/acc"
 
 
-def test_going_on_from_an_epoch_drops_the_later_rows(tmp_path):
-    history = History(str(tmp_path / "history.csv"))
-    history.truncate(0)
-    assert not (tmp_path / "history.csv").exists()
-    for epoch in (1, 2, 3):
-        history.append({"epoch": epoch})
-    history.truncate(3)
-    assert len(history.rows()) == 3
-    history.truncate(1)
-    assert history.rows() == [{"epoch": 1}]
+def test_a_run_that_goes_on_leaves_the_file_of_an_uninterrupted_one(tmp_path):
+    rows = [{"epoch": 1, "a": 0.1}, {"epoch": 2, "a": 0.2}, {"epoch": 3, "a": 0.3, "b": 1.0}]
+    whole, resumed = (History(tmp_path / name) for name in ("whole.csv", "resumed.csv"))
+    for row in rows:
+        whole.append(row)
+        resumed.append(row | {"late": 1.0})
+    resumed.replace(rows[:2])
+    resumed.append(rows[2])
+    assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    resumed.replace([])
+    assert not (tmp_path / "resumed.csv").exists()
+    resumed.append(rows[0])
+    assert resumed.rows() == rows[:1]
 
 
 def test_a_row_needs_its_epoch(tmp_path):
     with pytest.raises(ConfigurationError, match=r"Received a row with \['train/loss'\].*epoch"):
         History(tmp_path / "history.csv").append({"train/loss": 0.5})
+    with pytest.raises(ConfigurationError, match=r"Received a row with \['train/loss'\].*epoch"):
+        History(tmp_path / "history.csv").replace([{"epoch": 1}, {"train/loss": 0.5}])
+    assert not (tmp_path / "history.csv").exists()

@@ -9,7 +9,7 @@ from boltax.loggers import CsvLogger, Logger, LoggerGroup, NoLogger, TensorBoard
 from boltax.loggers import _group as group_module
 
 METHODS = ["log_hyperparams", "log_metrics", "log_image", "log_figure", "log_histogram", "log_text"]
-METHODS += ["flush", "finalize"]
+METHODS += ["flush", "finalize", "resume"]
 
 
 class Recording(Logger):
@@ -41,7 +41,7 @@ class Failing(Logger):
         raise self.error
 
     log_metrics = log_hyperparams = log_image = log_figure = log_histogram = log_text = fail
-    flush = finalize = fail
+    flush = finalize = resume = fail
 
     @property
     def experiment(self):
@@ -57,6 +57,7 @@ def log_everything(group, image, figure):
     group.log_text("a", "text", 1)
     group.flush()
     group.finalize("failed")
+    group.resume(400)
 
 
 def test_every_member_gets_every_call(image, figure):
@@ -64,7 +65,7 @@ def test_every_member_gets_every_call(image, figure):
     log_everything(LoggerGroup(members), image, figure)
     for member in members:
         assert [name for name, *_ in member.calls] == METHODS
-        assert member.calls[-1] == ("finalize", "failed")
+        assert member.calls[-2:] == [("finalize", "failed"), ("resume", 400)]
 
 
 def test_a_failing_logger_is_reported_once_for_each_method(caplog, image, figure):

@@ -27,7 +27,7 @@ def test_a_store_that_the_environment_names(mlflow_store, tmp_path, monkeypatch)
         logger.log_metrics({"loss [mean], %": 0.5}, step=3)
     loggers["mine"].log_hyperparams({f"p{index}": "x" * 7000 for index in range(120)})
     loggers["mine"].log_text("notes/day", "text")
-    assert not (tmp_path / "a").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["mlflow_run_id.txt"]
 
     run = client.get_run(loggers["mine"].run_id)
     assert (run.info.experiment_id, run.info.run_name, run.info.status) == (
