@@ -1,15 +1,53 @@
-"""What is checked before the first epoch."""
+"""What is done and checked before the first epoch."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
+
+from boltax._arguments import overrides
 from boltax._evaluate import evaluate
 from boltax._monitor import check_monitor
+from boltax._notify import notify
+from boltax._resume import resume_run, start_anew
 from boltax._run import Run
+from boltax._save import save_resume
+from boltax.callbacks._base import overriding
 from boltax.errors import ConfigurationError, noting
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
+
+
+def prepare(
+    trainer: "TrainerModule",
+    run: Run,
+    val_loader: Any,
+    steps_per_epoch: int | None,
+    resume: bool | str | os.PathLike[str] | None,
+) -> None:
+    """Brings trainer, run and folder to where the epochs begin, or go on."""
+    folder = Path(trainer.log_dir)
+    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    trainer.progress.note(f"{trainer.name} trains in {shown}")
+    trainer.init_optimizer(run.num_epochs or 0, steps_per_epoch)
+    trainer.state = trainer.state.replace(
+        step=jax.device_put(jnp.asarray(trainer.state.step, jnp.int32))
+    )
+    if resume is None or resume is False or not resume_run(trainer, run, resume):
+        run.is_save_due = start_anew(trainer)
+        if val_loader is not None and trainer.loop.sanity_check:
+            check_one_batch(trainer, run, val_loader)
+    with noting(f"{trainer.name}.on_training_start", run.where("train")):
+        trainer.on_training_start()
+    notify(trainer, run, "on_training_start", "train")
+    run.is_active = run.is_saveable = True
+    if run.is_save_due:
+        save_resume(trainer, run)
+    run.signals.poll()
 
 
 def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
@@ -28,7 +66,8 @@ def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None
     if (
         trainer.monitor
         and trainer.monitor[0].startswith("val/")
-        and not trainer.adds_validation_metrics()
+        and not overrides(trainer, "on_validation_epoch_end")
+        and not overriding(trainer.callbacks, "on_validation_epoch_end")
     ):
         check_monitor(trainer.monitor, metrics)
 

@@ -22,7 +22,7 @@ from boltax._types import Batch, ScalarMetrics
 from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source
 from boltax.errors import DataError, ModelError, TrainingError
-from boltax.metrics._accumulate import Metrics, compute
+from boltax.metrics._accumulate import compute
 
 Track = Callable[..., Iterable[Any]]
 """`TrainerModule.tracker`: shows progress through an iterable."""
@@ -38,6 +38,7 @@ def evaluate(
     limit: int | None = None,
     prefetch: int = 2,
     desc: str = "Evaluation",
+    poll: Callable[[], None] = lambda: None,
 ) -> ScalarMetrics:
     """The metrics of a state over a data set, each example counted exactly once.
 
@@ -50,6 +51,7 @@ def evaluate(
         limit: at most so many batches.
         prefetch: batches put on the device ahead.
         desc: what the progress bar says.
+        poll: called after each batch; it raises to end the evaluation.
 
     Returns:
         Name to float, or to a NumPy array where a metric is not a scalar.
@@ -57,13 +59,14 @@ def evaluate(
     Raises:
         DataError: when the loader gives no batch.
     """
-    metrics: Metrics | None = None
+    metrics: Any = None
     drawn = 0
     for batch, count in _batches(source, track, limit=limit, prefetch=prefetch, desc=desc):
         if metrics is None:
-            metrics = steps.empty_eval(state, batch)
+            metrics = steps.empty_eval(state, batch, None)
         metrics = steps.evaluate(state, metrics, batch)
         drawn += count
+        poll()
     if metrics is None:
         raise DataError(
             f"Received a loader for {desc.lower()} without batches; expected at least one."

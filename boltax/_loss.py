@@ -9,18 +9,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from boltax._keys import step_key
 from boltax._state import TrainState, split_collections, variables_of
 from boltax._trees import describe, describe_leaf, num_examples
 from boltax._types import Batch, Variables
-from boltax.errors import LossError, MetricsError, noting
+from boltax.errors import ConfigurationError, LossError, MetricsError, noting
 from boltax.models._adapter import ModelAdapter
 from boltax.models._view import ModelView
+from boltax.optim._adapt import optax_promotion
 from boltax.optim._regularization import l2_penalty
 
-RESERVED_METRICS = ("loss", "l2_penalty", "epoch", "step")
+RESERVED_METRICS = ("loss", "l2_penalty", "grad_norm", "epoch", "step")
 LossFunction = Callable[[ModelView, Batch, bool], Any]
+Objective = Callable[[Any], tuple[jax.Array, tuple[dict[str, Any], Variables]]]
 
 
 class LossSteps:
@@ -55,7 +58,27 @@ class LossSteps:
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         """One optimizer update, by the gradients of the loss and of an L2 term where asked for."""
+        objective = self._objective(state, batch)
+        (total, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(
+            state.params
+        )
+        state = state.apply_gradients(
+            grads=grads,
+            loss=total,
+            value_fn=lambda params: objective(params)[0],
+            **split_collections(variables),
+        )
+        with optax_promotion():
+            norm = optax.tree.norm(grads)
+        return state, {**metrics, "grad_norm": norm}
 
+    def gradients(self, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
+        """The loss of a batch and the gradients as they come, before the optimizer has them."""
+        objective = self._objective(state, batch)
+        (total, _), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        return total, grads
+
+    def _objective(self, state: TrainState, batch: Batch) -> Objective:
         def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, Any], Variables]]:
             view = self._view(state, {**variables_of(state), "params": params}, "train")
             loss, metrics = self._loss(view, batch, train=True)
@@ -68,16 +91,7 @@ class LossSteps:
                 )
             return total, ({"loss": loss, **metrics}, view.variables)
 
-        (total, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(
-            state.params
-        )
-        state = state.apply_gradients(
-            grads=grads,
-            loss=total,
-            value_fn=lambda params: objective(params)[0],
-            **split_collections(variables),
-        )
-        return state, metrics
+        return objective
 
     def eval_step(self, state: TrainState, batch: Batch) -> dict[str, Any]:
         """The loss and the metrics of one batch, in evaluation mode."""
@@ -104,6 +118,21 @@ class LossSteps:
             result = self.loss_function(view, batch, train)
         loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
         return _check_loss(loss, batch, self.owner), _check_names(metrics, self.owner)
+
+
+def inputs_of(batch: Batch) -> Any:
+    """The part of a batch that a model predicts from: the first of a tuple, or all of it.
+
+    Raises:
+        ConfigurationError: for a dict, of which nobody knows.
+    """
+    if isinstance(batch, Mapping):
+        raise ConfigurationError(
+            f"Received a batch with keys {sorted(batch)} to predict from; expected to know which "
+            "one the model takes. Write: def predict_function(self, model, batch): return "
+            "model(batch['...'])"
+        )
+    return batch[0] if isinstance(batch, tuple | list) else batch
 
 
 def _check_loss(loss: Any, batch: Batch, owner: str) -> jax.Array:

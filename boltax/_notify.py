@@ -4,6 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from boltax._run import Run
 from boltax._types import ScalarMetrics
 from boltax.callbacks._base import Callback, Log, Save, Stop, View, as_requests, overriding
@@ -40,7 +42,7 @@ def notify(
         for request in as_requests(answer, callback, hook):
             match request:
                 case Stop(reason):
-                    run.stop_reason = run.stop_reason or f"{type(callback).__name__}: {reason}"
+                    run.ask_to_stop(f"{type(callback).__name__}: {reason}")
                 case Save():
                     trainer.save_snapshot()
                 case Log():
@@ -71,7 +73,9 @@ def _view(
         elapsed=time.monotonic() - run.started,
         log_dir=trainer.log_dir,
         summary=lambda: trainer.summary,
-        predict=trainer.predict_batch,
+        predict=lambda batch: jax.device_get(
+            trainer.steps.predict(trainer.state, jax.device_put(batch))
+        ),
     )
 
 

@@ -5,6 +5,8 @@ from typing import Any, Self
 
 from boltax.errors import ConfigurationError, unknown_name
 
+ON_NONFINITE = ("stop", "skip", "continue")
+
 
 class Options:
     """Base of the options: a misspelt one is an error that suggests the right name."""
@@ -42,6 +44,9 @@ class LoopOptions(Options):
         sanity_check: evaluate one validation batch before the first epoch, so that a mistake in the
             evaluation shows at once and not after an hour.
         prefetch: batches that are put on the device ahead of their use.
+        on_nonfinite: what to do when the loss or a gradient is not finite: ``"stop"`` ends the
+            run with the state of the step before, ``"skip"`` leaves the state as it was before the
+            step and goes on with the next batch, ``"continue"`` only reports it.
 
     Example:
         >>> LoopOptions(log_every=10)
@@ -54,8 +59,11 @@ class LoopOptions(Options):
     limit_test_batches: int | None = None
     sanity_check: bool = True
     prefetch: int = 2
+    on_nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
+        if self.on_nonfinite not in ON_NONFINITE:
+            raise unknown_name("LoopOptions(on_nonfinite=...)", self.on_nonfinite, ON_NONFINITE)
         _check_at_least(
             "LoopOptions",
             1,
@@ -69,18 +77,46 @@ class LoopOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOptions(Options):
-    """What is kept on disk.
+    """What is kept on disk, and when resume checkpoints are saved.
+
+    A resume checkpoint holds all that `train_model(resume=True)` needs. It is written in the
+    background whenever one of the triggers fires, and also at the end of the training, on SIGTERM,
+    SIGUSR1 and Ctrl-C, and when an exception ends the run.
 
     Attributes:
+        every_steps: save after every so many steps.
+        every_minutes: save when so much time has passed since the last time.
+        every_epochs: save at the end of every so many epochs, after their validation.
+        keep_last: how many resume checkpoints stay: the newest, and older ones to fall back on if
+            its files get damaged. With 0 none are written, and the run cannot be resumed.
         keep_best: how many of the best models stay in ``checkpoints/best``; the best of all is
             never deleted.
 
     Example:
-        >>> CheckpointOptions(keep_best=3)
-        CheckpointOptions(keep_best=3)
+        >>> CheckpointOptions(every_steps=1000, keep_best=3)
+        CheckpointOptions(every_steps=1000, every_minutes=5, every_epochs=None, ..., keep_best=3)
     """
 
+    every_steps: int | None = None
+    every_minutes: float | None = 5
+    every_epochs: int | None = None
+    keep_last: int = 2
     keep_best: int = 1
 
     def __post_init__(self) -> None:
-        _check_at_least("CheckpointOptions", 1, keep_best=self.keep_best)
+        _check_at_least(
+            "CheckpointOptions",
+            1,
+            every_steps=self.every_steps,
+            every_epochs=self.every_epochs,
+            keep_best=self.keep_best,
+        )
+        _check_at_least("CheckpointOptions", 0, keep_last=self.keep_last)
+        minutes = self.every_minutes
+        if minutes is not None and (
+            isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0
+        ):
+            raise ConfigurationError(
+                f"Received CheckpointOptions(every_minutes={minutes!r}); expected a positive "
+                "number of minutes, or None."
+            )

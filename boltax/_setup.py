@@ -1,6 +1,9 @@
 """What a trainer's construction and the start of its training do, beside its own methods."""
 
+import shutil
 from collections.abc import Mapping
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,20 +11,45 @@ import jax.numpy as jnp
 import optax
 
 from boltax._arguments import overrides
-from boltax._state import TrainState, is_traced_hyperparameter, split_collections
-from boltax._steps import compile_create
+from boltax._state import (
+    TrainState,
+    is_traced_hyperparameter,
+    split_collections,
+    variables_of,
+)
+from boltax._steps import Steps, compile_create, host_steps
 from boltax._types import Variables
-from boltax.checkpoint._constructor_call import ConstructorCall, lacks_parts
+from boltax.checkpoint._constructor_call import ConstructorCall, lacks_parts, read_call
 from boltax.checkpoint._files import write_json
+from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._rundir import RunDirectory, create_run_directory, open_run_directory
 from boltax.errors import OptimizerError
 from boltax.loggers._create import as_logger_group, create_loggers
 from boltax.loggers._group import LoggerGroup
+from boltax.models._calls import Call
+from boltax.models._summary import summarize, summarize_variables
 from boltax.optim._build import Optimizer, build
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
+
+_SUMMARY_LINES = 60  # a longer summary is shown by its upper level
+LOADING = ContextVar("loading", default=False)
+"""Whether a trainer is made for a run that there is: it leaves the folder as it is."""
+
+
+def rebuild(
+    trainer_class: type[Any], folder: Path, exmp_input: Any, arguments: Mapping[str, Any]
+) -> Any:
+    """A trainer with the hyperparameters of a stored run, whose state has shapes and no values."""
+    call = read_call(folder, trainer_class)
+    positional, keywords = call.arguments(exmp_input=exmp_input, given=arguments)
+    token = LOADING.set("logger_params" not in arguments)
+    try:
+        return trainer_class(*positional, **keywords)
+    finally:
+        LOADING.reset(token)
 
 
 def config_of(trainer: "TrainerModule", logger_params: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -48,6 +76,9 @@ def open_loggers(
     """Makes or opens the run's folder, and the loggers that write to it."""
     if logger_params.get("log_dir"):
         directory = open_run_directory(logger_params["log_dir"], writable=is_new_run)
+        if is_new_run:
+            with RunLock(directory.path):  # who trains there keeps its files
+                pass
     else:
         directory = create_run_directory(
             logger_params.get("base_log_dir") or "runs",
@@ -87,6 +118,17 @@ def traced_hparams(trainer: "TrainerModule") -> dict[str, jax.Array]:
 def static_hparams(trainer: "TrainerModule") -> dict[str, Any]:
     """The other ones."""
     return {k: v for k, v in trainer.hparams.items() if not is_traced_hyperparameter(v)}
+
+
+def summaries(trainer: "TrainerModule", calls: list[Call] | None) -> tuple[str, str]:
+    """The whole table of a model's layers, and one that fits the terminal."""
+    if calls is None:  # the model was initialised by an override
+        whole = summarize_variables(variables_of(trainer.state))
+        return whole, whole
+    whole = summarize(trainer.adapter, calls)
+    depth = 1 if whole.count("\n") > _SUMMARY_LINES else None
+    width = shutil.get_terminal_size((120, 40)).columns
+    return whole, summarize(trainer.adapter, calls, depth=depth, width=width)
 
 
 def state_without_optimizer(
@@ -143,3 +185,20 @@ def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer) -> Any:
         )
 
     return compile_create(create)(trainer.state)
+
+
+def compiled_steps(trainer: "TrainerModule") -> Steps:
+    """The steps of a trainer: compiled, or as `create_jitted_functions` or debugging has them."""
+    trainer.create_jitted_functions()
+    steps = getattr(trainer, "steps", None)
+    if steps is not None and (trainer.train_step, trainer.eval_step) == (
+        steps.train_step,
+        steps.eval_step,
+    ):
+        return steps
+    return host_steps(
+        trainer.train_step,
+        trainer.eval_step,
+        trainer.loss_steps.predict_step,
+        on_nonfinite=trainer.loop.on_nonfinite,
+    )

@@ -73,6 +73,11 @@ def variables_of(state: Any) -> Variables:
     }
 
 
+def params_of(state: Any) -> Any:
+    """A state's parameters; of a state that has none by that name, all there is."""
+    return getattr(state, "params", state)
+
+
 def split_collections(variables: Variables) -> dict[str, Any]:
     """The fields of a `TrainState` that hold a model's collections beside its parameters."""
     others = {

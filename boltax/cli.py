@@ -1,18 +1,23 @@
-"""The `boltax` command: reads arguments, calls the demo, prints an error as one message.
+"""The `boltax` command: reads arguments, calls what they name, prints an error as one message.
 
     boltax demo                         # scikit-learn's digits
     boltax demo --data fashion-mnist    # 70,000 images of clothes
+    boltax checkpoints runs/ResNet/version_0                            # lists and verifies them
+    boltax checkpoints runs/ResNet/version_0/checkpoints/resume/400     # describes one
+    boltax replay runs/ResNet/version_0 --trainer train.py:Classifier   # a step that gave NaN
     boltax --version
 
 Knows nothing of training.
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 
 from boltax.errors import BoltaxError
 
+DAMAGED = 1
 FAILED = 2
 INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 
@@ -24,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what stands behind ``boltax``; by default the arguments of this process.
 
     Returns:
-        The exit status: 0, or 2 for an error of boltax, which is printed without its traceback.
+        The exit status: 0; 1 when a checkpoint is damaged; or 2 for an error of boltax, which is
+        printed without its traceback.
 
     Raises:
         SystemExit: for arguments that cannot be read, and after ``--help`` and ``--version``.
@@ -35,17 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        _demo(options)
+        return options.run(options)
     except BoltaxError as error:
         print(f"boltax: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("boltax: interrupted", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
-def _demo(options: argparse.Namespace) -> None:
+def _demo(options: argparse.Namespace) -> int:
     from boltax.demo._run import run  # scikit-learn, rich and the trainer are of no use to --help
 
     run(
@@ -56,6 +61,29 @@ def _demo(options: argparse.Namespace) -> None:
         log_dir=options.log_dir,
         has_progress=options.has_progress,
     )
+    return 0
+
+
+def _checkpoints(options: argparse.Namespace) -> int:
+    from boltax.checkpoint import _report
+
+    width = max(60, min(120, shutil.get_terminal_size().columns))
+    if options.other is not None:
+        report = _report.compare_checkpoints(options.path, options.other)
+    else:
+        is_one = _report.is_checkpoint(options.path)
+        show = _report.describe_checkpoint if is_one else _report.list_checkpoints
+        report = show(options.path, verify=options.is_verified, width=width)
+    print(report.text)
+    return DAMAGED if report.is_damaged else 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from boltax._replay import replay
+    from boltax._user_files import find_in_file
+
+    print(replay(options.path, find_in_file(options.trainer)))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,7 +95,56 @@ def _parser() -> argparse.ArgumentParser:
         title="commands", dest="command", metavar="COMMAND", required=True
     )
     _add_demo(commands)
+    _add_checkpoints(commands)
+    _add_replay(commands)
     return parser
+
+
+def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    checkpoints = commands.add_parser(
+        "checkpoints",
+        help="list, verify and compare what a run has saved",
+        description=(
+            "Lists every checkpoint of a run and compares its files with their checksums, or "
+            "describes one. Loads no model. The exit status is 1 when something is damaged."
+        ),
+    )
+    checkpoints.add_argument(
+        "path",
+        metavar="RUN",
+        help="folder of a run, or of one checkpoint: RUN/checkpoints/resume/400",
+    )
+    checkpoints.add_argument(
+        "--diff", dest="other", metavar="B", help="show what differs between RUN and this one"
+    )
+    checkpoints.add_argument(
+        "--no-verify",
+        dest="is_verified",
+        action="store_false",
+        help="do not compare the files with their checksums",
+    )
+    checkpoints.set_defaults(run=_checkpoints)
+
+
+def _add_replay(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    replay = commands.add_parser(
+        "replay",
+        help="run a step again whose loss or gradient was not finite",
+        description=(
+            "Runs a stored step again without compilation, and names the first primitive that "
+            "gives NaN or infinity, with the line of your code that calls it."
+        ),
+    )
+    replay.add_argument(
+        "path", metavar="RUN", help="folder of a run, or of one stored step: RUN/nonfinite/437"
+    )
+    replay.add_argument(
+        "--trainer",
+        metavar="FILE.py:CLASS",
+        required=True,
+        help="the trainer's class; the file is run, as import would",
+    )
+    replay.set_defaults(run=_replay)
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -106,6 +183,7 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         action="store_false",
         help="show neither progress nor model summary",
     )
+    demo.set_defaults(run=_demo)
 
 
 def _whole(least: int) -> Callable[[str], int]:

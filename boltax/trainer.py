@@ -18,13 +18,9 @@ compiles; here is no logic of either.
 """
 
 import os
-import shutil
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
@@ -34,41 +30,43 @@ from flax import core
 from boltax import _evaluate, _fit, _steps
 from boltax._arguments import check_arguments, check_positive, overrides
 from boltax._initialise import initialise
-from boltax._loss import LossSteps
+from boltax._loss import LossSteps, inputs_of
 from boltax._monitor import GUIDE_ORDER, is_better
 from boltax._options import CheckpointOptions, LoopOptions
 from boltax._progress._progress import Progress
 from boltax._run import Run, planned_steps
+from boltax._save import Copies, save_small, save_variables
 from boltax._setup import (
+    LOADING,
     build_optimizer,
+    compiled_steps,
     complete_logger,
     config_of,
     open_loggers,
+    rebuild,
     state_with_optimizer,
     state_without_optimizer,
     static_hparams,
+    summaries,
     traced_hparams,
     write_hparams,
 )
 from boltax._state import split_collections, variables_of
 from boltax._types import Batch, PyTree, ScalarMetrics, Variables
-from boltax.callbacks._base import Callback, as_callbacks, overriding
+from boltax.callbacks._base import Callback, as_callbacks
 from boltax.callbacks._timer import parse_duration
-from boltax.checkpoint._best import BestCheckpoints
-from boltax.checkpoint._constructor_call import ConstructorCall, read_call
+from boltax.checkpoint._constructor_call import ConstructorCall
+from boltax.checkpoint._differences import Difference
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._metrics_json import plain_metrics
+from boltax.checkpoint._partial import load_variables
 from boltax.checkpoint._rundir import RunDirectory, locate
+from boltax.checkpoint._saver import Saver
 from boltax.data._batches import to_host
-from boltax.data._source import Source, as_source
 from boltax.errors import ConfigurationError
 from boltax.models._adapter import adapt
 from boltax.models._calls import Call
-from boltax.models._summary import summarize, summarize_variables
 from boltax.models._view import ModelView
-
-SUMMARY_LINES = 60  # a longer summary is shown by its upper level
-_LOADING = ContextVar("loading", default=False)  # a loaded trainer leaves its folder as it is
 
 
 class TrainerModule:
@@ -152,17 +150,20 @@ class TrainerModule:
         self.hparams = hparams
         self.name = type(self).__name__
         self._uses_loss = overrides(self, "loss_function")
+        self.uses_loss_steps = not overrides(self, "create_functions")
+        self.names = self._call.names
         check_arguments(self, parallel, logger_params)
         self._call.check_storable(self.model_hparams, hparams)
 
         self.progress = Progress(enable_progress_bar)
         self.run: Run | None = None
+        self.saver, self.copies = Saver(), Copies()
         self.adapter = adapt(model_class, self.model_hparams, rng_streams=tuple(self.rng_streams))
         self.model = self.adapter.model
         self.config = config_of(self, logger_params)
         self.summary = ""
         self._calls: list[Call] | None = None
-        self._loss_steps = LossSteps(
+        self.loss_steps = LossSteps(
             self.adapter,
             self.loss_function,
             self.predict_function,
@@ -172,7 +173,7 @@ class TrainerModule:
         self.logger: Any = None
         self.log_dir: str = ""
         self.state: Any = None
-        self.is_loaded = _LOADING.get()
+        self.is_loaded = LOADING.get()
         self.init_logger(dict(logger_params or {}))
         complete_logger(self)
         if not self.is_loaded:
@@ -181,7 +182,7 @@ class TrainerModule:
         self.print_tabulate(exmp_input)
         self.train_step: Any = None
         self.eval_step: Any = None
-        self.steps: _steps.Steps = self._compile_steps()
+        self.steps: _steps.Steps = compiled_steps(self)
 
     def init_logger(self, logger_params: dict[str, Any]) -> None:
         """Makes the run's folder and its loggers: sets `self.logger` and `self.log_dir`.
@@ -223,8 +224,8 @@ class TrainerModule:
         Raises:
             ModelError: when the input does not fit the model.
         """
-        run = self._loss_steps.run if self._uses_loss else _call
-        is_abstract = _LOADING.get()
+        run = self.loss_steps.run if self._uses_loss else _call
+        is_abstract = LOADING.get()
         with nullcontext() if is_abstract else self.progress.status("initialising the model"):
             variables, self._calls = initialise(
                 self.adapter,
@@ -243,13 +244,7 @@ class TrainerModule:
         Args:
             exmp_input: as given to the constructor.
         """
-        if self._calls is None:  # the model was initialised by an override
-            self.summary = shown = summarize_variables(variables_of(self.state))
-        else:
-            self.summary = summarize(self.adapter, self._calls)
-            depth = 1 if self.summary.count("\n") > SUMMARY_LINES else None
-            width = shutil.get_terminal_size((120, 40)).columns
-            shown = summarize(self.adapter, self._calls, depth=depth, width=width)
+        self.summary, shown = summaries(self, self._calls)
         if not self.is_loaded:
             RunDirectory(self.log_dir).model_txt.write_text(self.summary)
             self.progress.note(shown)
@@ -262,7 +257,7 @@ class TrainerModule:
             metrics``. Metrics are scalars (means over the batch), arrays with a value per example,
             pairs ``(total, count)``, or objects with ``merge`` and ``compute``.
         """
-        return self._loss_steps.train_step, self._loss_steps.eval_step
+        return self.loss_steps.train_step, self.loss_steps.eval_step
 
     def create_jitted_functions(self) -> None:
         """Compiles the steps and sets `self.train_step` and `self.eval_step`.
@@ -275,7 +270,11 @@ class TrainerModule:
             self.train_step, self.eval_step = train_step, eval_step
         else:
             self.steps = _steps.compile_steps(
-                train_step, eval_step, self._loss_steps.predict_step, announce=self._announce
+                train_step,
+                eval_step,
+                self.loss_steps.predict_step,
+                on_nonfinite=self.loop.on_nonfinite,
+                announce=self.progress.status,
             )
             self.train_step, self.eval_step = self.steps.train_step, self.steps.eval_step
 
@@ -308,13 +307,7 @@ class TrainerModule:
         Returns:
             A pytree of arrays ``[batch, ...]``.
         """
-        if isinstance(batch, Mapping):
-            raise ConfigurationError(
-                f"Received a batch with keys {sorted(batch)} to predict from; expected to know "
-                "which one the model takes. Write: def predict_function(self, model, batch): "
-                "return model(batch['...'])"
-            )
-        return model(batch[0] if isinstance(batch, tuple | list) else batch)
+        return model(inputs_of(batch))
 
     def init_optimizer(self, num_epochs: int, num_steps_per_epoch: int | None) -> None:
         """Builds the optimizer and puts it, with a fresh state, into `self.state`.
@@ -345,7 +338,7 @@ class TrainerModule:
         *,
         max_steps: int | None = None,
         max_time: str | float | timedelta | None = None,
-        resume: bool | str | None = None,
+        resume: bool | str | os.PathLike[str] | None = None,
     ) -> ScalarMetrics:
         """Trains for a number of epochs, keeps the best model, and tests that one.
 
@@ -357,21 +350,21 @@ class TrainerModule:
             num_epochs: passes over `train_loader`.
             max_steps: stop after so many steps, if the epochs have not ended before.
             max_time: stop after so much time: seconds, a `timedelta`, or ``"hh:mm:ss"``.
-            resume: None or False; going on with an interrupted run is not part of this version.
+            resume: True goes on with the run in this trainer's folder exactly where its newest
+                resume checkpoint was saved, or starts it when there is none; a folder goes on with
+                the run in it, or from that one checkpoint, ``<log_dir>/checkpoints/resume/<step>``.
 
         Returns:
             The metrics of the best validation and of its training epoch, and those of the test.
 
         Raises:
-            DataError: for a loader or a batch that cannot be used.
+            DataError: for a loader or a batch that cannot be used, or not with this checkpoint.
             MetricsError: when nothing tells which model is best.
+            CheckpointError: when a checkpoint to resume from is damaged or does not fit.
+            RunDirectoryError: when another process trains in the same folder.
+            SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the run is saved: with status 143,
+                138 or 130. Ctrl-C in a notebook raises KeyboardInterrupt instead.
         """
-        if resume:
-            raise ConfigurationError(
-                f"Received resume={resume!r}; expected None or False, for this version trains from "
-                "the start. Leave it out; load_from_checkpoint(log_dir) gives the best model so "
-                "far."
-            )
         check_positive(num_epochs=num_epochs, max_steps=max_steps)
         max_seconds = None if max_time is None else parse_duration(max_time)
         return _fit.fit(
@@ -382,6 +375,7 @@ class TrainerModule:
             num_epochs=num_epochs,
             max_steps=max_steps,
             max_seconds=max_seconds,
+            resume=resume,
         )
 
     def on_training_start(self) -> None:
@@ -421,12 +415,13 @@ class TrainerModule:
         return _evaluate.evaluate(
             self.steps,
             self.state,
-            self._source(loader),
+            (self.run or Run()).known_source(loader),
             track=self.tracker,
             prefix=log_prefix,
             limit=limits.get(log_prefix),
             prefetch=self.loop.prefetch,
             desc=descriptions.get(log_prefix, "Evaluation"),
+            poll=(self.run or Run()).signals.poll,
         )
 
     def on_validation_epoch_end(
@@ -464,17 +459,29 @@ class TrainerModule:
             filename: without ending.
             metrics: name to number or array.
         """
-        write_json(RunDirectory(self.log_dir).metrics / f"{filename}.json", plain_metrics(metrics))
+        path = RunDirectory(self.log_dir).metrics / f"{filename}.json"
+        save_small(self, f"metrics/{path.name}", write_json, path, plain_metrics(metrics))
 
     def save_model(self, step: int = 0) -> None:
         """Saves the model's variables as the best so far, in ``checkpoints/best/<step>``.
 
+        While a run trains they are written in the background.
+
         Args:
             step: names the checkpoint; the loop gives the number of completed steps.
         """
-        metrics = (self.run.best if self.run else None) or {}
-        best = BestCheckpoints(RunDirectory(self.log_dir).best, keep=self.checkpoint.keep_best)
-        best.save(int(step), variables_of(self.state), metrics)
+        save_variables(self, self.run, int(step), is_best=True)
+
+    def on_save_checkpoint(self) -> Mapping[str, Any]:
+        """What attributes of a subclass a resume checkpoint has to hold, as plain JSON."""
+        return {}
+
+    def on_load_checkpoint(self, saved: Mapping[str, Any]) -> None:
+        """Called before a resumed run goes on.
+
+        Args:
+            saved: what `on_save_checkpoint` returned.
+        """
 
     def on_training_end(self) -> None:
         """Called once, after the last epoch and before the test."""
@@ -485,7 +492,8 @@ class TrainerModule:
         Raises:
             CheckpointError: when there is none, or it does not fit the model.
         """
-        self._load(RunDirectory(self.log_dir).best)
+        self.saver.wait()
+        self._put(load_variables(self.log_dir, variables_of(self.state))[0])
 
     def predict_model(self, loader: Any) -> PyTree:
         """The outputs of `predict_function` for a whole loader, in its order.
@@ -496,7 +504,7 @@ class TrainerModule:
         Returns:
             A pytree of NumPy arrays ``[examples, ...]``.
         """
-        source = self._source(loader)
+        source = (self.run or Run()).known_source(loader)
         return _evaluate.predict(
             self.steps, self.state, source, track=self.tracker, prefetch=self.loop.prefetch
         )
@@ -504,6 +512,34 @@ class TrainerModule:
     def bind_model(self) -> Any:
         """The model with its parameters, in evaluation mode: call it as ``model(inputs)``."""
         return self.adapter.bind(variables_of(self.state))
+
+    def load_weights(
+        self,
+        checkpoint: str | os.PathLike[str],
+        *,
+        only: Collection[str] | None = None,
+        rename: Mapping[str, str] | None = None,
+        partial: bool = False,
+    ) -> list[Difference]:
+        """Loads the variables of another run, or some of them; training then starts from these.
+
+        Args:
+            checkpoint: a run's folder, for its best model, or the folder of any checkpoint in it.
+            only: the collections to load, e.g. ``("params",)``; by default all.
+            rename: names of the checkpoint to replace, ``{"encoder": "backbone/encoder"}``.
+            partial: take what fits, and leave the rest as it is.
+
+        Returns:
+            What did not fit; nothing unless `partial`.
+
+        Raises:
+            CheckpointError: when something differs: missing, unexpected, shape or dtype.
+        """
+        variables, differences = load_variables(
+            checkpoint, variables_of(self.state), only=only, rename=rename, partial=partial
+        )
+        self._put(variables)
+        return differences
 
     @classmethod
     def load_from_checkpoint(
@@ -522,15 +558,8 @@ class TrainerModule:
         Raises:
             CheckpointError: when the folder is not a run's, or lacks something.
         """
-        folder, directory, step = locate(checkpoint)
-        call = read_call(folder, cls)
-        positional, keywords = call.arguments(exmp_input=exmp_input, given=arguments)
-        token = _LOADING.set("logger_params" not in arguments)
-        try:
-            trainer = cls(*positional, **keywords)
-        finally:
-            _LOADING.reset(token)
-        trainer._load(directory, step)
+        trainer = rebuild(cls, locate(checkpoint)[0], exmp_input, arguments)
+        trainer.load_weights(checkpoint)
         return trainer
 
     def tracker(self, iterator: Iterable[Any], **kwargs: Any) -> Iterable[Any]:
@@ -552,42 +581,12 @@ class TrainerModule:
         scalars = {name: value for name, value in metrics.items() if jnp.ndim(value) == 0}
         self.logger.log_metrics(scalars, step)
 
-    def predict_batch(self, batch: Batch) -> PyTree:
-        """The outputs of `predict_function` for one host batch, as NumPy arrays."""
-        return jax.device_get(self.steps.predict(self.state, jax.device_put(batch)))
-
-    def adds_validation_metrics(self) -> bool:
-        """Whether a hook may add to the metrics of a validation."""
-        return overrides(self, "on_validation_epoch_end") or bool(
-            overriding(self.callbacks, "on_validation_epoch_end")
-        )
-
-    def _announce(self, text: str) -> AbstractContextManager[Any]:
-        return self.progress.status(text)
-
-    def _source(self, loader: Any) -> Source:
-        known = self.run.sources.get((id(loader), None)) if self.run else None
-        return known[1] if known else as_source(loader, name="loader")
-
-    def _load(self, directory: Path, step: int | None = None) -> None:
-        saved = BestCheckpoints(directory).restore(variables_of(self.state), step)
-        variables = saved.variables
+    def _put(self, variables: Variables) -> None:
         self.state = self.state.replace(params=variables["params"], **split_collections(variables))
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""
-        step, folder = int(jax.device_get(self.state.step)), RunDirectory(self.log_dir).saved
-        BestCheckpoints(folder, keep=sys.maxsize).save(step, variables_of(self.state), {})
-
-    def _compile_steps(self) -> _steps.Steps:
-        self.create_jitted_functions()
-        steps = getattr(self, "steps", None)
-        if steps is not None and (self.train_step, self.eval_step) == (
-            steps.train_step,
-            steps.eval_step,
-        ):
-            return steps
-        return _steps.host_steps(self.train_step, self.eval_step, self._loss_steps.predict_step)
+        save_variables(self, self.run, int(jax.device_get(self.state.step)), is_best=False)
 
 
 def _call(model: ModelView, inputs: Sequence[Any]) -> None:

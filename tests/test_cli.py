@@ -4,10 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import boltax
 from boltax import cli
+from boltax.checkpoint import BestCheckpoints, RunDirectory
 from boltax.demo import _run
 from boltax.demo._recipes import RECIPES
 
@@ -41,6 +43,7 @@ BAD = {
     "an unknown option": (["demo", "--epoch-count", "3"], "unrecognized arguments"),
     "no epoch": (["demo", "--epochs", "0"], "received '0'; expected a whole number of at least 1"),
     "a broken number": (["demo", "--epochs", "3.5"], "received '3.5'; expected a whole number"),
+    "checkpoints of nothing": (["checkpoints"], "arguments are required: RUN"),
     "a negative seed": (
         ["demo", "--seed=-1"],
         "received '-1'; expected a whole number of at least 0",
@@ -120,6 +123,43 @@ def test_a_path_for_digits_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     pytest.importorskip("matplotlib")
     assert cli.main(["demo", "--path", "somewhere"]) == 2
     assert "Leave --path out" in capsys.readouterr().err
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run with one best model."""
+    directory = RunDirectory(tmp_path / "run")
+    weights = {"params": {"w": np.ones(3, np.float32)}}
+    BestCheckpoints(directory.best).save(300, weights, {"val/loss": 0.5})
+    return directory.path
+
+
+def test_checkpoints_are_listed_described_and_compared(
+    capsys: pytest.CaptureFixture[str], run: Path
+) -> None:
+    one = str(run / "checkpoints" / "best" / "300")
+    for arguments, shown in [
+        ([str(run)], "1 checkpoints"),
+        ([str(run), "--no-verify"], "not verified"),
+        ([one], "params/w  float32[3]"),
+        ([one, "--diff", str(run)], "1 are equal and 0 differ"),
+    ]:
+        assert cli.main(["checkpoints", *arguments]) == 0
+        assert shown in capsys.readouterr().out
+
+
+def test_damaged_checkpoints_are_told_by_the_exit_status(
+    capsys: pytest.CaptureFixture[str], run: Path
+) -> None:
+    one = run / "checkpoints" / "best" / "300"
+    (one / "structure.json").write_text("{}")
+    for path in (run, one):
+        assert cli.main(["checkpoints", str(path), "--no-verify"]) == 0
+        assert cli.main(["checkpoints", str(path)]) == 1
+    assert "structure.json has 2 bytes" in capsys.readouterr().out
+    assert cli.main(["checkpoints", str(run / "none")]) == 2
+    assert cli.main(["checkpoints", str(one), "--diff", str(run)]) == 2
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_help_imports_nothing_that_only_the_demo_needs() -> None:

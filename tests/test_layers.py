@@ -10,16 +10,29 @@ from source_tree import Import, Module, imports, modules
 
 LAYERS: list[tuple[str, bool, set[str]]] = [
     ("BASE", True, {"_types", "errors", "_trees", "_optional", "_options"}),
-    ("PURE", True, {"_state", "_keys", "_monitor", "metrics", "optim", "models"}),
+    ("PURE", True, {"_state", "_keys", "_triggers", "_monitor", "metrics", "optim", "models"}),
     ("CORE", True, {"_loss", "_steps", "_initialise"}),
     ("HOST", False, {"data", "loggers", "checkpoint", "_progress", "callbacks"}),
     (
         "LOOP",
         True,
-        {"_arguments", "_setup", "_run", "_notify", "_evaluate", "_before_training", "_fit"},
+        {
+            "_arguments",
+            "_setup",
+            "_signals",
+            "_run",
+            "_save",
+            "_resume",
+            "_nonfinite",
+            "_notify",
+            "_evaluate",
+            "_before_training",
+            "_after_training",
+            "_fit",
+        },
     ),
     ("TRAINER", True, {"trainer"}),
-    ("USER", True, {"demo", "cli"}),
+    ("USER", True, {"demo", "testing", "_replay", "_user_files", "cli"}),
 ]
 RANK = {part: rank for rank, (_, _, parts) in enumerate(LAYERS) for part in parts}
 

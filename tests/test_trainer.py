@@ -34,7 +34,8 @@ def test_it_learns_and_returns_the_metrics_of_the_best_model(tmp_path, model_cla
     trainer = classifier(tmp_path, model_class=model_class)
     metrics = trainer.train_model(loader(200, shuffle=True), loader(60), loader(60), num_epochs=5)
     phases = ("train", "val", "test")
-    assert set(metrics) == {f"{phase}/{name}" for phase in phases for name in ("loss", "acc")}
+    expected = {f"{phase}/{name}" for phase in phases for name in ("loss", "acc")}
+    assert set(metrics) == {*expected, "train/grad_norm"}
     assert metrics["test/acc"] > 0.9
 
 
@@ -362,7 +363,7 @@ def test_state_and_accumulators_are_donated_to_the_step(tmp_path):
     trainer = classifier(tmp_path)
     trainer.init_optimizer(1, 4)
     batch = jax.device_put(classes(8))
-    metrics, old = trainer.steps.empty_train(trainer.state, batch), trainer.state
+    metrics, old = trainer.steps.empty_train(trainer.state, batch, None), trainer.state
     trainer.state, _ = trainer.steps.train(trainer.state, metrics, batch)
     donated = jax.tree.leaves((old.params, old.opt_state, old.batch_stats))
     assert all(leaf.is_deleted() for leaf in donated)

@@ -18,7 +18,9 @@ A step gives a dict from name to one of four things, told apart by their form:
 All but `compute` is pure and may be traced. Nothing here knows what the metrics are for.
 """
 
+import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -57,11 +59,47 @@ class Metrics:
         values: name to `Mean`, or to a mergeable metric.
         examples: the number of examples seen, int32.
         batches: the number of batches seen, int32.
+        left_out: the number of batches seen that count for nothing, int32: their loss or gradient
+            was not finite.
     """
 
     values: dict[str, Any]
     examples: jax.Array
     batches: jax.Array
+    left_out: jax.Array
+
+
+@dataclass(frozen=True)
+class SavedMetrics:
+    """Accumulated metrics out of a checkpoint, whose classes only the next batch will show.
+
+    Attributes:
+        leaves: the arrays of a `Metrics`, in the order of its pytree.
+    """
+
+    leaves: list[Any]
+
+
+def rebuilt(metrics: Metrics | SavedMetrics, like: Metrics) -> Metrics:
+    """The metrics with the structure of `like` (arrays or their shapes), if they are saved ones.
+
+    Raises:
+        MetricsError: when the metrics were others at the time of the checkpoint.
+    """
+    if isinstance(metrics, Metrics):
+        return metrics
+    wanted, structure = jax.tree.flatten(like)
+    if [(x.shape, x.dtype) for x in metrics.leaves] != [(x.shape, x.dtype) for x in wanted]:
+        raise MetricsError(
+            f"Received a checkpoint whose metrics hold {_forms(metrics.leaves)}; expected "
+            f"{_forms(wanted)}, as this run's metrics do: {sorted(like.values)}. Go on with the "
+            "metrics that the run was started with."
+        )
+    return structure.unflatten([jnp.array(leaf) for leaf in jax.device_put(metrics.leaves)])
+
+
+def _forms(leaves: list[Any]) -> str:
+    return ", ".join(map(describe_leaf, leaves))
 
 
 def start(step_metrics: Mapping[str, Any], num_examples: int) -> Metrics:
@@ -83,7 +121,8 @@ def start(step_metrics: Mapping[str, Any], num_examples: int) -> Metrics:
     values = {
         name: _as_mergeable(name, value, num_examples) for name, value in step_metrics.items()
     }
-    return Metrics(values, jnp.asarray(num_examples, jnp.int32), jnp.asarray(1, jnp.int32))
+    count = jnp.asarray(num_examples, jnp.int32)
+    return Metrics(values, count, jnp.asarray(1, jnp.int32), jnp.zeros((), jnp.int32))
 
 
 def merge(left: Metrics, right: Metrics) -> Metrics:
@@ -97,7 +136,12 @@ def merge(left: Metrics, right: Metrics) -> Metrics:
     values = {
         name: _merge_value(name, left.values[name], right.values[name]) for name in left.values
     }
-    return Metrics(values, left.examples + right.examples, left.batches + right.batches)
+    return Metrics(
+        values,
+        left.examples + right.examples,
+        left.batches + right.batches,
+        left.left_out + right.left_out,
+    )
 
 
 def empty_like(metrics: Metrics) -> Metrics:
@@ -117,18 +161,20 @@ def extend(metrics: Metrics, batch_metrics: Metrics) -> Metrics:
     values = {
         name: choose(batch_metrics.values[name], merged.values[name]) for name in merged.values
     }
-    return Metrics(values, merged.examples, merged.batches)
+    return dataclasses.replace(merged, values=values)
 
 
 def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
     """The values of accumulated metrics, on the host: floats, or NumPy arrays where not scalar.
 
     Args:
-        metrics: accumulated over at least one batch.
+        metrics: accumulated over at least one batch; if all were left out there are no values.
         prefix: put before each name, e.g. ``"val/"``.
     """
     host: Metrics = jax.device_get(metrics)
     results: ScalarMetrics = {}
+    if not host.batches:
+        return results
     for name, value in host.values.items():
         with jax.transfer_guard(
             "allow"

@@ -1,0 +1,187 @@
+"""Steps whose loss or gradient is not finite: noticed, named, stored to be run again.
+
+The device says for each step whether it was bad, and keeps the state from before it; the host looks
+at what has arrived, without waiting. So a bad step is known a few steps later, by its exact number.
+"""
+
+import dataclasses
+import logging
+import shutil
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from boltax._run import Run
+from boltax._save import state_tree
+from boltax._steps import compile_init
+from boltax._trees import describe_leaf, path_name
+from boltax._types import Batch, Cursor
+from boltax.checkpoint._arrays import write_arrays
+from boltax.checkpoint._files import write_json
+from boltax.checkpoint._folders import commit_folder, temporary_folder
+from boltax.checkpoint._rundir import RunDirectory
+from boltax.checkpoint._spec import batch_spec
+from boltax.data._cursor import consumed
+from boltax.errors import NonFiniteError, RunDirectoryError
+from boltax.metrics._accumulate import Metrics
+
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
+MOST_STORED = 3
+"""Bad steps of a run that are stored; the others are only counted."""
+_log = logging.getLogger("boltax")
+
+
+class Step(NamedTuple):
+    """A step on its way.
+
+    Attributes:
+        is_bad: what the device will say.
+        step: its number.
+        batch: its batch, on the device.
+        before: the cursor before it.
+    """
+
+    is_bad: Any
+    step: int
+    batch: Batch
+    before: Cursor | None
+
+
+class NonFiniteWatch:
+    """The steps on their way, and the count of those that were bad. It assigns to itself to count.
+
+    Args:
+        trainer: whose steps they are.
+        run: its run.
+    """
+
+    def __init__(self, trainer: "TrainerModule", run: Run) -> None:
+        self._trainer = trainer
+        self._run = run
+        self._on_their_way: deque[Step] = deque()
+        self._count = 0
+
+    def add(self, step: Step) -> None:
+        """Watches a step that was sent off, and looks at those that have arrived."""
+        self._on_their_way.append(step)
+        self.look(wait=False)
+
+    def look(self, *, wait: bool) -> None:
+        """Acts on the steps that have arrived, or on all of them.
+
+        Args:
+            wait: whether to wait for those that are still on their way.
+
+        Raises:
+            NonFiniteError: for the first bad one, where that ends the run. Run and state are those
+                of the step before it.
+        """
+        while self._on_their_way and (wait or self._on_their_way[0].is_bad.is_ready()):
+            step = self._on_their_way.popleft()
+            if jax.device_get(step.is_bad):
+                self._act(step)
+
+    def _act(self, step: Step) -> None:
+        trainer, run = self._trainer, self._run
+        self._count += 1
+        is_end = trainer.loop.on_nonfinite == "stop"
+        if is_end:
+            self._on_their_way.clear()
+            run.step, run.cursor = step.step - 1, step.before
+            if isinstance(run.interval, Metrics):
+                none = jax.device_put(np.int32(0))
+                run.interval = dataclasses.replace(run.interval, left_out=none)
+        done = consumed(step.before, run.epoch)
+        where = f"step {step.step} (epoch {run.epoch}, batch {done + 1})"
+        found, folder = "", None
+        if self._count <= MOST_STORED:
+            found = diagnose(trainer, trainer.state, step.batch)
+            folder = _store(trainer, run, step, where, found)
+        if is_end:
+            raise _error(trainer, where, found, folder)
+        if self._count <= MOST_STORED or self._count % 100 == 0:
+            is_skipped = trainer.loop.on_nonfinite == "skip"
+            _log.warning(
+                "The loss or a gradient is not finite at %s; %s%s. That is number %d in this run.",
+                where,
+                "its update is left out" if is_skipped else "training goes on with it",
+                f". {found}" if found else "",
+                self._count,
+            )
+
+
+def diagnose(trainer: "TrainerModule", state: Any, batch: Batch) -> str:
+    """Names what is not finite first: in the batch, the state, the loss, or else the gradients.
+
+    Args:
+        trainer: whose step it was.
+        state: the state before the step; what is found with a later one may differ.
+        batch: the batch, on the device.
+    """
+    trees: list[tuple[str, Any]] = [("batch", batch), ("state", state_tree(state))]
+    with jax.transfer_guard("allow"):
+        if trainer.uses_loss_steps:
+            loss, grads = compile_init(trainer.loss_steps.gradients)(state, batch)
+            trees += [("loss", loss), ("gradient", grads)]
+        else:
+            new, metrics = trainer.steps.train_step(state, batch)
+            trees += [("metrics", metrics), ("new state", state_tree(new))]
+        for name, tree in trees:
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+                if (count := _nonfinite(leaf)) is not None:
+                    what = f"{path_name(path, name)}: {describe_leaf(leaf)}"
+                    return f"The first that is not finite is {what}, in {count} values"
+    return "With the state of now, everything in that step is finite"
+
+
+def _nonfinite(leaf: Any) -> str | None:
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+        return None
+    values = np.asarray(jax.device_get(leaf))
+    bad = ~np.isfinite(values.astype(np.complex128 if values.dtype.kind == "c" else np.float64))
+    return f"{int(bad.sum())} of {bad.size}" if bad.any() else None
+
+
+def _store(trainer: "TrainerModule", run: Run, step: Step, where: str, found: str) -> Path | None:
+    """Stores state and batch so that `boltax replay` can run the step again; None if it cannot."""
+    folder = RunDirectory(trainer.log_dir).nonfinite / str(step.step)
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary = temporary_folder(folder)
+        spec = batch_spec(step.batch, trainer.names)
+        arrays = {"state": state_tree(trainer.state), "batch": jax.tree.leaves(step.batch)}
+        write_arrays(temporary, "arrays", arrays)
+        report = {
+            "step": step.step,
+            "where": where,
+            "found": found,
+            "policy": trainer.loop.on_nonfinite,
+            "state_of_step": int(jax.device_get(trainer.state.step)),
+            "batch": spec,
+            "num_epochs": run.num_epochs,
+            "steps_per_epoch": run.train_source.num_batches,
+        }
+        write_json(temporary / "report.json", report)
+        commit_folder(folder)
+    except (RunDirectoryError, OSError) as error:
+        shutil.rmtree(folder.with_name(f".tmp-{folder.name}"), ignore_errors=True)
+        _log.warning("The step could not be stored to be run again: %s", error)
+        return None
+    return folder
+
+
+def _error(trainer: "TrainerModule", where: str, found: str, folder: Path | None) -> NonFiniteError:
+    replay = f"boltax replay {folder} --trainer FILE.py:{trainer.name}"
+    shown = f" The step is stored; to see where it comes from, write: {replay}." if folder else ""
+    return NonFiniteError(
+        f"Received a loss or gradient that is not finite at {where}. {found}; expected finite "
+        "numbers. The state from before that step is kept, and saved as a resume checkpoint."
+        f"{shown} To leave such steps out, write LoopOptions(on_nonfinite='skip'); a lower "
+        "learning rate or gradient clipping may prevent them."
+    )

@@ -1,0 +1,43 @@
+"""Triggers: they say when something is due. Pure; the time and the counters are handed in."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Every:
+    """Due every so many steps, minutes or epochs; any one of them is enough.
+
+    Attributes:
+        steps: due when the number of completed steps is a multiple of this.
+        minutes: due when so much time has passed since the last time.
+        epochs: due at the end of an epoch whose number is a multiple of this.
+
+    Example:
+        >>> often = Every(steps=100, minutes=5)
+        >>> often.is_due(step=200, seconds=10.0), often.is_due(step=201, seconds=10.0)
+        (True, False)
+        >>> often.is_due(step=201, seconds=301.0)
+        True
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    epochs: int | None = None
+
+    def is_due(self, *, step: int, seconds: float, ended_epoch: int | None = None) -> bool:
+        """Whether it is time.
+
+        Args:
+            step: completed steps.
+            seconds: time since it was last done.
+            ended_epoch: the number of the epoch that ends at this moment, or None.
+        """
+        return (
+            (self.steps is not None and ended_epoch is None and step % self.steps == 0)
+            or (self.minutes is not None and seconds >= 60 * self.minutes)
+            or (
+                self.epochs is not None
+                and ended_epoch is not None
+                and ended_epoch % self.epochs == 0
+            )
+        )

@@ -1,0 +1,191 @@
+"""Proves for a user's trainer that a resumed run equals the uninterrupted one."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from boltax._types import PyTree
+from boltax.callbacks._base import Callback, View
+from boltax.checkpoint._dtypes import is_key
+from boltax.checkpoint._resume import Resume, ResumeCheckpoints
+from boltax.checkpoint._rundir import RunDirectory
+from boltax.errors import ConfigurationError
+from boltax.trainer import TrainerModule
+
+_MOST_NAMED = 20
+_OF_THE_CALL = ("time", "seconds", "seconds_of_epoch", "config")
+"""Parts of a checkpoint's progress that are not about the run."""
+
+
+class _InterruptionError(Exception):
+    """Ends a run as a fault in user code would."""
+
+
+class _InterruptAt(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, view: View) -> None:
+        if view.step == self.step:
+            raise _InterruptionError
+
+
+def assert_resumes_exactly(
+    make_trainer: Callable[[str], TrainerModule],
+    make_loaders: Callable[[], Sequence[Any]],
+    *,
+    num_epochs: int = 2,
+    interrupt_at: int | Iterable[int] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> None:
+    """Trains, and trains again with interruptions, and compares all that the two runs have left.
+
+    The state with every parameter, moment and key, the metrics of all epochs, the place in the
+    data, the state of callbacks, ``history.csv`` and ``metrics/*.json`` have to be equal bit for
+    bit. An interrupted run goes on with a new trainer and new loaders, as in a new process.
+
+    Args:
+        make_trainer: ``(log_dir) -> trainer``: makes a new trainer that writes to this folder,
+            ``logger_params={"log_dir": log_dir}``.
+        make_loaders: makes new loaders: for training, and where wanted for validation and test.
+        num_epochs: epochs to train.
+        interrupt_at: after how many steps to interrupt, once or several times; by default after the
+            first step and in the middle.
+        folder: where the two runs write; by default a temporary folder, which is deleted.
+
+    Raises:
+        AssertionError: naming every array, metric and file that differs.
+        ConfigurationError: when a step to interrupt at is never reached.
+
+    Example:
+        >>> import flax.linen as nn, numpy as np, boltax as bx
+        >>> class Regressor(bx.TrainerModule):
+        ...     def loss_function(self, model, batch, train):
+        ...         return ((model(batch[0]) - batch[1]) ** 2).mean(-1), {}
+        >>> def make_loaders():
+        ...     x = np.ones((8, 2), np.float32)
+        ...     return [bx.data.ArrayLoader((x, x), batch_size=2, shuffle=True)]
+        >>> def make_trainer(log_dir):
+        ...     return Regressor(
+        ...         nn.Dense, {"features": 2}, {"lr": 0.1}, 2 * (np.ones((2, 2), np.float32),),
+        ...         logger_params={"log_dir": log_dir}, enable_progress_bar=False,
+        ...     )
+        >>> assert_resumes_exactly(make_trainer, make_loaders)
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            _compare(make_trainer, make_loaders, num_epochs, interrupt_at, Path(temporary))
+    else:
+        _compare(make_trainer, make_loaders, num_epochs, interrupt_at, Path(folder))
+
+
+def _compare(
+    make_trainer: Callable[[str], TrainerModule],
+    make_loaders: Callable[[], Sequence[Any]],
+    num_epochs: int,
+    interrupt_at: int | Iterable[int] | None,
+    folder: Path,
+) -> None:
+    folders = folder / "uninterrupted", folder / "resumed"
+    trainer = make_trainer(str(folders[0]))
+    metrics = [trainer.train_model(*make_loaders(), num_epochs=num_epochs)]
+    steps = trainer.run.step if trainer.run else 0
+    if interrupt_at is None:
+        interrupt_at = sorted({1, max(1, steps // 2)})
+    points = [interrupt_at] if isinstance(interrupt_at, int) else sorted(interrupt_at)
+    if not all(0 < point < steps for point in points):
+        raise ConfigurationError(
+            f"Received interrupt_at={points} for a run of {steps} steps; expected steps from 1 to "
+            f"{steps - 1}."
+        )
+    for point in points:
+        trainer = make_trainer(str(folders[1]))
+        trainer.callbacks = (*trainer.callbacks, _InterruptAt(point))
+        with contextlib.suppress(_InterruptionError):
+            trainer.train_model(*make_loaders(), num_epochs=num_epochs, resume=True)
+    trainer = make_trainer(str(folders[1]))
+    metrics.append(trainer.train_model(*make_loaders(), num_epochs=num_epochs, resume=True))
+    last = [_last(path) for path in folders]
+    found = [
+        *_differences("metrics", *metrics),
+        *_differences("state", *(each.arrays["state"] for each in last)),
+        *_differences("run", *(_about_the_run(each) for each in last)),
+        *_differing_files(*folders),
+    ]
+    if found:
+        more = f"\n... and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        listed = "\n".join(f"  {text}" for text in found[:_MOST_NAMED])
+        raise AssertionError(
+            f"the run that was interrupted after step {', '.join(map(str, points))} and resumed "
+            f"differs from the uninterrupted one:\n{listed}{more}"
+        )
+
+
+def _last(folder: Path) -> Resume:
+    template = {"state": ..., "interval": ..., "epoch": ...}
+    found = ResumeCheckpoints(RunDirectory(folder).resume).restore(template)
+    if found is None:
+        raise ConfigurationError(
+            f"Received a trainer that left no resume checkpoint in {folder}; expected one. Give it "
+            "logger_params={'log_dir': log_dir} and CheckpointOptions(keep_last=...) of at least 1."
+        )
+    return found
+
+
+def _about_the_run(resume: Resume) -> dict[str, Any]:
+    return {name: v for name, v in resume.progress.items() if name not in _OF_THE_CALL}
+
+
+def _differences(name: str, left: PyTree, right: PyTree) -> list[str]:
+    """What is not bitwise the same, leaf by leaf."""
+    leaves = [
+        {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(t)}
+        for t in (_without_times(left), _without_times(right))
+    ]
+    found: list[str] = []
+    for path in {**leaves[0], **leaves[1]}:
+        if path not in leaves[0] or path not in leaves[1]:
+            found.append(f"{name}{path} is only in one of the two")
+        elif text := _difference(leaves[0][path], leaves[1][path]):
+            found.append(f"{name}{path}: {text}")
+    return found
+
+
+def _without_times(tree: PyTree) -> PyTree:
+    if isinstance(tree, dict):
+        return {k: _without_times(v) for k, v in tree.items() if not str(k).startswith("time/")}
+    return [_without_times(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _difference(left: Any, right: Any) -> str:
+    if isinstance(left, str) or isinstance(right, str):
+        return "" if left == right else f"{left!r} against {right!r}"
+    if isinstance(left, jax.Array) and is_key(left.dtype):
+        left, right = jax.random.key_data(left), jax.random.key_data(right)
+    one, other = np.asarray(left), np.asarray(right)
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return f"{one.dtype}{list(one.shape)} against {other.dtype}{list(other.shape)}"
+    if one.tobytes() == other.tobytes():
+        return ""
+    gap = np.abs(one.astype(np.float64) - other.astype(np.float64)).max()
+    return f"differs by up to {gap:.3g}" if one.size > 1 else f"{left} against {right}"
+
+
+def _differing_files(left: Path, right: Path) -> list[str]:
+    names = {
+        path.relative_to(folder).as_posix()
+        for folder in (left, right)
+        for path in (folder / "history.csv", *(folder / "metrics").glob("*.json"))
+    }
+    differing = [name for name in sorted(names) if _bytes(left / name) != _bytes(right / name)]
+    return [f"{name} differs" for name in differing]
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
