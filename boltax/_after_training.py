@@ -3,11 +3,15 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
+import jax
+
+from boltax._arguments import overrides
 from boltax._notify import notify
-from boltax._run import Run
+from boltax._run import Run, Stage
 from boltax._save import finish_saving, save_resume, unwritten_best
+from boltax._trees import is_deleted
 from boltax._types import ScalarMetrics
-from boltax.errors import noting
+from boltax.errors import TrainingError, noting
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -42,6 +46,7 @@ def end_early(trainer: "TrainerModule", run: Run, error: BaseException) -> None:
         elif isinstance(error, Exception):  # such as that of a loader whose workers got the signal
             _log.warning("On its way out the run met %s: %s", type(error).__name__, error)
         if run.is_saveable and not _is_pruned(error):
+            _check_countable(trainer, run)
             save_resume(trainer, run)
             if not finish_saving(trainer, run) and trainer.checkpoint.keep_last:
                 trainer.progress.note(
@@ -54,6 +59,19 @@ def end_early(trainer: "TrainerModule", run: Run, error: BaseException) -> None:
     finally:
         is_pruned = _is_pruned(error)
         trainer.logger.finalize("success" if is_pruned or is_interrupted else "failed")
+
+
+def _check_countable(trainer: "TrainerModule", run: Run) -> None:
+    """Refuses a state that is ahead of the counters, as within a `train_epoch` of the user's."""
+    state, step = trainer.state, run.step
+    if run.stage is not Stage.TRAIN or not overrides(trainer, "train_epoch"):
+        return
+    if not is_deleted(state) and int(jax.device_get(state.step)) > step:
+        raise TrainingError(
+            f"Received an exception within {trainer.name}.train_epoch, which has its own loop; "
+            "expected one between epochs, since nobody knows the place in the data. The last "
+            "resume checkpoint is the place to go on from: resume=True."
+        )
 
 
 def _is_pruned(error: BaseException) -> bool:

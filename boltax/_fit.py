@@ -125,6 +125,8 @@ def fit(
 def _epochs(trainer: "TrainerModule", train_loader: Any, val_loader: Any) -> None:
     run, history = _running(trainer), History(RunDirectory(trainer.log_dir).history)
     first = run.epoch + (run.stage is Stage.COMPLETE)
+    if run.stage is not Stage.COMPLETE:
+        run.should_stop()  # notes the limit that ended the steps of an epoch which is resumed
     last = run.epoch if run.is_over else run.num_epochs or 0
     numbers = range(first, max(last, run.epoch) + 1)
     bar = trainer.tracker(numbers, desc="Epochs", unit="epoch", **_already(first - 1, last))
@@ -211,8 +213,12 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
                 watch.look(wait=True)
                 run.signals.poll()
             if run.should_stop():
+                is_last = source.num_batches is not None and run.steps_done >= source.num_batches
+                run.is_cut = run.is_saveable and not run.is_asked_to_stop and not is_last
                 break
         watch.look(wait=True)
+        if run.is_cut:
+            save_resume(trainer, run)
     if isinstance(run.interval, Metrics):
         run.accumulated, run.interval = _merged(trainer, run), None
     if isinstance(run.accumulated, Metrics):

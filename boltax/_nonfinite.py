@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
 MOST_STORED = 3
-"""Bad steps of a run that are stored; the others are only counted."""
+"""Bad steps of a run that are stored and told one by one; the others are only counted."""
 _log = logging.getLogger("boltax")
 
 
@@ -54,7 +54,7 @@ class Step(NamedTuple):
 
 
 class NonFiniteWatch:
-    """The steps on their way, and the count of those that were bad. It assigns to itself to count.
+    """The steps on their way, and the count of those that were bad.
 
     Args:
         trainer: whose steps they are.
@@ -65,7 +65,6 @@ class NonFiniteWatch:
         self._trainer = trainer
         self._run = run
         self._on_their_way: deque[Step] = deque()
-        self._count = 0
 
     def add(self, step: Step) -> None:
         """Watches a step that was sent off, and looks at those that have arrived."""
@@ -89,7 +88,7 @@ class NonFiniteWatch:
 
     def _act(self, step: Step) -> None:
         trainer, run = self._trainer, self._run
-        self._count += 1
+        run.nonfinite += 1
         is_end = trainer.loop.on_nonfinite == "stop"
         if is_end:
             self._on_their_way.clear()
@@ -100,19 +99,19 @@ class NonFiniteWatch:
         done = consumed(step.before, run.epoch)
         where = f"step {step.step} (epoch {run.epoch}, batch {done + 1})"
         found, folder = "", None
-        if self._count <= MOST_STORED:
+        if run.nonfinite <= MOST_STORED:
             found = diagnose(trainer, trainer.state, step.batch)
             folder = _store(trainer, run, step, where, found)
         if is_end:
             raise _error(trainer, where, found, folder)
-        if self._count <= MOST_STORED or self._count % 100 == 0:
+        if run.nonfinite <= MOST_STORED or run.nonfinite % 100 == 0:
             is_skipped = trainer.loop.on_nonfinite == "skip"
             _log.warning(
                 "The loss or a gradient is not finite at %s; %s%s. That is number %d in this run.",
                 where,
                 "its update is left out" if is_skipped else "training goes on with it",
                 f". {found}" if found else "",
-                self._count,
+                run.nonfinite,
             )
 
 
@@ -151,6 +150,8 @@ def _nonfinite(leaf: Any) -> str | None:
 def _store(trainer: "TrainerModule", run: Run, step: Step, where: str, found: str) -> Path | None:
     """Stores state and batch so that `boltax replay` can run the step again; None if it cannot."""
     folder = RunDirectory(trainer.log_dir).nonfinite / str(step.step)
+    if len([path for path in folder.parent.glob("[0-9]*") if path != folder]) >= MOST_STORED:
+        return None
     try:
         shutil.rmtree(folder, ignore_errors=True)
         temporary = temporary_folder(folder)

@@ -132,9 +132,9 @@ def _warn_of_changes(trainer: "TrainerModule", run: Run, progress: dict[str, Any
         changes.append(f"devices: {progress['devices']} -> {jax.device_count()}")
     if changes:
         _log.warning(
-            "The run goes on with other settings than it was saved with, so it will not be bitwise "
-            "the uninterrupted one: %s. What is part of the state, such as momentum and the base "
-            "learning rate, is as it was saved.",
+            "The run goes on with other settings than it was saved with: %s. What is part of the "
+            "state stays as it was saved, the learning rate too: to change that, start a new run "
+            "with trainer.load_weights(folder).",
             "; ".join(changes),
         )
 

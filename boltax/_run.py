@@ -53,6 +53,9 @@ class Run:
         started: `time.monotonic()` at the start, less what was trained before a resume.
         epoch_started: the same for the epoch.
         logged: what callbacks logged with the records of the running epoch.
+        is_cut: whether a limit of this call has ended the epoch before its last step: a resume goes
+            on from there, as if it had not.
+        nonfinite: how many steps of this process were not finite.
         is_active: whether the loop is at work; else each `train_epoch` by hand is one more epoch.
         is_saveable: whether the trainer's state is that of this run, between its start and end.
         signals: the signals that ask the process to leave.
@@ -85,6 +88,8 @@ class Run:
     started: float = field(default_factory=time.monotonic)
     epoch_started: float = field(default_factory=time.monotonic)
     logged: ScalarMetrics = field(default_factory=dict[str, Any])
+    is_cut: bool = False
+    nonfinite: int = 0
     is_active: bool = False
     is_saveable: bool = False
     signals: Signals = field(default_factory=Signals)

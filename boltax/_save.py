@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from boltax._options import CheckpointOptions
-from boltax._run import Run
+from boltax._run import Run, Stage
 from boltax._state import variables_of
 from boltax._steps import compile_copy
+from boltax._trees import is_deleted
 from boltax._triggers import Every
 from boltax._types import PyTree, ScalarMetrics
 from boltax.callbacks._states import callback_states
@@ -107,8 +108,10 @@ def save_resume(trainer: "TrainerModule", run: Run) -> None:
     point = (run.epoch, run.stage, run.step)
     if not trainer.checkpoint.keep_last or run.saved_point == point:
         return
+    if run.is_cut and run.stage is not Stage.TRAIN:
+        return  # what goes on is the epoch, from the step at which it was cut
     state = state_tree(trainer.state)
-    if any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+    if is_deleted(state):
         raise TrainingError(
             "Received a state whose memory belongs to a step that failed; expected a live one. "
             "The last resume checkpoint is the place to go on from: resume=True."

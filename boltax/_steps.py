@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._state import params_of
-from boltax._trees import num_examples
+from boltax._trees import is_deleted, num_examples
 from boltax._types import Batch, PyTree
 from boltax.errors import TrainingError
 from boltax.metrics._accumulate import (
@@ -125,7 +125,7 @@ def host_steps(
         new, batch_metrics = _checked_result(train_step(state, batch))
         count = num_examples(batch)
         is_bad = is_bad_step(batch_metrics, params_of(new))
-        if on_nonfinite != "continue" and not _is_deleted(state) and jax.device_get(is_bad):
+        if on_nonfinite != "continue" and not is_deleted(state) and jax.device_get(is_bad):
             return state, metrics, is_bad
         if isinstance(metrics, SavedMetrics):
             like = jax.eval_shape(partial(start, num_examples=count), batch_metrics)
@@ -204,10 +204,6 @@ def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
         return left if left is right else jnp.where(condition, left, right)
 
     return jax.tree.map(choose, yes, no)
-
-
-def _is_deleted(tree: PyTree) -> bool:
-    return any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(tree))
 
 
 def _evaluate(eval_step: EvalStep, state: Any, metrics: Metrics, batch: Batch) -> Metrics:

@@ -52,3 +52,8 @@ def num_examples(batch: Batch) -> int:
 def tree_bytes(tree: PyTree) -> int:
     """The bytes that the arrays of a tree hold."""
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def is_deleted(tree: PyTree) -> bool:
+    """Whether a compiled function was given the memory of any array of a tree."""
+    return any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(tree))

@@ -30,6 +30,9 @@ def make(log_dir, trainer_class=Classifier, **options):
     )
 
 
+CONSTANT = {"lr": 1e-2, "schedule": "constant"}
+
+
 class Failure(Exception):
     """Stands for a fault in the user's code."""
 
@@ -381,3 +384,54 @@ def test_resuming_traces_each_step_once(tmp_path):
         loader(70, shuffle=True, seed=4, drop_last=False), num_epochs=3, resume=True
     )
     assert traces.count(True) == 2  # for the two sizes of batch
+
+
+def test_the_validation_after_the_last_step_is_made_up_for(tmp_path):
+    limits = {"num_epochs": 9, "max_steps": 7}
+    options = {"check_val_every_n_epoch": 5}
+    with pytest.raises(Failure):
+        make(tmp_path, callbacks=[FailAt("on_validation_epoch_end", 7)], **options).train_model(
+            *loaders(), **limits
+        )
+    trainer = make(tmp_path, **options)
+    trainer.train_model(*loaders(), **limits, resume=True)
+    assert "val/loss" in trainer.run.history[-1]
+    assert trainer.run.step == 7
+
+
+def test_a_limit_in_the_middle_of_an_epoch_is_gone_on_from_exactly(tmp_path):
+    make(tmp_path / "whole", optimizer_hparams=CONSTANT).train_model(*loaders(), num_epochs=3)
+    for limits in ({"max_steps": 3}, {"max_steps": 8}, {"max_time": 1e-6}, {}):
+        trainer = make(tmp_path / "run", optimizer_hparams=CONSTANT)
+        trainer.train_model(*loaders(), num_epochs=3, resume=True, **limits)
+    left, whole = contents(tmp_path / "run"), contents(tmp_path / "whole")
+    del left["metrics.csv"], whole["metrics.csv"]  # the logger keeps the records of the limits
+    assert left == whole
+
+
+def test_a_limit_that_is_used_up_gives_the_same_result_again(tmp_path):
+    metrics = make(tmp_path).train_model(*loaders(), num_epochs=3, max_steps=8)
+    again = make(tmp_path)
+    assert again.train_model(*loaders(), num_epochs=3, max_steps=8, resume=True) == metrics
+    assert again.run.step == 8
+
+
+def test_a_train_epoch_of_the_users_is_not_saved_halfway(tmp_path):
+    class OwnLoop(Classifier):
+        fails = True
+
+        def train_epoch(self, train_loader):
+            for batch in train_loader:
+                self.state, _ = self.train_step(self.state, batch)
+                if self.fails and int(self.state.step) > 7:
+                    raise Failure
+            return {"train/loss": 0.0}
+
+    options = {"checkpoint": bx.CheckpointOptions(every_epochs=1)}
+    with pytest.raises(Failure) as raised:
+        make(tmp_path, OwnLoop, **options).train_model(loader(70), num_epochs=3)
+    assert "has its own loop" in str(raised.value.__notes__)
+    trainer = make(tmp_path, OwnLoop, **options)
+    trainer.fails = False
+    trainer.train_model(loader(70), num_epochs=3, resume=True)
+    assert int(trainer.state.step) == 15

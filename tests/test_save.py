@@ -221,6 +221,25 @@ def test_a_newer_job_of_the_same_kind_takes_the_place_of_one_that_failed():
     assert done == ["new"]
 
 
+def test_an_older_job_that_failed_never_follows_a_newer_one_of_its_kind():
+    done, gate, fails, saver = [], threading.Event(), iter([True]), Saver(most_waiting=5)
+
+    def older():
+        gate.wait()
+        if next(fails, False):
+            raise OSError("full")
+        done.append("older")
+
+    saver.submit(Job("older", "best", older))
+    saver.submit(Job("newer", "best", lambda: done.append("newer")))
+    gate.set()
+    while saver.is_busy:
+        pass
+    saver.submit(Job("other", "resume", lambda: done.append("other")))
+    saver.wait()
+    assert done == ["newer", "other"]
+
+
 @pytest.mark.parametrize(
     ("moment", "is_due"),
     [

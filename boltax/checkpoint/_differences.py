@@ -25,6 +25,9 @@ class Difference:
     saved: str
     wanted: str
 
+    def __str__(self) -> str:
+        return f"{'/'.join(self.names)}: {self.kind}, saved {self.saved}, model {self.wanted}"
+
 
 def compare(saved: Mapping[Names, str], wanted: Mapping[Names, str]) -> list[Difference]:
     """Everything that keeps a checkpoint from being loaded as it is.

@@ -60,6 +60,7 @@ class Saver:
         self._running: deque[tuple[Job, Future[None]]] = deque()
         self._untold: list[Failure] = []
         self._undone: dict[str, Job] = {}
+        self._newest: dict[str, Job] = {}
 
     @property
     def is_busy(self) -> bool:
@@ -73,8 +74,10 @@ class Saver:
         while job.has_arrays and self._number_with_arrays() > self._most_waiting:
             self._running[0][1].result()
         with self._lock:
-            undone = [self._undone.pop(kind) for kind in list(self._undone) if kind != job.kind]
+            self._newest[job.kind] = job
             self._undone.pop(job.kind, None)
+            undone = list(self._undone.values())
+            self._undone.clear()
         self._send(self._pool, *undone, job)
 
     def wait(self) -> None:
@@ -114,4 +117,5 @@ class Saver:
         except Exception as error:  # noqa: BLE001 - whatever it is, the training goes on
             with self._lock:
                 self._untold.append(Failure(job, error))
-                self._undone[job.kind] = job
+                if self._newest[job.kind] is job:  # else one that came later takes its place
+                    self._undone[job.kind] = job

@@ -1,6 +1,7 @@
 """Proves for a user's trainer that a resumed run equals the uninterrupted one."""
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -10,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from boltax._steps import Steps
 from boltax._types import PyTree
-from boltax.callbacks._base import Callback, View
 from boltax.checkpoint._dtypes import is_key
 from boltax.checkpoint._resume import Resume, ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
@@ -25,15 +26,6 @@ _OF_THE_CALL = ("time", "seconds", "seconds_of_epoch", "config")
 
 class _InterruptionError(Exception):
     """Ends a run as a fault in user code would."""
-
-
-class _InterruptAt(Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, view: View) -> None:
-        if view.step == self.step:
-            raise _InterruptionError
 
 
 def assert_resumes_exactly(
@@ -106,7 +98,7 @@ def _compare(
         )
     for point in points:
         trainer = make_trainer(str(folders[1]))
-        trainer.callbacks = (*trainer.callbacks, _InterruptAt(point))
+        trainer.steps = _interrupted(trainer, point)
         with contextlib.suppress(_InterruptionError):
             trainer.train_model(*make_loaders(), num_epochs=num_epochs, resume=True)
     trainer = make_trainer(str(folders[1]))
@@ -125,6 +117,18 @@ def _compare(
             f"the run that was interrupted after step {', '.join(map(str, points))} and resumed "
             f"differs from the uninterrupted one:\n{listed}{more}"
         )
+
+
+def _interrupted(trainer: TrainerModule, step: int) -> Steps:
+    """The steps of a trainer, of which the one after `step` raises."""
+    train = trainer.steps.train
+
+    def failing(state: Any, metrics: Any, batch: Any) -> Any:
+        if trainer.run is not None and trainer.run.step >= step:
+            raise _InterruptionError
+        return train(state, metrics, batch)
+
+    return dataclasses.replace(trainer.steps, train=failing)
 
 
 def _last(folder: Path) -> Resume:
