@@ -4,8 +4,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from boltax._run import Run
 from boltax._types import ScalarMetrics
 from boltax.callbacks._base import Callback, Log, Save, Stop, View, as_requests, overriding
@@ -73,9 +71,7 @@ def _view(
         elapsed=time.monotonic() - run.started,
         log_dir=trainer.log_dir,
         summary=lambda: trainer.summary,
-        predict=lambda batch: jax.device_get(
-            trainer.steps.predict(trainer.state, jax.device_put(batch))
-        ),
+        predict=trainer.predict_batch,
     )
 
 

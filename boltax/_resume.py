@@ -82,6 +82,8 @@ def resume_run(
     with noting(f"{trainer.name}.on_load_checkpoint", run.where("train")):
         trainer.on_load_checkpoint(extra)
     _write_files(trainer, run, own)
+    # A future that is left behind, or damaged, must not pass for the newest.
+    run.is_save_due = found.step != ResumeCheckpoints(own.resume).newest_step()
     trainer.logger.resume(run.step)
     trainer.progress.note(
         f"Goes on from step {run.step}, epoch {run.epoch}, saved {progress['time']}"

@@ -584,6 +584,10 @@ class TrainerModule:
     def _put(self, variables: Variables) -> None:
         self.state = self.state.replace(params=variables["params"], **split_collections(variables))
 
+    def predict_batch(self, batch: Batch) -> PyTree:
+        """The outputs of `predict_function` for one host batch, as NumPy arrays."""
+        return jax.device_get(self.steps.predict(self.state, jax.device_put(batch)))
+
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""
         save_variables(self, self.run, int(jax.device_get(self.state.step)), is_best=False)

@@ -171,3 +171,27 @@ def test_help_imports_nothing_that_only_the_demo_needs() -> None:
     subprocess.run(
         [sys.executable, "-c", program], check=True, timeout=120, stdout=subprocess.DEVNULL
     )
+
+
+def test_replay_names_the_line_of_a_step_that_was_not_finite(tmp_path, capsys):
+    import dummies
+    from boltax.errors import NonFiniteError
+
+    inputs, labels = dummies.classes(8)
+    inputs[3, 1] = float("nan")
+    params = {"log_dir": str(tmp_path / "run"), "logger_type": "none"}
+    trainer = dummies.classifier("unused", logger_params=params)
+    with pytest.raises(NonFiniteError):
+        trainer.train_model([(inputs, labels)], num_epochs=1)
+    trainer_class = f"{dummies.__file__}:Classifier"
+    assert cli.main(["replay", str(tmp_path / "run"), "--trainer", trainer_class]) == 0
+    out = capsys.readouterr().out
+    assert "step 1 (epoch 1, batch 1)" in out
+    assert "nn.Dense(self.features)(x)" in out
+
+
+def test_replay_of_a_run_without_such_a_step_is_an_error(tmp_path, capsys):
+    import dummies
+
+    assert cli.main(["replay", str(tmp_path), "--trainer", f"{dummies.__file__}:Classifier"]) == 2
+    assert "holds no step that was not finite" in capsys.readouterr().err

@@ -41,6 +41,9 @@ class FailAt(Callback):
     def __init__(self, hook, step):
         self.hook, self.step = hook, step
 
+    def on_training_start(self, view):
+        self._maybe_fail("on_training_start", view)
+
     def on_step_end(self, view):
         self._maybe_fail("on_step_end", view)
 
@@ -384,6 +387,21 @@ def test_resuming_traces_each_step_once(tmp_path):
         loader(70, shuffle=True, seed=4, drop_last=False), num_epochs=3, resume=True
     )
     assert traces.count(True) == 2  # for the two sizes of batch
+
+
+def test_going_back_leaves_the_later_checkpoints_behind_at_once(tmp_path):
+    for step in (4, 12):
+        interrupted(tmp_path, step, checkpoint=bx.CheckpointOptions(keep_last=9))
+    back = make(tmp_path, callbacks=[FailAt("on_training_start", 4)])
+    with pytest.raises(Failure):
+        back.train_model(*loaders(), num_epochs=3, resume=RunDirectory(tmp_path).resume / "4")
+    back.callbacks = [FailAt("on_step_end", 5)]
+    with pytest.raises(Failure):
+        back.train_model(*loaders(), num_epochs=3, resume=RunDirectory(tmp_path).resume / "4")
+    trainer = make(tmp_path, callbacks=[FailAt("on_step_end", 6)])
+    with pytest.raises(Failure):
+        trainer.train_model(*loaders(), num_epochs=3, resume=True)
+    assert trainer.run.step == 6
 
 
 def test_the_validation_after_the_last_step_is_made_up_for(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 import boltax as bx
 from boltax._state import variables_of
+from boltax.errors import CheckpointError
 from dummies import (
     Classifier,
     GuideRegressor,
@@ -364,7 +365,7 @@ def test_state_and_accumulators_are_donated_to_the_step(tmp_path):
     trainer.init_optimizer(1, 4)
     batch = jax.device_put(classes(8))
     metrics, old = trainer.steps.empty_train(trainer.state, batch, None), trainer.state
-    trainer.state, _ = trainer.steps.train(trainer.state, metrics, batch)
+    trainer.state, _, _ = trainer.steps.train(trainer.state, metrics, batch)
     donated = jax.tree.leaves((old.params, old.opt_state, old.batch_stats))
     assert all(leaf.is_deleted() for leaf in donated)
 
@@ -409,3 +410,30 @@ def test_images_and_figures_reach_the_logger_from_a_hook(tmp_path):
     )
     trainer.train_model(loader(), num_epochs=1)
     assert any(name.startswith("events.out") for name in os.listdir(trainer.log_dir))
+
+
+def test_weights_of_another_run_are_loaded_in_part_and_trained_on(tmp_path):
+    old = classifier(tmp_path)
+    old.train_model(loader(), num_epochs=1)
+    new = classifier(tmp_path, model_hparams={"num_classes": 5})
+    with pytest.raises(CheckpointError, match=r"shape +params/Dense_1/kernel"):
+        new.load_weights(old.log_dir)
+    differences = new.load_weights(old.log_dir, partial=True)
+    assert {str(d).split(":")[0] for d in differences} == {
+        "params/Dense_1/kernel",
+        "params/Dense_1/bias",
+    }
+    np.testing.assert_array_equal(
+        new.state.params["Dense_0"]["kernel"], old.state.params["Dense_0"]["kernel"]
+    )
+    new.train_model(loader(), num_epochs=1)
+    assert int(new.state.step) == 4
+
+
+def test_a_trainer_comes_from_any_checkpoint_of_a_run(tmp_path):
+    trainer = classifier(tmp_path)
+    trainer.train_model(loader(), num_epochs=2)
+    last = to_host(trainer.state.params)
+    folder = Path(trainer.log_dir) / "checkpoints" / "resume" / "8"
+    loaded = Classifier.load_from_checkpoint(folder)
+    jax.tree.map(np.testing.assert_array_equal, to_host(loaded.state.params), last)
