@@ -257,6 +257,7 @@ def _validate(trainer: "TrainerModule", val_loader: Any) -> None:
     if val_loader is None:  # nothing to compare by: the newest model is the one to keep
         run.best = dict(record)
         trainer.save_model(run.step)
+        trainer.save_metrics("best_eval", run.best)
         return
     with noting(f"{trainer.name}.eval_model", run.where("val")):
         metrics = trainer.eval_model(val_loader, log_prefix="val/")

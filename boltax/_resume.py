@@ -159,6 +159,7 @@ def _set_counters(run: Run, progress: dict[str, Any], arrays: dict[str, Any]) ->
         read_metrics(progress[name]) for name in ("record", "row", "logged")
     )
     run.best = None if progress["best"] is None else read_metrics(progress["best"])
+    run.best_steps = list(progress["best_steps"])
     run.history = [read_metrics(row) for row in progress["history"]]
     run.stop_reason = progress["stop_reason"]
     run.is_asked_to_stop = run.stop_reason is not None
@@ -176,7 +177,7 @@ def _restore_best(
         saved = BestCheckpoints(source.best).restore(step=steps[-1])
         best.save(saved.step, saved.variables, saved.metrics)
     elif is_own:
-        best.discard_except(steps)
+        best.go_back(steps, ResumeCheckpoints(own.resume).best_steps())
     if run.best is not None and steps[-1:] != best.steps()[-1:]:
         _log.warning(
             "The best model so far, of step %s, is not in %s: the next validation counts as the "

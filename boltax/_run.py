@@ -47,6 +47,8 @@ class Run:
             the saved step, which are the epoch's when no batch is left.
         row: the epoch's row of the history, as far as it is known.
         best: metrics of the best validation so far.
+        best_steps: steps of the best models that this run has on the disk, the best last; written
+            by the saver alone.
         history: one row for each finished epoch.
         stop_reason: why the run ends before its last epoch.
         is_asked_to_stop: whether that is what a callback asked for, and no limit of this call.
@@ -82,6 +84,7 @@ class Run:
     record: ScalarMetrics = field(default_factory=dict[str, Any])
     row: dict[str, Any] = field(default_factory=dict[str, Any])
     best: ScalarMetrics | None = None
+    best_steps: list[int] = field(default_factory=list[int])
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     stop_reason: str | None = None
     is_asked_to_stop: bool = False

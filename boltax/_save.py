@@ -137,7 +137,7 @@ def save_resume(trainer: "TrainerModule", run: Run) -> None:
             "fingerprint": source.fingerprint(),
             "processes": jax.process_count(),
         }
-        best_steps = [] if progress["best"] is None else best.steps()[-best.keep :]
+        best_steps = run.best_steps[-best.keep :]  # older trainings may have left others there
         rest = {
             "data": data,
             "history": [plain_metrics(row) for row in history],
@@ -183,6 +183,8 @@ def save_variables(trainer: "TrainerModule", run: Run | None, step: int, *, is_b
     def write() -> None:
         protected = resume.best_steps() if is_best else ()
         folder.save(step, variables, metrics, protected=protected)
+        if is_best and run is not None:
+            run.best_steps = [*(s for s in run.best_steps if s != step), step]
 
     if in_background:
         trainer.saver.submit(Job(what, "best" if is_best else f"saved {step}", write))

@@ -404,6 +404,20 @@ def test_going_back_leaves_the_later_checkpoints_behind_at_once(tmp_path):
     assert trainer.run.step == 6
 
 
+def test_the_best_model_of_an_older_training_does_not_pass_for_that_of_this_run(tmp_path):
+    options = {"checkpoint": bx.CheckpointOptions(keep_best=3)}
+    make(tmp_path, **options).train_model(*loaders(), num_epochs=2)
+    with pytest.raises(Failure):
+        make(tmp_path, callbacks=[FailAt("on_step_end", 7)], **options).train_model(
+            *loaders(), num_epochs=3
+        )
+    trainer = make(tmp_path, callbacks=[FailAt("on_step_end", 8)], **options)
+    with pytest.raises(Failure):
+        trainer.train_model(*loaders(), num_epochs=3, resume=True)
+    assert trainer.run.best_steps == [5]
+    assert bx.checkpoint.BestCheckpoints(RunDirectory(tmp_path).best).steps() == [5]
+
+
 def test_the_validation_after_the_last_step_is_made_up_for(tmp_path):
     limits = {"num_epochs": 9, "max_steps": 7}
     options = {"check_val_every_n_epoch": 5}

@@ -9,7 +9,7 @@
 It decides what is kept, not what is better. It keeps nothing open between two calls.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,14 +100,27 @@ class BestCheckpoints:
     def discard_except(self, steps: Collection[int]) -> None:
         """Deletes the models that are not among `steps`.
 
-        A run that goes back to an older point forgets the best models of the time after it.
-
         Raises:
             RunDirectoryError: when one cannot be deleted.
         """
         for saved in self._folders.saved():
             if saved.step not in steps:
                 self._folders.remove(saved)
+
+    def go_back(self, steps: Sequence[int], protected: Collection[int]) -> None:
+        """Deletes the models of the time after a point to which a run goes back.
+
+        Args:
+            steps: those that were kept at that point, the best last.
+            protected: steps of older ones that stay, because a resume checkpoint goes back to them.
+
+        Raises:
+            RunDirectoryError: when one cannot be deleted.
+        """
+        there = self.steps()
+        is_there = bool(steps) and steps[-1] in there
+        older = there[: there.index(steps[-1])] if is_there else []
+        self.discard_except({*steps, *(step for step in older if step in protected)})
 
     def restore(self, template: PyTree = None, step: int | None = None) -> Best:
         """Loads a saved model, after its files were compared with their checksums.

@@ -64,7 +64,17 @@ def test_protected_ones_are_not_deleted(tmp_path):
     assert best.steps() == [5]
 
 
-def test_going_back_discards_the_others(tmp_path):
+def test_going_back_forgets_what_came_later_and_keeps_what_older_points_need(tmp_path):
+    best = BestCheckpoints(tmp_path, keep=9)
+    for step in (2, 4, 6, 8):
+        best.save(step, variables(float(step)), {})
+    best.go_back([6], protected={2, 8})
+    assert best.steps() == [2, 6]
+    best.go_back([], protected={2, 6})
+    assert best.steps() == []
+
+
+def test_models_that_are_not_named_are_discarded(tmp_path):
     best = BestCheckpoints(tmp_path, keep=4)
     for step in (4, 1, 2, 3):
         best.save(step, variables(float(step)), {})
