@@ -64,6 +64,7 @@ from boltax._types import ScalarMetrics
 from boltax.callbacks._base import overriding
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._rundir import RunDirectory
+from boltax.checkpoint._saver import Saver
 from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source
 from boltax.errors import TrainingError, noting
@@ -87,6 +88,7 @@ def fit(
 ) -> ScalarMetrics:
     """Trains, validates, keeps the best, tests on it; see `TrainerModule.train_model`."""
     run = trainer.run = Run(num_epochs=num_epochs, max_steps=max_steps)
+    trainer.saver = Saver()
     for loader, name in ((val_loader, "val_loader"), (test_loader, "test_loader")):
         if loader is not None:
             run.source(loader, name)

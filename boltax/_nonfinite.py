@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from boltax._arguments import overrides
 from boltax._run import Run
 from boltax._save import state_tree
+from boltax._state import params_of
 from boltax._steps import compile_init
 from boltax._trees import describe_leaf, path_name
 from boltax._types import Batch, Cursor
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 MOST_STORED = 3
 """Bad steps of a run that are stored and told one by one; the others are only counted."""
+_KEPT = "The state from before that step is kept, and saved as a resume checkpoint."
+_LOST = "The state is not finite and not saved; the last resume checkpoint is."
 _log = logging.getLogger("boltax")
 
 
@@ -103,7 +107,10 @@ class NonFiniteWatch:
             found = diagnose(trainer, trainer.state, step.batch)
             folder = _store(trainer, run, step, where, found)
         if is_end:
-            raise _error(trainer, where, found, folder)
+            # A step of the user's that takes the memory of the old state cannot be undone.
+            params = jax.tree.leaves(params_of(trainer.state))
+            run.is_saveable &= not any(map(_nonfinite, params))
+            raise _error(trainer, where, found, folder, is_kept=run.is_saveable)
         if run.nonfinite <= MOST_STORED or run.nonfinite % 100 == 0:
             is_skipped = trainer.loop.on_nonfinite == "skip"
             _log.warning(
@@ -128,7 +135,7 @@ def diagnose(trainer: "TrainerModule", state: Any, batch: Batch) -> str:
         if trainer.uses_loss_steps:
             loss, grads = compile_init(trainer.loss_steps.gradients)(state, batch)
             trees += [("loss", loss), ("gradient", grads)]
-        else:
+        elif not overrides(trainer, "create_jitted_functions"):  # else it may take the state
             new, metrics = trainer.steps.train_step(state, batch)
             trees += [("metrics", metrics), ("new state", state_tree(new))]
         for name, tree in trees:
@@ -136,7 +143,7 @@ def diagnose(trainer: "TrainerModule", state: Any, batch: Batch) -> str:
                 if (count := _nonfinite(leaf)) is not None:
                     what = f"{path_name(path, name)}: {describe_leaf(leaf)}"
                     return f"The first that is not finite is {what}, in {count} values"
-    return "With the state of now, everything in that step is finite"
+    return "With the state of now, all that was looked at is finite"
 
 
 def _nonfinite(leaf: Any) -> str | None:
@@ -177,12 +184,14 @@ def _store(trainer: "TrainerModule", run: Run, step: Step, where: str, found: st
     return folder
 
 
-def _error(trainer: "TrainerModule", where: str, found: str, folder: Path | None) -> NonFiniteError:
+def _error(
+    trainer: "TrainerModule", where: str, found: str, folder: Path | None, *, is_kept: bool
+) -> NonFiniteError:
     replay = f"boltax replay {folder} --trainer FILE.py:{trainer.name}"
     shown = f" The step is stored; to see where it comes from, write: {replay}." if folder else ""
     return NonFiniteError(
         f"Received a loss or gradient that is not finite at {where}. {found}; expected finite "
-        "numbers. The state from before that step is kept, and saved as a resume checkpoint."
-        f"{shown} To leave such steps out, write LoopOptions(on_nonfinite='skip'); a lower "
-        "learning rate or gradient clipping may prevent them."
+        f"numbers. {_KEPT if is_kept else _LOST}{shown} To leave such steps out, write "
+        "LoopOptions(on_nonfinite='skip'); a lower learning rate or gradient clipping may prevent "
+        "them."
     )

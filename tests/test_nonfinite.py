@@ -117,6 +117,19 @@ def test_steps_of_create_functions_are_watched_by_loss_and_parameters(tmp_path):
     assert int(trainer.state.step) == 2
 
 
+def test_a_state_that_a_donating_step_has_spoilt_is_not_saved(tmp_path):
+    class Donating(Classifier):
+        def create_jitted_functions(self):
+            train_step, eval_step = self.create_functions()
+            self.train_step = jax.jit(train_step, donate_argnums=0)
+            self.eval_step = jax.jit(eval_step)
+
+    trainer = trainer_of(tmp_path, "stop", Donating)
+    with pytest.raises(NonFiniteError, match="The state is not finite and not saved"):
+        trainer.train_model(poisoned(), num_epochs=1)
+    assert not Path(trainer.log_dir, "checkpoints", "resume").exists()
+
+
 def test_debug_mode_stops_too(tmp_path):
     trainer = trainer_of(tmp_path, "stop", debug=True)
     with pytest.raises(NonFiniteError, match=f"step {BAD} "):
