@@ -21,6 +21,17 @@ SIGNALS = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(autouse=True)
+def handlers_of_a_shell():
+    """Python's own handlers, whoever started the tests: a job in the background ignores Ctrl-C."""
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
 class SignalAt(Callback):
     """Sends a signal to this process at a moment of a run."""
 

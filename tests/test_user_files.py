@@ -1,7 +1,19 @@
+import sys
+
 import pytest
 
 from boltax._user_files import find_in_file
 from boltax.errors import ConfigurationError, UnknownNameError
+
+
+@pytest.fixture(autouse=True)
+def imports(monkeypatch):
+    """What is imported, and where from, is as before when a test ends."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
 
 
 @pytest.fixture
@@ -14,6 +26,16 @@ def script(tmp_path):
 
 def test_a_class_is_found_beside_what_it_imports(script):
     assert find_in_file(f"{script}:Mine").value == 3
+
+
+def test_a_file_named_like_a_module_does_not_take_its_place(tmp_path):
+    import json
+
+    path = tmp_path / "json.py"
+    path.write_text("class Mine:\n    value = 3\n")
+    assert find_in_file(f"{path}:Mine").value == 3
+    assert json.loads("3") == 3
+    assert sys.modules["json"] is json
 
 
 def test_a_misspelt_name_is_suggested(script):

@@ -53,7 +53,18 @@ STORED = [
     (NotStored("a trial"), {"__not_stored__": "a trial"}),
     (
         CheckpointOptions(keep_best=3),
-        {"__dataclass__": {"name": "boltax:CheckpointOptions", "fields": {"keep_best": 3}}},
+        {
+            "__dataclass__": {
+                "name": "boltax:CheckpointOptions",
+                "fields": {
+                    "every_steps": None,
+                    "every_minutes": 5,
+                    "every_epochs": None,
+                    "keep_last": 2,
+                    "keep_best": 3,
+                },
+            }
+        },
     ),
     (
         project.Widths(first=2),

@@ -34,7 +34,16 @@ from boltax.checkpoint._plain import plain, short
         (np.dtype("float32"), "float32"),
         (project.Mode.FAST, "FAST"),
         (project.Widths(), {"first": 8, "rest": [4, 4]}),
-        (CheckpointOptions(keep_best=3), {"keep_best": 3}),
+        (
+            CheckpointOptions(keep_best=3, every_steps=9),
+            {
+                "every_steps": 9,
+                "every_minutes": 5,
+                "every_epochs": None,
+                "keep_last": 2,
+                "keep_best": 3,
+            },
+        ),
         (np.arange(3), [0, 1, 2]),
         (np.array([math.nan]), ["nan"]),
         (np.zeros((20, 20), np.float32), "float32[20, 20]"),
