@@ -1,0 +1,200 @@
+"""Tells the C library to keep the memory of a training step for the next one, on a CPU.
+
+XLA's CPU backend asks for the temporaries of a program at each call and gives them back after it.
+glibc returns so large a piece to the system, and the next step faults every page in again, which
+is a sixth to a quarter of the time of a step with large temporaries. Three settings of `mallopt`
+end that: one arena for all threads, no separate mappings, no trimming. A thread chooses its arena
+when it first allocates, so they only help before the threads of JAX's CPU backend have started.
+
+The price is memory: what a process has used once it keeps, up to 2 GiB that are free at the top of
+its heap. `BOLTAX_ALLOCATOR=system` leaves all as it is.
+
+Starts no backend, imports no jax, changes no setting of JAX and no environment variable.
+"""
+
+import ctypes
+import enum
+import functools
+import importlib.util
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+from boltax.errors import unknown_name
+
+VARIABLE = "BOLTAX_ALLOCATOR"
+KEEP, SYSTEM = "keep", "system"
+LATE_HINT = (
+    "JAX's CPU backend had started before boltax was imported, so the memory of each step goes "
+    "back to the system, which can cost a fifth of the time: import boltax before the first JAX "
+    f"computation ({VARIABLE}={SYSTEM} hides this hint)."
+)
+
+# Parameters of mallopt, from glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+_SETTINGS = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
+# What a user sets to tune or to replace the allocator: then it is theirs.
+_TUNING = (
+    "MALLOC_ARENA_MAX",
+    "MALLOC_ARENA_TEST",
+    "MALLOC_MMAP_MAX_",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "MALLOC_TRIM_THRESHOLD_",
+)
+_TASKS = Path("/proc/self/task")
+_THREADS_OF_XLA = "tf_XLA"  # tf_XLAEigen in every version, with one core and with many
+
+_log = logging.getLogger("boltax")
+_kept = threading.Event()  # set once glibc has been told; a process is told once
+
+
+class Outcome(enum.Enum):
+    """What `keep_memory` did, or why it did nothing."""
+
+    KEPT = "memory is kept from step to step"
+    OFF = "switched off by the environment variable"
+    TUNED = "the user has tuned or replaced the allocator"
+    UNSUPPORTED = "not Linux with glibc"
+    ACCELERATOR = "JAX uses an accelerator, or may find one"
+    LATE = "the threads of JAX's CPU backend have started"
+
+
+def keep_memory() -> Outcome:
+    """Makes glibc keep freed memory, where that speeds training up and nobody has chosen otherwise.
+
+    To be called early, and as often as is useful: a later call sees what has changed since (the
+    platform that JAX shall use), and tells what an earlier one has done.
+
+    Returns:
+        What was done, or the first reason not to.
+    """
+    if _kept.is_set():
+        return Outcome.KEPT
+    reason = _reason_against()
+    if reason is not None:
+        return reason
+    if not _tell_glibc():
+        return Outcome.UNSUPPORTED
+    _kept.set()
+    return Outcome.KEPT
+
+
+def late_hint() -> str | None:
+    """One line for the user whose program came too late for `keep_memory`, otherwise None."""
+    return LATE_HINT if keep_memory() is Outcome.LATE else None
+
+
+def _reason_against() -> Outcome | None:
+    """The cheap questions first: the last two read files."""
+    if _setting() != KEEP:
+        return Outcome.OFF
+    if not _is_glibc():
+        return Outcome.UNSUPPORTED
+    if _is_tuned():
+        return Outcome.TUNED
+    if not _is_cpu_used():
+        return Outcome.ACCELERATOR
+    return Outcome.LATE if _has_cpu_client() else None
+
+
+def _setting() -> str:
+    value = os.environ.get(VARIABLE, "").strip().lower() or KEEP
+    if value in (KEEP, SYSTEM):
+        return value
+    _warn_of(value)
+    return SYSTEM  # who writes something there rather wants a change from the default
+
+
+@functools.cache  # once for each value
+def _warn_of(value: str) -> None:
+    # No exception: an import does not fail for the sake of speed.
+    error = unknown_name(f"environment variable {VARIABLE}", value, (KEEP, SYSTEM))
+    _log.warning("%s The allocator stays as the system has it.", error)
+
+
+def _is_glibc() -> bool:
+    if sys.platform != "linux":
+        return False
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (OSError, ValueError):  # musl does not know the name
+        return False
+
+
+def _is_tuned() -> bool:
+    environment = os.environ
+    return (
+        any(name in environment for name in _TUNING)
+        or "glibc.malloc" in environment.get("GLIBC_TUNABLES", "")
+        or "malloc" in environment.get("LD_PRELOAD", "")
+    )
+
+
+def _is_cpu_used() -> bool:
+    asked = _asked_platforms()
+    if asked:
+        return asked.partition(",")[0].strip().lower() == "cpu"
+    return not _has_accelerator_plugin()
+
+
+def _asked_platforms() -> str:
+    """What the user has set, without importing jax: `cpu`, `cuda,cpu`, or nothing."""
+    config = getattr(sys.modules.get("jax"), "config", None)
+    names = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+    values = (getattr(config, "jax_platforms", None), *(os.environ.get(name) for name in names))
+    return next((value for value in values if value), "")
+
+
+def _has_accelerator_plugin() -> bool:
+    """Whether JAX would find more than its CPU: where it looks itself, and as cheaply as can be."""
+    return (
+        "PJRT_NAMES_AND_LIBRARY_PATHS" in os.environ
+        or any(importlib.util.find_spec(name) is not None for name in ("jax_plugins", "libtpu"))
+        or any(_declares_plugin(folder) for folder in sys.path)
+    )
+
+
+def _declares_plugin(folder: str) -> bool:
+    """Whether a distribution in `folder` has an entry point for JAX.
+
+    `importlib.metadata.entry_points` takes four times as long, as it parses all of them.
+    """
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:  # a zip file, or nothing there
+        return False
+    for name in names:
+        if name.endswith((".dist-info", ".egg-info")):
+            try:
+                text = Path(folder, name, "entry_points.txt").read_bytes()
+            except OSError:
+                continue
+            if b"[jax_plugins]" in text:
+                return True
+    return False
+
+
+def _has_cpu_client() -> bool:
+    """Whether the threads of JAX's CPU backend run.
+
+    XLA names its threads; those of Python, numpy and torch have the name of the process.
+    """
+    for task in _TASKS.iterdir() if _TASKS.is_dir() else ():
+        try:
+            if (task / "comm").read_text().startswith(_THREADS_OF_XLA):
+                return True
+        except OSError:  # the thread has ended meanwhile
+            continue
+    return False
+
+
+def _tell_glibc() -> bool:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # a program that is linked statically
+        return False
+    mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
+    return all(mallopt(parameter, value) == 1 for parameter, value in _SETTINGS)

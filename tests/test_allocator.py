@@ -1,0 +1,250 @@
+"""What is freed after a step stays with the process, unless someone has chosen otherwise."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import boltax
+from boltax import _allocator
+from boltax._allocator import Outcome, keep_memory, late_hint
+
+needs_glibc = pytest.mark.skipif(not _allocator._is_glibc(), reason="needs Linux with glibc")
+
+# The temporaries are larger than the 64 MiB up to which glibc keeps memory by itself in an arena of
+# a thread. Single steps let the heap grow to its final size; the median does not see them.
+FAULTS_OF_A_STEP = """
+import resource, statistics
+from boltax._allocator import keep_memory
+outcome = keep_memory().name
+import jax, jax.numpy as jnp
+
+@jax.jit
+def step(weights, inputs):
+    def loss(weights):
+        hidden = inputs
+        for weight in weights:
+            hidden = jnp.tanh(hidden @ weight)
+        return (hidden**2).mean()
+    return [weight - gradient for weight, gradient in zip(weights, jax.grad(loss)(weights))]
+
+weights, inputs, faults = [jnp.eye(128)] * 8, jnp.ones((16384, 128)), []
+for _ in range(16):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    weights = jax.block_until_ready(step(weights, inputs))
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(json.dumps([outcome, statistics.median(faults[7:])]))
+"""
+
+THREADS_OF_OTHERS = """
+import threading
+import numpy as np
+from boltax import _allocator
+
+np.ones((512, 512)) @ np.ones((512, 512))
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+early = _allocator._has_cpu_client()
+import jax
+jax.devices()
+print(json.dumps([early, _allocator._has_cpu_client()]))
+"""
+
+TOO_LATE = """
+import jax
+jax.numpy.ones(3)
+from boltax._allocator import keep_memory, late_hint
+print(json.dumps([keep_memory().name, late_hint()]))
+"""
+
+
+def output(program: str, **environment: str) -> list:
+    """What a fresh process prints as JSON, with an allocator that nobody has tuned."""
+    tuned = (*_allocator._TUNING, _allocator.VARIABLE, "GLIBC_TUNABLES", "LD_PRELOAD", "XLA_FLAGS")
+    variables = {name: value for name, value in os.environ.items() if name not in tuned}
+    path = [str(Path(boltax.__file__).parents[1]), variables.get("PYTHONPATH", "")]
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    done = subprocess.run(
+        [sys.executable, "-c", f"import json\n{program}"],
+        env={**variables, "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """A Linux process at its start, with nothing but jax installed, and what glibc is told."""
+    calls: list[str] = []
+    for name in (*_allocator._TUNING, _allocator.VARIABLE, "GLIBC_TUNABLES", "LD_PRELOAD"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "PJRT_NAMES_AND_LIBRARY_PATHS"):
+        monkeypatch.delenv(name, raising=False)
+    no_settings = SimpleNamespace(config=SimpleNamespace(jax_platforms=None))
+    monkeypatch.setitem(sys.modules, "jax", no_settings)
+    for name in ("jax_plugins", "libtpu"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36", raising=False)
+    monkeypatch.setattr(_allocator, "_kept", threading.Event())
+    monkeypatch.setattr(_allocator, "_has_cpu_client", lambda: False)
+    monkeypatch.setattr(_allocator, "_tell_glibc", lambda: calls.append("keep") or True)
+    _allocator._warn_of.cache_clear()
+    return calls
+
+
+@needs_glibc
+def test_a_step_faults_no_memory_in_again() -> None:
+    outcome, kept = output(FAULTS_OF_A_STEP)
+    assert outcome == "KEPT"
+    switched_off, returned = output(FAULTS_OF_A_STEP, BOLTAX_ALLOCATOR="system")
+    assert switched_off == "OFF"
+    assert returned > 2000
+    assert kept < returned / 10
+
+
+@needs_glibc
+def test_only_the_threads_of_jax_count_as_its_backend() -> None:
+    assert output(THREADS_OF_OTHERS) == [False, True]
+
+
+@needs_glibc
+def test_a_program_that_computed_first_is_told_what_to_write() -> None:
+    outcome, hint = output(TOO_LATE)
+    assert outcome == "LATE"
+    assert "import boltax before the first JAX computation" in hint
+    assert "\n" not in hint
+    assert output(TOO_LATE, BOLTAX_ALLOCATOR="system") == ["OFF", None]
+
+
+def test_glibc_is_told_once(told: list[str]) -> None:
+    assert keep_memory() is keep_memory() is Outcome.KEPT
+    assert told == ["keep"]
+
+
+def test_memory_kept_early_is_no_reason_for_a_hint_later(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_memory()
+    monkeypatch.setattr(_allocator, "_has_cpu_client", lambda: True)
+    assert late_hint() is None
+    assert keep_memory() is Outcome.KEPT
+
+
+@pytest.mark.parametrize("value", ["system", " System "])
+def test_the_environment_variable_switches_it_off(
+    told: list[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("BOLTAX_ALLOCATOR", value)
+    assert keep_memory() is Outcome.OFF
+    assert late_hint() is None
+    assert not told
+
+
+def test_an_unknown_value_warns_once_and_changes_nothing(
+    told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("BOLTAX_ALLOCATOR", "sytem")
+    assert keep_memory() is keep_memory() is Outcome.OFF
+    assert not told
+    assert len(caplog.messages) == 1
+    assert "BOLTAX_ALLOCATOR 'sytem'" in caplog.text
+    assert "Did you mean 'system'?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("MALLOC_TRIM_THRESHOLD_", "0"),
+        ("MALLOC_ARENA_MAX", "2"),
+        ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
+        ("LD_PRELOAD", "/usr/lib/libtcmalloc_minimal.so.4"),
+    ],
+)
+def test_an_allocator_that_the_user_tuned_is_left_alone(
+    told: list[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert keep_memory() is Outcome.TUNED
+    assert not told
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_other_systems_are_left_alone(
+    told: list[str], monkeypatch: pytest.MonkeyPatch, platform: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.delattr(os, "confstr")
+    assert keep_memory() is Outcome.UNSUPPORTED
+    assert not told
+
+
+@pytest.mark.parametrize("error", [ValueError("unrecognized name"), OSError(22, "Invalid"), None])
+def test_musl_is_left_alone(
+    told: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    def confstr(name: str) -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(os, "confstr", confstr)
+    assert keep_memory() is Outcome.UNSUPPORTED
+    assert not told
+
+
+def test_an_allocator_that_refuses_is_not_kept(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_allocator, "_tell_glibc", lambda: False)
+    assert keep_memory() is Outcome.UNSUPPORTED
+
+
+def install_by_entry_point(folder: Path) -> None:
+    metadata = folder / "jax_fast-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "entry_points.txt").write_text("[jax_plugins]\nfast = jax_fast\n")
+
+
+def install_by_namespace(folder: Path) -> None:
+    (folder / "jax_plugins" / "fast").mkdir(parents=True)
+
+
+def install_for_tpu(folder: Path) -> None:
+    (folder / "libtpu.py").touch()
+
+
+@pytest.mark.parametrize("install", [install_by_entry_point, install_by_namespace, install_for_tpu])
+def test_where_an_accelerator_may_be_the_host_is_left_alone(
+    told: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, install
+) -> None:
+    install(tmp_path)
+    assert keep_memory() is Outcome.ACCELERATOR
+    assert late_hint() is None
+    assert not told
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert keep_memory() is Outcome.KEPT
+
+
+@pytest.mark.parametrize(
+    "platforms, outcome",
+    [
+        ("cpu", Outcome.KEPT),
+        ("cpu,cuda", Outcome.KEPT),
+        ("cuda,cpu", Outcome.ACCELERATOR),
+        ("tpu", Outcome.ACCELERATOR),
+    ],
+)
+def test_the_first_platform_that_jax_is_asked_for_decides(
+    told: list[str], platforms: str, outcome: Outcome
+) -> None:
+    sys.modules["jax"].config.jax_platforms = platforms
+    assert keep_memory() is outcome
