@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
+from boltax.data.augment import crop, flip
 from boltax.errors import unknown_name
 
 AUGMENTATIONS = ("clothes", "handwriting")
@@ -29,43 +30,9 @@ def augment(augmentation: str, key: jax.Array, images: jax.Array) -> jax.Array:
         case "handwriting":
             return random_affine(first, images, degrees=10.0, scale=0.1, pixels=1.0)
         case "clothes":
-            return random_flip(first, random_shift(second, images, pixels=2))
+            return flip(first, crop(second, images, padding=2, mode="constant"))
         case _:
             raise unknown_name("augmentation", augmentation, AUGMENTATIONS)
-
-
-def random_shift(key: jax.Array, images: jax.Array, pixels: int) -> jax.Array:
-    """Moves each image by up to `pixels` in both directions; zeros come in at the edges.
-
-    Args:
-        key: random key.
-        images: ``[batch, height, width, channels]``, any dtype.
-        pixels: the largest shift.
-
-    Returns:
-        The moved images, same shape and dtype.
-    """
-    padded = jnp.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)))
-    corners = jax.random.randint(key, (images.shape[0], 2), 0, 2 * pixels + 1)
-
-    def crop(image: jax.Array, corner: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), images.shape[1:])
-
-    return jax.vmap(crop)(padded, corners)
-
-
-def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Mirrors half of the images, left to right.
-
-    Args:
-        key: random key.
-        images: ``[batch, height, width, channels]``, any dtype.
-
-    Returns:
-        The images, same shape and dtype.
-    """
-    is_flipped = jax.random.bernoulli(key, 0.5, (images.shape[0], 1, 1, 1))
-    return jnp.where(is_flipped, images[:, :, ::-1, :], images)
 
 
 def random_affine(

@@ -7,19 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from boltax.demo._augment import (
-    AUGMENTATIONS,
-    augment,
-    random_affine,
-    random_flip,
-    random_shift,
-)
+from boltax.demo._augment import AUGMENTATIONS, augment, random_affine
 from boltax.errors import UnknownNameError
 
 KEY = jax.random.key(0)
 FUNCTIONS = {
-    "shift": lambda key, images: random_shift(key, images, 2),
-    "flip": random_flip,
     "affine": lambda key, images: random_affine(key, images, 10.0, 0.1, 1.0),
     **{name: functools.partial(augment, name) for name in AUGMENTATIONS},
 }
@@ -52,30 +44,11 @@ def test_the_key_decides(function) -> None:
     assert not np.array_equal(function(KEY, dots()), function(other, dots()))
 
 
-@pytest.mark.parametrize("name", ["shift", "flip"])
-def test_bytes_stay_bytes(name: str) -> None:
-    images = (dots() * 255).astype(jnp.uint8)
-    changed = FUNCTIONS[name](KEY, images)
-    assert changed.dtype == jnp.uint8
+def test_clothes_are_mirrored_and_moved_by_up_to_two_pixels() -> None:
+    changed = np.asarray(augment("clothes", KEY, (dots(1000) * 255).astype(jnp.uint8)))
+    places = {tuple(np.argwhere(image)[0][:2].tolist()) for image in changed}
     assert set(np.unique(changed)) == {0, 255}
-
-
-def test_shift_moves_by_whole_pixels_within_the_limit() -> None:
-    places = {
-        tuple(np.argwhere(image)[0][:2].tolist())
-        for image in np.asarray(random_shift(KEY, dots(500), 1))
-    }
-    assert places == {(row, column) for row in (2, 3, 4) for column in (3, 4, 5)}
-
-
-def test_shift_by_nothing_changes_nothing() -> None:
-    assert np.array_equal(random_shift(KEY, dots(), 0), dots())
-
-
-def test_flip_mirrors_about_half_of_the_images() -> None:
-    columns = np.argwhere(np.asarray(random_flip(KEY, dots(1000))))[:, 2]
-    assert set(columns) == {3, 4}
-    assert 400 < (columns == 3).sum() < 600
+    assert places == {(row, column) for row in range(1, 6) for column in range(1, 7)}
 
 
 def test_affine_by_nothing_changes_nothing() -> None:
