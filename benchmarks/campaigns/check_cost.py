@@ -20,7 +20,10 @@ import numpy as np
 import optax
 
 import boltax as bx
-from boltax._nonfinite import NonFiniteWatch, Step
+from boltax._bodies import Training
+from boltax._chunks import Chunk, Plan
+from boltax._nonfinite import NonFiniteWatch, Sent
+from boltax._trees import num_examples
 from campaigns.score import Score
 
 SIZES = {
@@ -143,14 +146,16 @@ def _by_boltax(
     trainer.train_model([batch], num_epochs=1)
     run = trainer.run
     assert run is not None
-    empty = partial(trainer.steps.empty_train, trainer.state, batch, None)
+    chunk = Chunk(Plan(), batch, [{"epoch": 1, "batch": 1}], num_examples(batch))
+    empty = partial(trainer.steps.empty_train, trainer.state, chunk, None)
 
     def steps(number: int) -> None:
         metrics, watch = empty(), NonFiniteWatch(trainer, run)
         for count in range(number):
-            trainer.state, metrics, is_bad = trainer.steps.train(trainer.state, metrics, batch)
-            watch.add(Step(is_bad, count, batch, None))
-        watch.look(wait=True)
+            carry = Training(trainer.state, metrics)
+            (trainer.state, metrics), is_bad = trainer.steps.train((), carry, chunk)
+            watch.add(Sent(is_bad, count, chunk, None))
+        watch.look(up_to=number)
         jax.block_until_ready(trainer.state)
 
     return steps

@@ -22,7 +22,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 import boltax as bx
+from boltax._bodies import Training
+from boltax._chunks import Chunk, Plan
 from boltax._save import save_resume, state_tree
+from boltax._trees import num_examples
 from campaigns.score import Score
 
 BEFORE, AFTER = 2, 14
@@ -141,9 +144,11 @@ def _one_save(trainer: Trainer, batch: Any, side: Side) -> Measured:
 
 
 def _steps(trainer: Trainer, batch: Any, number: int) -> None:
-    metrics = trainer.steps.empty_train(trainer.state, batch, None)
+    chunk = Chunk(Plan(), batch, [{"epoch": 1, "batch": 1}], num_examples(batch))
+    metrics = trainer.steps.empty_train(trainer.state, chunk, None)
     for _ in range(number):
-        trainer.state, metrics, _ = trainer.steps.train(trainer.state, metrics, batch)
+        carry = Training(trainer.state, metrics)
+        (trainer.state, metrics), _ = trainer.steps.train((), carry, chunk)
     jax.block_until_ready(trainer.state)
 
 
