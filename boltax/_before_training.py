@@ -9,13 +9,19 @@ import jax
 import jax.numpy as jnp
 
 from boltax._arguments import overrides
+from boltax._bodies import Training
+from boltax._chunks import Chunk
 from boltax._evaluate import evaluate
 from boltax._monitor import check_monitor
 from boltax._notify import notify
 from boltax._resume import resume_run, start_anew
 from boltax._run import Run
 from boltax._save import save_resume
+from boltax._steps import Step
 from boltax.callbacks._base import overriding
+from boltax.data._array_loader import ArrayLoader
+from boltax.data._prefetch import prefetch_to_device
+from boltax.data._source import Source
 from boltax.errors import ConfigurationError, noting
 
 if TYPE_CHECKING:
@@ -39,8 +45,10 @@ def prepare(
     )
     if resume is None or resume is False or not resume_run(trainer, run, resume):
         run.is_save_due = start_anew(trainer)
-        if val_loader is not None and trainer.loop.sanity_check:
-            check_one_batch(trainer, run, val_loader)
+    if not run.is_over:
+        compile_ahead(trainer, run, val_loader)
+    if not run.step and val_loader is not None and trainer.loop.sanity_check:
+        check_one_batch(trainer, run, val_loader)
     with noting(f"{trainer.name}.on_training_start", run.where("train")):
         trainer.on_training_start()
     notify(trainer, run, "on_training_start", "train")
@@ -48,6 +56,24 @@ def prepare(
     if run.is_save_due:
         save_resume(trainer, run)
     run.signals.poll()
+
+
+def compile_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
+    """Begins to compile both steps side by side, where arrays in memory tell their batches."""
+    steps, state = trainer.steps, trainer.state
+    with run.ledger.spent("compile"):
+        if (chunk := _first_of_arrays(run.train_source, steps.train)) is not None:
+            metrics = steps.empty_train(state, chunk, None)
+            steps.train.precompile((), Training(state, metrics), chunk.feed)
+        source = None if val_loader is None else run.source(val_loader, "val_loader")
+        if (chunk := _first_of_arrays(source, steps.evaluate)) is not None:
+            steps.evaluate.precompile(state, steps.empty_eval(state, chunk, None), chunk.feed)
+
+
+def _first_of_arrays(source: Source | None, step: Step) -> Chunk | None:
+    if not isinstance(source, ArrayLoader):  # what others read is not ours to read twice
+        return None
+    return next(prefetch_to_device(source.epoch(1), takes_rows=step.takes_rows))
 
 
 def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:

@@ -1,7 +1,7 @@
 """Evaluation and prediction: one exact pass over a loader.
 
     metrics = none
-    for batch in loader: metrics = step(state, metrics, batch)     # accumulated on the device
+    for batches in loader: metrics = step(state, metrics, batches)   # accumulated on the device
     examples on the device must equal those that were drawn; then compute once, on the host
 
 Nothing here changes the state.
@@ -9,23 +9,50 @@ Nothing here changes the state.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from boltax._chunks import Chunk, Plan
+from boltax._fused import MOST_STEPS
+from boltax._ledger import Ledger
 from boltax._progress._progress import advance_examples
+from boltax._run import Run
 from boltax._steps import Steps
 from boltax._trees import describe, num_examples
-from boltax._types import Batch, ScalarMetrics
-from boltax.data._prefetch import prefetch_to_device
+from boltax._types import ScalarMetrics
+from boltax.data._prefetch import one_item_each, prefetch_to_device
 from boltax.data._source import Source
 from boltax.errors import DataError, ModelError, TrainingError
 from boltax.metrics._accumulate import compute
 
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
 Track = Callable[..., Iterable[Any]]
 """`TrainerModule.tracker`: shows progress through an iterable."""
+
+
+def evaluate_for(trainer: "TrainerModule", loader: Any, prefix: str) -> ScalarMetrics:
+    """What `TrainerModule.eval_model` does, with the limits and the progress of the trainer."""
+    limits = {"val/": trainer.loop.limit_val_batches, "test/": trainer.loop.limit_test_batches}
+    descriptions = {"val/": "Validation", "test/": "Test"}
+    run = trainer.run or Run()
+    is_repeated = prefix == "val/" and run.is_active and run.num_epochs is not None
+    left = (run.num_epochs or 0) - run.epoch if is_repeated else 0
+    return evaluate(
+        trainer.steps,
+        trainer.state,
+        run.known_source(loader),
+        track=trainer.tracker,
+        prefix=prefix,
+        limit=limits.get(prefix),
+        prefetch=trainer.loop.prefetch,
+        desc=descriptions.get(prefix, "Evaluation"),
+        passes=1 + left // trainer.check_val_every_n_epoch,
+        poll=run.signals.poll,
+    )
 
 
 def evaluate(
@@ -38,6 +65,7 @@ def evaluate(
     limit: int | None = None,
     prefetch: int = 2,
     desc: str = "Evaluation",
+    passes: int = 1,
     poll: Callable[[], None] = lambda: None,
 ) -> ScalarMetrics:
     """The metrics of a state over a data set, each example counted exactly once.
@@ -51,6 +79,7 @@ def evaluate(
         limit: at most so many batches.
         prefetch: batches put on the device ahead.
         desc: what the progress bar says.
+        passes: how many such evaluations are still to come, with this one.
         poll: called after each batch; it raises to end the evaluation.
 
     Returns:
@@ -61,11 +90,27 @@ def evaluate(
     """
     metrics: Any = None
     drawn = 0
-    for batch, count in _batches(source, track, limit=limit, prefetch=prefetch, desc=desc):
+    total = _planned(source, limit)
+    steps.evaluate.restart()
+
+    def plan(drawn: int) -> Plan:
+        left = None if total is None else total - drawn
+        remaining = None if total is None else total * passes - drawn
+        return steps.evaluate.plan(MOST_STEPS if left is None else max(left, 1), remaining)
+
+    stream = prefetch_to_device(
+        source.epoch(1),
+        plan,
+        limit=limit,
+        depth=prefetch,
+        copy=not source.owns_batches,
+        takes_rows=steps.evaluate.takes_rows,
+    )
+    for chunk in _shown(stream, track, total=total, desc=desc):
         if metrics is None:
-            metrics = steps.empty_eval(state, batch, None)
-        metrics = steps.evaluate(state, metrics, batch)
-        drawn += count
+            metrics = steps.empty_eval(state, chunk, None)
+        metrics, _ = steps.evaluate(state, metrics, chunk)
+        drawn += chunk.steps * chunk.size
         poll()
     if metrics is None:
         raise DataError(
@@ -88,9 +133,10 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
     in_flight: deque[Any] = (
         deque()
     )  # a few batches of outputs stay on the device while the next are computed
-    for batch, count in _batches(source, track, limit=None, prefetch=prefetch, desc="Prediction"):
-        outputs = steps.predict(state, batch)
-        _check_outputs(outputs, count)
+    stream = prefetch_to_device(source.epoch(1), depth=prefetch, copy=not source.owns_batches)
+    for chunk in _shown(stream, track, total=source.num_batches, desc="Prediction"):
+        outputs = steps.predict(state, chunk.feed)
+        _check_outputs(outputs, chunk.size)
         in_flight.append(outputs)
         if len(in_flight) > prefetch:
             done.append(jax.device_get(in_flight.popleft()))
@@ -100,17 +146,19 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
 
-def _batches(
-    source: Source, track: Track, *, limit: int | None, prefetch: int, desc: str
-) -> Iterator[tuple[Batch, int]]:
-    total = source.num_batches if limit is None else min(limit, source.num_batches or limit)
-    stream = prefetch_to_device(
-        islice(source.epoch(1), limit), depth=prefetch, copy=not source.owns_batches
-    )
-    bar = track(stream, desc=desc, total=total, leave=False)
-    for batch, _, count in bar:
-        yield batch, count
-        advance_examples(bar, count)
+def _planned(source: Source, limit: int | None) -> int | None:
+    return source.num_batches if limit is None else min(limit, source.num_batches or limit)
+
+
+def _shown(
+    stream: Iterable[Chunk], track: Track, *, total: int | None, desc: str
+) -> Iterator[Chunk]:
+    """The chunks of a stream, with their progress shown batch by batch."""
+    bar = track(one_item_each(stream, Ledger()), desc=desc, total=total, leave=False)
+    for chunk in bar:
+        if chunk is not None:
+            yield chunk
+            advance_examples(bar, chunk.steps * chunk.size)
 
 
 def _check_seen(drawn: int, seen: int) -> None:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from boltax._arguments import overrides
+from boltax._chunks import Chunk
 from boltax._run import Run
 from boltax._save import state_tree
 from boltax._state import params_of
@@ -41,17 +42,31 @@ _LOST = "The state is not finite and not saved; the last resume checkpoint is."
 _log = logging.getLogger("boltax")
 
 
-class Step(NamedTuple):
-    """A step on its way.
+class Sent(NamedTuple):
+    """Steps on their way.
 
     Attributes:
-        is_bad: what the device will say.
+        are_bad: what the device will say, for each step.
+        step: the number of the last one.
+        chunk: their batches.
+        before: the cursor before the first.
+    """
+
+    are_bad: Any
+    step: int
+    chunk: Chunk
+    before: Cursor | None
+
+
+class Step(NamedTuple):
+    """A bad step.
+
+    Attributes:
         step: its number.
         batch: its batch, on the device.
         before: the cursor before it.
     """
 
-    is_bad: Any
     step: int
     batch: Batch
     before: Cursor | None
@@ -68,27 +83,32 @@ class NonFiniteWatch:
     def __init__(self, trainer: "TrainerModule", run: Run) -> None:
         self._trainer = trainer
         self._run = run
-        self._on_their_way: deque[Step] = deque()
+        self._on_their_way: deque[Sent] = deque()
 
-    def add(self, step: Step) -> None:
-        """Watches a step that was sent off, and looks at those that have arrived."""
-        self._on_their_way.append(step)
-        self.look(wait=False)
+    def add(self, sent: Sent) -> None:
+        """Watches steps that were sent off, and looks at those that have arrived."""
+        self._on_their_way.append(sent)
+        self.look(up_to=0)
 
-    def look(self, *, wait: bool) -> None:
-        """Acts on the steps that have arrived, or on all of them.
+    def look(self, *, up_to: int) -> None:
+        """Acts on the steps that have arrived, and waits for some.
 
         Args:
-            wait: whether to wait for those that are still on their way.
+            up_to: the number of the last step to wait for.
 
         Raises:
             NonFiniteError: for the first bad one, where that ends the run. Run and state are those
                 of the step before it.
         """
-        while self._on_their_way and (wait or self._on_their_way[0].is_bad.is_ready()):
-            step = self._on_their_way.popleft()
-            if jax.device_get(step.is_bad):
-                self._act(step)
+        while self._on_their_way and (
+            self._on_their_way[0].step <= up_to or self._on_their_way[0].are_bad.is_ready()
+        ):
+            sent = self._on_their_way.popleft()
+            are_bad = np.atleast_1d(jax.device_get(sent.are_bad))[: sent.chunk.steps]
+            for index in np.flatnonzero(are_bad):
+                before = sent.chunk.cursors[index - 1] if index else sent.before
+                step = sent.step - sent.chunk.steps + 1 + int(index)
+                self._act(Step(step, sent.chunk.batch(int(index)), before))
 
     def _act(self, step: Step) -> None:
         trainer, run = self._trainer, self._run
@@ -97,6 +117,9 @@ class NonFiniteWatch:
         if is_end:
             self._on_their_way.clear()
             run.step, run.cursor = step.step - 1, step.before
+            if run.record_due is not None and run.record_due[0] > run.step:
+                _, _, run.interval, run.accumulated = run.record_due
+                run.record_due = None
             if isinstance(run.interval, Metrics):
                 none = jax.device_put(np.int32(0))
                 run.interval = dataclasses.replace(run.interval, left_out=none)

@@ -35,7 +35,10 @@ def notify(
     for callback in callbacks:
         view = _view(trainer, run, phase, metrics or {}, row)
         arguments = (view,) if error is None else (view, error)
-        with noting(f"callback {type(callback).__name__}.{hook}", run.where(phase)):
+        with (
+            run.ledger.spent("hooks"),
+            noting(f"callback {type(callback).__name__}.{hook}", run.where(phase)),
+        ):
             answer = getattr(callback, hook)(*arguments)
         for request in as_requests(answer, callback, hook):
             match request:
@@ -45,9 +48,10 @@ def notify(
                     trainer.save_snapshot()
                 case Log():
                     values = {name: to_host(value) for name, value in request.metrics.items()}
-                    if hook not in JOINS_A_RECORD:
-                        trainer.log_metrics(values, run.step)
-                    _log_media(trainer, request, run.step)
+                    with run.ledger.spent("logging"):
+                        if hook not in JOINS_A_RECORD:
+                            trainer.log_metrics(values, run.step)
+                        _log_media(trainer, request, run.step)
                     logged |= values
     return logged
 

@@ -44,6 +44,12 @@ class LoopOptions(Options):
         sanity_check: evaluate one validation batch before the first epoch, so that a mistake in the
             evaluation shows at once and not after an hour.
         prefetch: batches that are put on the device ahead of their use.
+        steps_per_execution: how many steps are sent to the device at once, at most; never more than
+            there are to the next record, save, or callback that asks for a step. ``"auto"``
+            measures on the first steps of a run whether several at once are faster, and says what
+            it chose. The numbers are the same (on a CPU to the last bit).
+        max_recompiles: how often steps may be compiled again for other shapes or dtypes before that
+            is an error; None only tells. A last batch with fewer examples counts in training.
         on_nonfinite: what to do when the loss or a gradient is not finite: ``"stop"`` ends the
             run with the state of the step before, ``"skip"`` leaves the state as it was before the
             step and goes on with the next batch, ``"continue"`` only reports it.
@@ -59,14 +65,23 @@ class LoopOptions(Options):
     limit_test_batches: int | None = None
     sanity_check: bool = True
     prefetch: int = 2
+    steps_per_execution: int | str = "auto"
+    max_recompiles: int | None = None
     on_nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
         if self.on_nonfinite not in ON_NONFINITE:
             raise unknown_name("LoopOptions(on_nonfinite=...)", self.on_nonfinite, ON_NONFINITE)
+        if isinstance(self.steps_per_execution, str) and self.steps_per_execution != "auto":
+            raise unknown_name(
+                "LoopOptions(steps_per_execution=...)", self.steps_per_execution, ["auto"]
+            )
+        fused = None if self.steps_per_execution == "auto" else self.steps_per_execution
+        _check_at_least("LoopOptions", 0, max_recompiles=self.max_recompiles)
         _check_at_least(
             "LoopOptions",
             1,
+            steps_per_execution=fused,
             log_every=self.log_every,
             steps_per_epoch=self.steps_per_epoch,
             limit_val_batches=self.limit_val_batches,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from boltax._ledger import Ledger
 from boltax._signals import Signals
 from boltax._triggers import Every
 from boltax._types import Cursor, ScalarMetrics
@@ -67,6 +68,11 @@ class Run:
         saved_point: epoch, stage and step of the last one.
         retry_at: `time.monotonic()` at which to try again what failed.
         train_source: the training data as the loop reads them.
+        record_due: the record of an earlier step that is still to be written: the step, the
+            examples up to it, its metrics, and those of the epoch before them.
+        told_at: time, step and examples of the last record, for the speed.
+        examples: examples of the steps of this process.
+        ledger: where the time goes.
         sources: the loaders of this run as the loop reads them, so that each is looked at once.
     """
 
@@ -102,6 +108,10 @@ class Run:
     saved_point: tuple[int, Stage, int] | None = None
     retry_at: float = float("inf")
     train_source: Any = None
+    record_due: tuple[int, int, Metrics, Metrics | SavedMetrics | None] | None = None
+    told_at: tuple[float, int, int] | None = None
+    examples: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
     sources: dict[tuple[int, int | None], tuple[Any, Source]] = field(
         default_factory=dict[tuple[int, int | None], tuple[Any, Source]]
     )
@@ -150,6 +160,8 @@ class Run:
         self.interval = self.accumulated = None
         self.record, self.row, self.logged = {}, {}, {}
         self.epoch_started = time.monotonic()
+        if self.epoch > 1:  # the first epoch begins with compiling
+            self.told_at = time.perf_counter(), self.step, self.examples
 
     @property
     def steps_done(self) -> int:

@@ -110,6 +110,11 @@ def save_resume(trainer: "TrainerModule", run: Run) -> None:
         return
     if run.is_cut and run.stage is not Stage.TRAIN:
         return  # what goes on is the epoch, from the step at which it was cut
+    with run.ledger.spent("checkpoints"):
+        _save_resume(trainer, run, point)
+
+
+def _save_resume(trainer: "TrainerModule", run: Run, point: tuple[int, Stage, int]) -> None:
     state = state_tree(trainer.state)
     if is_deleted(state):
         raise TrainingError(
@@ -235,7 +240,8 @@ def finish_saving(trainer: "TrainerModule", run: Run) -> list[str]:
     Returns:
         What could not be written.
     """
-    trainer.saver.wait()
+    with run.ledger.spent("checkpoints"):
+        trainer.saver.wait()
     tell_failures(trainer, run)
     undone = [job.what for job in trainer.saver.undone()]
     if undone:

@@ -1,7 +1,10 @@
 """What a trainer's construction and the start of its training do, beside its own methods."""
 
 import shutil
-from collections.abc import Mapping
+import tempfile
+import threading
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +13,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from boltax._allocator import late_hint
 from boltax._arguments import overrides
+from boltax._bodies import EvalStep, TrainStep
+from boltax._compilation_cache import enable_compilation_cache
+from boltax._programs import Compilations
 from boltax._state import (
     TrainState,
     is_traced_hyperparameter,
     split_collections,
     variables_of,
 )
-from boltax._steps import Steps, compile_create, host_steps
+from boltax._steps import Steps, compile_create, compile_steps, host_steps
 from boltax._types import Variables
 from boltax.checkpoint._constructor_call import ConstructorCall, lacks_parts, read_call
 from boltax.checkpoint._files import write_json
@@ -35,8 +42,32 @@ if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
 _SUMMARY_LINES = 60  # a longer summary is shown by its upper level
+_has_hinted = threading.Event()
 LOADING = ContextVar("loading", default=False)
 """Whether a trainer is made for a run that there is: it leaves the folder as it is."""
+_PREVIEW: ContextVar[str | None] = ContextVar("preview", default=None)
+"""The folder of trainers that are only looked at, in place of a run's; None for all others."""
+
+
+@contextmanager
+def previewing() -> Generator[None]:
+    """Within it trainers are made of shapes, to be looked at: no run's folder and no loggers."""
+    with tempfile.TemporaryDirectory(prefix="boltax-", ignore_cleanup_errors=True) as folder:
+        loading, preview = LOADING.set(True), _PREVIEW.set(folder)
+        try:
+            yield
+        finally:
+            _PREVIEW.reset(preview)
+            LOADING.reset(loading)
+
+
+def prepare_process(trainer: "TrainerModule") -> None:
+    """What makes this process fast, and is done once: before anything is compiled."""
+    enable_compilation_cache()
+    hint = late_hint()
+    if hint is not None and not _has_hinted.is_set():
+        _has_hinted.set()
+        trainer.progress.note(hint)
 
 
 def rebuild(
@@ -74,6 +105,8 @@ def open_loggers(
     trainer: "TrainerModule", logger_params: Mapping[str, Any], *, is_new_run: bool
 ) -> tuple[str, LoggerGroup]:
     """Makes or opens the run's folder, and the loggers that write to it."""
+    if (preview := _PREVIEW.get()) is not None:
+        return preview, create_loggers("none", log_dir=preview, config={})
     if logger_params.get("log_dir"):
         directory = open_run_directory(logger_params["log_dir"], writable=is_new_run)
         if is_new_run:
@@ -185,6 +218,25 @@ def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer) -> Any:
         )
 
     return compile_create(create)(trainer.state)
+
+
+def compile_for(trainer: "TrainerModule", train_step: TrainStep, eval_step: EvalStep) -> Steps:
+    """Compiled steps, made of pure ones, with a trainer's options."""
+    compilations = Compilations(
+        trainer.progress.status,
+        note=trainer.progress.note,
+        where=lambda: trainer.run.where("train") if trainer.run else "the start",
+        most_again=trainer.loop.max_recompiles,
+    )
+    return compile_steps(
+        train_step,
+        eval_step,
+        trainer.loss_steps.predict_step,
+        on_nonfinite=trainer.loop.on_nonfinite,
+        steps_per_execution=trainer.loop.steps_per_execution,
+        compilations=compilations,
+        tell=trainer.progress.note,
+    )
 
 
 def compiled_steps(trainer: "TrainerModule") -> Steps:

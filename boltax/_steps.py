@@ -1,43 +1,83 @@
 """Compiles the steps: the only file that calls `jit`.
 
-The loop sees one kind of step, ``step(state, metrics, batch) -> (state, metrics, is_bad)``: the
-user's step, followed by the accumulation of its metrics and a check that its loss and gradients are
-finite, in the same program. State and metrics are donated. A step is traced once for each shape of
-batch, and each time it is compiled that is announced, with the time that it took.
+The loop sees one kind of step, ``step(constants, carry, chunk) -> (carry, outputs)``: one or
+several of the user's steps, each followed by the accumulation of its metrics and a check that its
+loss and gradients are finite, in the same program. What it carries is donated. A step is traced
+once for each shape of batch and each way of sending it off (see `_fused`).
 
 Two ways in: `compile_steps` for pure steps, and `host_steps` for steps that must be called as they
 are (``debug=True``, or a user's own `create_jitted_functions`), where only the accumulation of
 metrics is compiled.
 """
 
-import dataclasses
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from boltax._bodies import (
+    Body,
+    EvalStep,
+    Training,
+    TrainStep,
+    accumulate,
+    batch_metrics_of,
+    checked_result,
+    eval_body,
+    is_step_bad,
+    next_metrics,
+    train_body,
+    with_batch_rng,
+)
+from boltax._chunks import Chunk, Mode, Plan, Rows, batch_at, batch_of, examples_in
+from boltax._fused import MOST_STEPS, FusedStep
+from boltax._programs import Compilations, Program
 from boltax._state import params_of
 from boltax._trees import is_deleted, num_examples
 from boltax._types import Batch, PyTree
-from boltax.errors import TrainingError
 from boltax.metrics._accumulate import (
     Metrics,
     SavedMetrics,
     empty_like,
-    extend,
     merge,
     rebuilt,
     start,
 )
 
-TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
-EvalStep = Callable[[Any, Batch], dict[str, Any]]
 PredictStep = Callable[[Any, Batch], Any]
-Announce = Callable[[str], AbstractContextManager[Any]]
+
+
+_UNOPTIMIZED = {"xla_backend_optimization_level": 0}
+
+
+class Step(Protocol):
+    """A step as the loop calls it, one or several at a time.
+
+    Attributes:
+        takes_rows: whether it can take its batches out of a data set on the device.
+    """
+
+    takes_rows: bool
+
+    def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
+        """Begins to compile for arguments like these, in the background."""
+        ...
+
+    def restart(self) -> None:
+        """Forgets what was planned and not executed: another pass over data begins."""
+        ...
+
+    def plan(self, distance: int, remaining: int | None) -> Plan:
+        """How to send off the next steps; see `FusedStep.plan`."""
+        ...
+
+    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+        """Sends off the steps of a chunk; see `FusedStep`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -45,27 +85,35 @@ class Steps:
     """The steps as the loop calls them.
 
     Attributes:
-        train: ``(state, metrics, batch) -> (state, metrics, is_bad)``; donates the first two. The
-            last one, a bool, says that the loss or a gradient of this step was not finite.
-        evaluate: ``(state, metrics, batch) -> metrics``; donates the metrics.
+        train: ``((), Training(state, metrics), chunk) -> (Training, is_bad)``; what it carries is
+            donated. The outputs are bools, one for each step: whether its loss or a gradient was
+            not finite.
+        evaluate: ``(state, metrics, chunk) -> (metrics, ())``; donates the metrics.
         predict: ``(state, batch) -> outputs``.
         train_step: ``(state, batch) -> (state, metrics of the batch)``, compiled, nothing donated:
             for users.
         eval_step: ``(state, batch) -> metrics of the batch``, likewise.
-        empty_train: ``(state, batch, saved) -> metrics``: the accumulators for metrics like those
-            of this batch: of no batch, or with the values `saved` in a checkpoint.
+        empty_train: ``(state, chunk, saved) -> metrics``: the accumulators for metrics like those
+            of these batches: of no batch, or with the values `saved` in a checkpoint.
         empty_eval: the same for evaluation.
+        compilations: what was compiled for them.
         merge: adds up two accumulated metrics; donates nothing.
+        next_metrics: the accumulators behind others: of no batch, but a step that was not finite
+            still has the steps after it left out. Donates nothing.
     """
 
-    train: Callable[[Any, Metrics, Batch], tuple[Any, Metrics, jax.Array]]
-    evaluate: Callable[[Any, Metrics, Batch], Metrics]
+    train: Step
+    evaluate: Step
     predict: PredictStep
     train_step: TrainStep
     eval_step: EvalStep
-    empty_train: Callable[[Any, Batch, SavedMetrics | None], Any]
-    empty_eval: Callable[[Any, Batch, SavedMetrics | None], Any]
+    empty_train: Callable[[Any, Chunk, SavedMetrics | None], Any]
+    empty_eval: Callable[[Any, Chunk, SavedMetrics | None], Any]
+    compilations: Compilations = field(default_factory=Compilations)
     merge: Callable[[Metrics, Metrics], Metrics] = field(default_factory=lambda: jax.jit(merge))
+    next_metrics: Callable[[Metrics], Metrics] = field(
+        default_factory=lambda: jax.jit(next_metrics)
+    )
 
 
 def compile_steps(
@@ -73,8 +121,10 @@ def compile_steps(
     eval_step: EvalStep,
     predict_step: PredictStep,
     *,
-    on_nonfinite: str,
-    announce: Announce,
+    on_nonfinite: str = "continue",
+    steps_per_execution: int | str = 1,
+    compilations: Compilations | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Steps:
     """Steps compiled from pure functions.
 
@@ -84,7 +134,9 @@ def compile_steps(
         predict_step: ``(state, batch) -> outputs``.
         on_nonfinite: see `LoopOptions`; ``"stop"`` leaves the state as it is from the first step on
             whose loss or gradient is not finite, until the accumulated metrics are new ones.
-        announce: makes the context in which a step with a given name is compiled.
+        steps_per_execution: see `LoopOptions`.
+        compilations: announces what is compiled.
+        tell: is told how steps are sent off, when that was measured.
     """
     # The inner jits are what users call; the outer ones find their traces, so each step is traced
     # only once.
@@ -93,21 +145,100 @@ def compile_steps(
         jax.jit(eval_step),
         jax.jit(predict_step),
     )
-    train = jax.jit(partial(_train, train_step, on_nonfinite), donate_argnums=(0, 1))
-    evaluate = jax.jit(partial(_evaluate, eval_step), donate_argnums=1)
+    compilations = compilations or Compilations()
+    fused = partial(_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
     return Steps(
-        train=_announcing(train, "train step", announce),
-        evaluate=_announcing(evaluate, "evaluation step", announce),
-        predict=_announcing(predict_step, "prediction step", announce),
+        train=fused(partial(train_body, train_step, on_nonfinite), "train step"),
+        evaluate=fused(partial(eval_body, eval_step), "evaluation step", may_be_ragged=True),
+        predict=Program(predict_step, "prediction step", compilations, may_be_ragged=True),
         train_step=train_step,
         eval_step=eval_step,
         empty_train=_empty(
-            lambda *args: jax.eval_shape(partial(_batch_metrics, train_step, True), *args)
+            lambda *args: jax.eval_shape(partial(batch_metrics_of, train_step, True), *args)
         ),
         empty_eval=_empty(
-            lambda *args: jax.eval_shape(partial(_batch_metrics, eval_step, False), *args)
+            lambda *args: jax.eval_shape(partial(batch_metrics_of, eval_step, False), *args)
         ),
+        compilations=compilations,
     )
+
+
+def _fused(
+    body: Body,
+    name: str,
+    *,
+    compilations: Compilations,
+    wanted: int | str,
+    tell: Callable[[str], None],
+    may_be_ragged: bool = False,
+) -> FusedStep:
+    forms = {Mode.SINGLE: _single, Mode.LOOP: _loop, Mode.UNROLLED: _unrolled}
+    programs = {
+        mode: Program(
+            jax.jit(partial(form, body), donate_argnums=1),
+            name,
+            compilations,
+            may_be_ragged=may_be_ragged,
+            size_of=partial(examples_in, mode),
+        )
+        for mode, form in forms.items()
+    }
+    return FusedStep(programs, wanted=wanted, name=name, tell=tell)
+
+
+# The batch is kept apart from where it comes from: with the barrier a step is compiled to the same
+# arithmetic in all three programs, so that they give the same numbers to the last bit.
+
+
+def _single(body: Body, constants: Any, carry: Any, feed: Any) -> tuple[Any, Any]:
+    return body(constants, carry, lax.optimization_barrier(batch_of(feed)))
+
+
+def _loop(body: Body, constants: Any, carry: Any, count: jax.Array, feed: Any) -> tuple[Any, Any]:
+    """The first `count` batches of a stack: any number of steps in the same program."""
+    capacity = MOST_STEPS if isinstance(feed, Rows) else jax.tree.leaves(feed)[0].shape[0]
+
+    def one(index: Any, before: tuple[Any, Any]) -> tuple[Any, Any]:
+        carry, collected = before
+        batch = lax.optimization_barrier(batch_at(feed, index))
+        carry, outputs = body(constants, carry, batch)
+        collected = jax.tree.map(lambda all_, new: all_.at[index].set(new), collected, outputs)
+        return carry, collected
+
+    _, outputs = jax.eval_shape(body, constants, carry, jax.eval_shape(batch_at, feed, 0))
+    nothing = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), outputs)
+    return lax.fori_loop(0, count, one, (carry, nothing))
+
+
+def _unrolled(body: Body, constants: Any, carry: Any, feeds: tuple[Any, ...]) -> tuple[Any, Any]:
+    collected: list[Any] = []
+    for feed in feeds:
+        carry, outputs = _single(body, constants, lax.optimization_barrier(carry), feed)
+        collected.append(outputs)
+    return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *collected)
+
+
+class _HostStep:
+    """A step that is called as it is, once for each batch."""
+
+    takes_rows = False
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
+        """Does nothing: nothing is compiled."""
+
+    def restart(self) -> None:
+        """Does nothing: nothing is planned."""
+
+    def plan(self, distance: int, remaining: int | None) -> Plan:
+        """One step at a time."""
+        return Plan()
+
+    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+        """Calls the step."""
+        return self._body(constants, carry, chunk.feed)
 
 
 def host_steps(
@@ -118,39 +249,45 @@ def host_steps(
     A step that has taken the memory of the old state cannot be undone: then a state that is not
     finite stays.
     """
-    accumulate = jax.jit(_accumulate, static_argnums=2, donate_argnums=0)
-    is_bad_step = jax.jit(_is_bad)
+    add = jax.jit(accumulate, static_argnums=2, donate_argnums=0)
+    is_bad_step = jax.jit(is_step_bad)
 
-    def train(state: Any, metrics: Any, batch: Batch) -> tuple[Any, Metrics, jax.Array]:
-        new, batch_metrics = _checked_result(train_step(state, batch))
+    def train(_: Any, carry: Training, batch: Batch) -> tuple[Training, jax.Array]:
+        state, metrics = carry
+        new, batch_metrics = checked_result(train_step(state, batch))
         count = num_examples(batch)
         is_bad = is_bad_step(batch_metrics, params_of(new))
         if on_nonfinite != "continue" and not is_deleted(state) and jax.device_get(is_bad):
-            return state, metrics, is_bad
+            return carry, is_bad
         if isinstance(metrics, SavedMetrics):
             like = jax.eval_shape(partial(start, num_examples=count), batch_metrics)
             metrics = rebuilt(metrics, like)
-        return new, accumulate(metrics, batch_metrics, count), is_bad
+        return Training(new, add(metrics, batch_metrics, count)), is_bad
 
-    def evaluate(state: Any, metrics: Metrics, batch: Batch) -> Metrics:
-        return accumulate(
-            metrics, eval_step(_with_batch_rng(state, metrics), batch), num_examples(batch)
-        )
+    def evaluate(state: Any, metrics: Metrics, batch: Batch) -> tuple[Metrics, tuple[()]]:
+        batch_metrics = eval_step(with_batch_rng(state, metrics), batch)
+        return add(metrics, batch_metrics, num_examples(batch)), ()
 
     # The shapes of the metrics are not known before the functions have run, and running them twice
     # could be seen.
     count: Any = jax.ShapeDtypeStruct((), jnp.int32)
     none = _empty(lambda *_: Metrics({}, count, count, count))
 
-    def empty(state: Any, batch: Batch, saved: SavedMetrics | None) -> Any:
-        return none(state, batch, None) if saved is None else saved
+    def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Any:
+        return none(state, chunk, None) if saved is None else saved
 
-    return Steps(train, evaluate, predict_step, train_step, eval_step, empty, empty)
+    return Steps(
+        _HostStep(train), _HostStep(evaluate), predict_step, train_step, eval_step, empty, empty
+    )
 
 
 def compile_init(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """Compiles a function that makes variables, so that nothing is made leaf by leaf."""
-    return jax.jit(function)
+    """Compiles a function that runs once, such as one that makes variables.
+
+    On a CPU without optimizations, which take longer there than they can win back.
+    """
+    is_cpu = jax.default_backend() == "cpu"
+    return jax.jit(function, compiler_options=_UNOPTIMIZED if is_cpu else None)
 
 
 def compile_create(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
@@ -172,100 +309,17 @@ def compile_copy() -> Callable[[PyTree, PyTree | None], PyTree]:
     return lambda tree, into: anew(tree) if into is None else again(tree, into)
 
 
-def _train(
-    train_step: TrainStep, on_nonfinite: str, state: Any, metrics: Metrics, batch: Batch
-) -> tuple[Any, Metrics, jax.Array]:
-    new, batch_metrics = _checked_result(train_step(state, batch))
-    extended = _accumulate(metrics, batch_metrics, num_examples(batch))
-    is_bad = _is_bad(batch_metrics, params_of(new))
-    if on_nonfinite == "continue":
-        return new, extended, is_bad
-    # A step that is left out is one that had no effect: its inputs are its outputs.
-    is_left_out = is_bad
-    if on_nonfinite == "stop":  # steps that the host has sent off before it knew
-        is_left_out |= metrics.left_out > 0
-    noted = dataclasses.replace(metrics, left_out=metrics.left_out + 1)
-    return _where(is_left_out, state, new), _where(is_left_out, noted, extended), is_bad
-
-
-def _is_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:
-    """Whether the loss or the gradients are not finite; without their norm the parameters tell."""
-    suspects = (batch_metrics.get("loss"), batch_metrics.get("grad_norm", params))
-    finite = [
-        jnp.isfinite(leaf).all()
-        for leaf in jax.tree.leaves(suspects)
-        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
-    ]
-    return ~jnp.stack(finite).all() if finite else jnp.zeros((), bool)
-
-
-def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    def choose(left: Any, right: Any) -> Any:
-        return left if left is right else jnp.where(condition, left, right)
-
-    return jax.tree.map(choose, yes, no)
-
-
-def _evaluate(eval_step: EvalStep, state: Any, metrics: Metrics, batch: Batch) -> Metrics:
-    return _accumulate(
-        metrics, eval_step(_with_batch_rng(state, metrics), batch), num_examples(batch)
-    )
-
-
-def _accumulate(metrics: Metrics, batch_metrics: dict[str, Any], count: int) -> Metrics:
-    new = start(batch_metrics, count)
-    return extend(metrics, new) if metrics.values or not new.values else new
-
-
-def _batch_metrics(
-    step: Callable[[Any, Batch], Any], is_train: bool, state: Any, batch: Batch
-) -> Metrics:
-    result = step(state, batch)
-    return start(_checked_result(result)[1] if is_train else result, num_examples(batch))
-
-
-def _checked_result(result: Any) -> tuple[Any, dict[str, Any]]:
-    if isinstance(result, tuple) and len(result) == 2:
-        return result
-    raise TrainingError(
-        f"Received {type(result).__name__} from train_step; expected a pair (state, metrics). "
-        "End the train_step of create_functions with: return state, metrics"
-    )
-
-
-def _with_batch_rng(state: Any, metrics: Metrics) -> Any:
-    """Gives each evaluation batch a key of its own, in a state that is thrown away after it."""
-    rng = getattr(state, "rng", None)
-    return state if rng is None else state.replace(rng=jax.random.fold_in(rng, metrics.batches))
-
-
 def _empty(
     shapes_of: Callable[[Any, Batch], Metrics],
-) -> Callable[[Any, Batch, SavedMetrics | None], Metrics]:
+) -> Callable[[Any, Chunk, SavedMetrics | None], Metrics]:
     """Makes zeros in one compiled call; all batches have the same, so shapes are asked for once."""
     makers: list[Callable[[], Metrics]] = []
 
-    def empty(state: Any, batch: Batch, saved: SavedMetrics | None) -> Metrics:
+    def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Metrics:
         if not makers:
-            shapes = shapes_of(state, batch)
+            shapes = shapes_of(state, chunk.form)
             makers.append(jax.jit(lambda: empty_like(shapes)))
         zeros = makers[0]()
         return zeros if saved is None else rebuilt(saved, like=zeros)
 
     return empty
-
-
-def _announcing(step: Callable[..., Any], name: str, announce: Announce) -> Callable[..., Any]:
-    """Calls a compiled step, announced when its batch (the last argument) has a new shape."""
-    seen: set[tuple[Any, ...]] = set()
-
-    def call(*args: Any) -> Any:
-        signature = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(args[-1]))
-        if signature in seen:
-            return step(*args)
-        with announce(f"compiling the {name} for batches of {num_examples(args[-1])}"):
-            result = step(*args)
-        seen.add(signature)
-        return result
-
-    return call

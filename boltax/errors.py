@@ -12,7 +12,8 @@
     ├── CheckpointError (ValueError)        a checkpoint that cannot be read or does not fit
     ├── RunDirectoryError (OSError)         the run's folder cannot be made, written or read
     ├── TrainingError (RuntimeError)        a method called at a time at which it cannot work
-    │   └── NonFiniteError (FloatingPointError)   a loss or gradient that is not finite
+    │   ├── NonFiniteError (FloatingPointError)   a loss or gradient that is not finite
+    │   └── RecompilationError          a step compiled again, more often than allowed
     └── MissingExtraError (ImportError)     an optional package is not installed
 
 Each derives from `BoltaxError` and from the matching builtin, so both `except` clauses work.
@@ -78,6 +79,10 @@ class TrainingError(BoltaxError, RuntimeError):
 
 class NonFiniteError(TrainingError, FloatingPointError):
     """The loss or a gradient is not finite; see `LoopOptions(on_nonfinite=...)`."""
+
+
+class RecompilationError(TrainingError):
+    """A step was compiled again, more often than ``LoopOptions(max_recompiles=...)`` allows."""
 
 
 class MissingExtraError(BoltaxError, ImportError):

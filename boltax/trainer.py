@@ -27,8 +27,9 @@ import jax
 import jax.numpy as jnp
 from flax import core
 
-from boltax import _evaluate, _fit, _steps
+from boltax import _epoch, _evaluate, _fit
 from boltax._arguments import check_arguments, check_positive, overrides
+from boltax._bodies import EvalStep, TrainStep
 from boltax._initialise import initialise
 from boltax._loss import LossSteps, inputs_of
 from boltax._monitor import GUIDE_ORDER, is_better
@@ -39,10 +40,12 @@ from boltax._save import Copies, save_small, save_variables
 from boltax._setup import (
     LOADING,
     build_optimizer,
+    compile_for,
     compiled_steps,
     complete_logger,
     config_of,
     open_loggers,
+    prepare_process,
     rebuild,
     state_with_optimizer,
     state_without_optimizer,
@@ -52,6 +55,7 @@ from boltax._setup import (
     write_hparams,
 )
 from boltax._state import split_collections, variables_of
+from boltax._steps import Steps
 from boltax._types import Batch, PyTree, ScalarMetrics, Variables
 from boltax.callbacks._base import Callback, as_callbacks
 from boltax.callbacks._timer import parse_duration
@@ -156,6 +160,7 @@ class TrainerModule:
         self._call.check_storable(self.model_hparams, hparams)
 
         self.progress = Progress(enable_progress_bar)
+        prepare_process(self)
         self.run: Run | None = None
         self.saver, self.copies = Saver(), Copies()
         self.adapter = adapt(model_class, self.model_hparams, rng_streams=tuple(self.rng_streams))
@@ -182,7 +187,7 @@ class TrainerModule:
         self.print_tabulate(exmp_input)
         self.train_step: Any = None
         self.eval_step: Any = None
-        self.steps: _steps.Steps = compiled_steps(self)
+        self.steps: Steps = compiled_steps(self)
 
     def init_logger(self, logger_params: dict[str, Any]) -> None:
         """Makes the run's folder and its loggers: sets `self.logger` and `self.log_dir`.
@@ -249,7 +254,7 @@ class TrainerModule:
             RunDirectory(self.log_dir).model_txt.write_text(self.summary)
             self.progress.note(shown)
 
-    def create_functions(self) -> tuple[_steps.TrainStep, _steps.EvalStep]:
+    def create_functions(self) -> tuple[TrainStep, EvalStep]:
         """The pure steps; by default made from `loss_function`.
 
         Returns:
@@ -269,13 +274,7 @@ class TrainerModule:
         if self.debug:
             self.train_step, self.eval_step = train_step, eval_step
         else:
-            self.steps = _steps.compile_steps(
-                train_step,
-                eval_step,
-                self.loss_steps.predict_step,
-                on_nonfinite=self.loop.on_nonfinite,
-                announce=self.progress.status,
-            )
+            self.steps = compile_for(self, train_step, eval_step)
             self.train_step, self.eval_step = self.steps.train_step, self.steps.eval_step
 
     def loss_function(self, model: ModelView, batch: Batch, train: bool) -> Any:
@@ -390,7 +389,7 @@ class TrainerModule:
         Returns:
             The means over the epoch, ``{"train/loss": ..., ...}``.
         """
-        return _fit.run_epoch(self, train_loader)
+        return _epoch.run_epoch(self, train_loader)
 
     def on_training_epoch_end(self, epoch_idx: int) -> None:
         """Called after each epoch, before its validation.
@@ -410,19 +409,7 @@ class TrainerModule:
         Returns:
             Name to float, or to a NumPy array for a metric that is not a scalar.
         """
-        limits = {"val/": self.loop.limit_val_batches, "test/": self.loop.limit_test_batches}
-        descriptions = {"val/": "Validation", "test/": "Test"}
-        return _evaluate.evaluate(
-            self.steps,
-            self.state,
-            (self.run or Run()).known_source(loader),
-            track=self.tracker,
-            prefix=log_prefix,
-            limit=limits.get(log_prefix),
-            prefetch=self.loop.prefetch,
-            desc=descriptions.get(log_prefix, "Evaluation"),
-            poll=(self.run or Run()).signals.poll,
-        )
+        return _evaluate.evaluate_for(self, loader, log_prefix)
 
     def on_validation_epoch_end(
         self, epoch_idx: int, eval_metrics: ScalarMetrics, val_loader: Any

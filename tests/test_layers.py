@@ -9,9 +9,22 @@ import graphlib
 from source_tree import Import, Module, imports, modules
 
 LAYERS: list[tuple[str, bool, set[str]]] = [
-    ("BASE", True, {"_types", "errors", "_trees", "_optional", "_options"}),
+    (
+        "BASE",
+        True,
+        {
+            "_types",
+            "errors",
+            "_trees",
+            "_optional",
+            "_options",
+            "_ledger",
+            "_allocator",
+            "_compilation_cache",
+        },
+    ),
     ("PURE", True, {"_state", "_keys", "_triggers", "_monitor", "metrics", "optim", "models"}),
-    ("CORE", True, {"_loss", "_steps", "_initialise"}),
+    ("CORE", True, {"_bodies", "_chunks", "_programs", "_fused", "_loss", "_steps", "_initialise"}),
     ("HOST", False, {"data", "loggers", "checkpoint", "_progress", "callbacks"}),
     (
         "LOOP",
@@ -26,6 +39,8 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
             "_nonfinite",
             "_notify",
             "_evaluate",
+            "_record",
+            "_epoch",
             "_before_training",
             "_after_training",
             "_fit",

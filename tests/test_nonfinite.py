@@ -1,6 +1,7 @@
 """Steps whose loss or gradient is not finite."""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -84,7 +85,8 @@ def test_finite_runs_are_the_same_under_every_policy(tmp_path, caplog):
         trainer.train_model(loader(shuffle=True), num_epochs=2)
         states.append(trainer.state.params)
     assert_equal(states[0], states[1])
-    assert_equal(states[0], states[2])
+    # Without the choice between two states the compiler may round in another order.
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), states[0], states[2])
     assert "not finite" not in caplog.text
 
 

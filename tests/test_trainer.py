@@ -12,6 +12,8 @@ import optax
 import pytest
 
 import boltax as bx
+from boltax._bodies import Training
+from boltax._chunks import Chunk, Plan
 from boltax._state import variables_of
 from boltax.errors import CheckpointError
 from dummies import (
@@ -363,11 +365,12 @@ def test_train_step_and_eval_step_are_the_guides_and_donate_nothing(tmp_path):
 def test_state_and_accumulators_are_donated_to_the_step(tmp_path):
     trainer = classifier(tmp_path)
     trainer.init_optimizer(1, 4)
-    batch = jax.device_put(classes(8))
-    metrics, old = trainer.steps.empty_train(trainer.state, batch, None), trainer.state
-    trainer.state, _, _ = trainer.steps.train(trainer.state, metrics, batch)
-    donated = jax.tree.leaves((old.params, old.opt_state, old.batch_stats))
+    chunk = Chunk(Plan(), jax.device_put(classes(8)), [{"epoch": 1, "batch": 1}], 8)
+    metrics, old = trainer.steps.empty_train(trainer.state, chunk, None), trainer.state
+    carry, _ = trainer.steps.train((), Training(old, metrics), chunk)
+    donated = jax.tree.leaves((old.params, old.opt_state, old.batch_stats, metrics))
     assert all(leaf.is_deleted() for leaf in donated)
+    assert int(carry.state.step) == 1
 
 
 def test_a_linen_model_with_no_train_argument_and_a_guide_trainer(tmp_path):

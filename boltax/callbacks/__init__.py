@@ -17,6 +17,7 @@ from boltax.callbacks._early_stopping import EarlyStopping
 from boltax.callbacks._learning_rate import LearningRateMonitor
 from boltax.callbacks._log_figure import LogFigure
 from boltax.callbacks._model_summary import ModelSummary
+from boltax.callbacks._profiler import Profiler
 from boltax.callbacks._timer import Timer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Log",
     "LogFigure",
     "ModelSummary",
+    "Profiler",
     "Request",
     "Save",
     "Stop",

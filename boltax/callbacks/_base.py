@@ -161,8 +161,8 @@ class Callback:
     the class is defined, because it would never be called.
 
     Attributes:
-        every: steps between two calls of `on_step_end`. The loop fuses the steps between two such
-            calls, so a large number is fast.
+        every: steps between two calls of `on_step_end`. The loop sends off the steps between two
+            such calls together, so a large number is fast.
 
     Example:
         >>> class GoodEnough(Callback):
@@ -184,6 +184,26 @@ class Callback:
         for name, value in vars(cls).items():
             if name.startswith("on_") and callable(value) and name not in HOOKS:
                 raise unknown_name(f"hook of {cls.__name__}", name, HOOKS)
+
+    def next_step(self, step: int) -> int | None:
+        """The next step after which `on_step_end` is to be called; asked some steps ahead.
+
+        Override it where the steps are no multiples of `every`. It must depend on its argument
+        and on nothing that changes in training.
+
+        Args:
+            step: completed steps, from 0.
+
+        Returns:
+            A number above `step`; None when there is none.
+
+        Example:
+            >>> callback = Callback()
+            >>> callback.every = 10
+            >>> callback.next_step(0), callback.next_step(9), callback.next_step(10)
+            (10, 10, 20)
+        """
+        return step - step % self.every + self.every
 
     def state_dict(self) -> Mapping[str, Any]:
         """What a resumed run needs of this callback; called for each resume checkpoint.

@@ -13,6 +13,7 @@ from typing import Any, final
 import jax
 import numpy as np
 
+from boltax._chunks import Rows
 from boltax._trees import describe
 from boltax._types import Batch, Cursor, PyTree
 from boltax.data._batches import check_leaves, to_host
@@ -36,6 +37,10 @@ class ArrayLoader:
         shuffle: whether each epoch has an order of its own, by (`seed`, epoch).
         drop_last: whether to leave out a last batch that would have fewer examples.
         seed: decides the orders, from 0.
+        device_resident: whether the arrays are put on the device once, and batches gathered there
+            in the compiled program, in the same order. ``"auto"`` does so on an accelerator where
+            they take at most a quarter of the memory that is free. On a CPU it does not: there the
+            host's memory is the device's, and NumPy gathers faster.
 
     Raises:
         DataError: when arrays disagree, hold no example, or too few for one batch with `drop_last`.
@@ -65,7 +70,10 @@ class ArrayLoader:
         shuffle: bool = False,
         drop_last: bool = False,
         seed: int = 0,
+        *,
+        device_resident: bool | str = "auto",
     ) -> None:
+        _check_resident(device_resident)
         _check_whole("batch_size", batch_size, minimum=1)
         _check_whole("seed", seed, minimum=0)
         self.arrays, self._leaves, self._treedef = _read_only(arrays)
@@ -74,6 +82,7 @@ class ArrayLoader:
         self.shuffle = bool(shuffle)
         self.drop_last = bool(drop_last)
         self.seed = int(seed)
+        self.device_resident = device_resident
         self._iterations = itertools.count(1)
         if self.num_batches == 0:
             raise DataError(
@@ -100,7 +109,7 @@ class ArrayLoader:
         epoch = next(self._iterations)
         return (batch for batch, _ in self.epoch(epoch))
 
-    def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
+    def epoch(self, epoch: int, after: Cursor | None = None) -> "Epoch":
         """The batches of one epoch, each with the cursor that says that it has been consumed.
 
         Args:
@@ -112,18 +121,33 @@ class ArrayLoader:
             >>> list(loader.epoch(3, after={"epoch": 3, "batch": 2}))
             [(array([4, 5]), {'epoch': 3, 'batch': 3})]
         """
-        select = self._selection(epoch)
-        for index in range(consumed(after, epoch), self.num_batches):
-            leaves = select(index * self.batch_size, (index + 1) * self.batch_size)
-            yield jax.tree.unflatten(self._treedef, leaves), {"epoch": epoch, "batch": index + 1}
+        return Epoch(self, epoch, consumed(after, epoch))
 
-    def _selection(self, epoch: int) -> Callable[[int, int], list[Any]]:
-        """The function that gives the leaves of the examples from one place to another."""
-        if not self.shuffle:
-            return lambda first, last: [leaf[first:last] for leaf in self._leaves]
-        order = self.order(epoch)
-        gathers = [_gather(leaf) for leaf in self._leaves]
-        return lambda first, last: [gather(order[first:last]) for gather in gathers]
+    def rows(self, order: Any, first: int, last: int, out: list[Any] | None = None) -> list[Any]:
+        """The leaves of the examples from one place of an order to another.
+
+        Args:
+            order: as from `order`; None for the examples as they stand.
+            first: the first place.
+            last: the place behind the last.
+            out: arrays to put them into; None for views where these will do, or new arrays.
+        """
+        if order is None:
+            views = [leaf[first:last] for leaf in self._leaves]
+            if out is None:
+                return views
+            for target, view in zip(out, views, strict=True):
+                target[...] = view
+            return out
+        indices = order[first:last]
+        targets = out or [None] * len(self._leaves)
+        return [
+            gather(indices, target) for gather, target in zip(self._gathers, targets, strict=True)
+        ]
+
+    @cached_property
+    def _gathers(self) -> list[Callable[[Any, Any], Any]]:
+        return [_gather(leaf) for leaf in self._leaves]
 
     def order(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """The order of the examples in an epoch, as indices ``[examples]``; from 1.
@@ -136,6 +160,15 @@ class ArrayLoader:
             return np.arange(self.num_examples)
         bits = np.random.PCG64(np.random.SeedSequence([self.seed, epoch]))
         return np.random.Generator(bits).permutation(self.num_examples)
+
+    def tree(self, leaves: list[Any]) -> PyTree:
+        """Leaves in the structure of the arrays."""
+        return jax.tree.unflatten(self._treedef, leaves)
+
+    @property
+    def forms(self) -> list[tuple[tuple[int, ...], Any]]:
+        """Shape and dtype of one example of each leaf."""
+        return [(leaf.shape[1:], leaf.dtype) for leaf in self._leaves]
 
     def fingerprint(self) -> dict[str, Any]:
         """What decides which batches come, as JSON: a run may be resumed with an equal one only."""
@@ -150,6 +183,17 @@ class ArrayLoader:
         }
 
     @cached_property
+    def on_device(self) -> PyTree | None:
+        """The arrays on the device, if that is where they are to live; put there the first time."""
+        is_resident = self.device_resident
+        if is_resident == "auto":
+            is_resident = _fits(sum(leaf.nbytes for leaf in self._leaves))
+        if not is_resident:
+            return None
+        # JAX may use the memory of a NumPy array as its own, and a user may write to that.
+        return jax.device_put(jax.tree.map(np.array, self.arrays))
+
+    @cached_property
     def _checksum(self) -> str:
         return checksum(self._leaves)
 
@@ -157,6 +201,97 @@ class ArrayLoader:
         return (
             f"ArrayLoader({describe(self.arrays, 'arrays')}, batch_size={self.batch_size}, "
             f"shuffle={self.shuffle}, drop_last={self.drop_last}, seed={self.seed})"
+        )
+
+
+@final
+class Epoch:
+    """The batches of one epoch of an `ArrayLoader`, drawn one by one or several at once.
+
+    Args:
+        loader: whose epoch.
+        epoch: which one, from 1.
+        index: the batches that were consumed before.
+    """
+
+    def __init__(self, loader: ArrayLoader, epoch: int, index: int) -> None:
+        self._loader, self._epoch, self._index = loader, epoch, index
+        self._order = loader.order(epoch) if loader.shuffle else None
+        self.batch_size = loader.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Batch, Cursor]]:
+        return self
+
+    def __next__(self) -> tuple[Batch, Cursor]:
+        if self._index >= self._loader.num_batches:
+            raise StopIteration
+        first = self._index * self.batch_size
+        leaves = self._loader.rows(self._order, first, first + self.batch_size)
+        return self._loader.tree(leaves), self._cursors(1)[0]
+
+    @property
+    def whole_batches_left(self) -> int:
+        """Batches of full size that are still to come."""
+        return max(0, self._loader.num_examples // self.batch_size - self._index)
+
+    def stack(self, steps: int, capacity: int) -> tuple[PyTree, list[Cursor]]:
+        """The next batches of full size in new arrays ``[capacity, batch, ...]``, with cursors.
+
+        Args:
+            steps: how many; what stands behind them in the arrays has no meaning.
+            capacity: for how many there is room.
+        """
+        size, examples = self.batch_size, steps * self.batch_size
+        first = self._index * size
+        empty = [np.empty((capacity, size, *form), dtype) for form, dtype in self._loader.forms]
+        flat = [leaf.reshape(capacity * size, *leaf.shape[2:])[:examples] for leaf in empty]
+        self._loader.rows(self._order, first, first + examples, out=flat)
+        return self._loader.tree(empty), self._cursors(steps)
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the arrays live on the device."""
+        return self._loader.on_device is not None
+
+    def rows(self, steps: int) -> tuple[Rows, list[Cursor]]:
+        """The next batches of full size, to be gathered on the device, with their cursors."""
+        return self._rows(self.batch_size), self._cursors(steps)
+
+    def rows_of_one(self) -> tuple[Rows, Cursor] | None:
+        """The next batch likewise, of whatever size; None at the end."""
+        if self._index >= self._loader.num_batches:
+            return None
+        left = self._loader.num_examples - self._index * self.batch_size
+        return self._rows(min(left, self.batch_size)), self._cursors(1)[0]
+
+    def _rows(self, size: int) -> Rows:
+        first = jax.device_put(np.int32(self._index * self.batch_size))
+        return Rows(self._loader.on_device, self._order_on_device, first, size)
+
+    @cached_property
+    def _order_on_device(self) -> jax.Array:
+        order = np.arange(self._loader.num_examples) if self._order is None else self._order
+        return jax.device_put(order.astype(np.int32))
+
+    def _cursors(self, steps: int) -> list[Cursor]:
+        begin = self._index + 1
+        self._index += steps
+        return [{"epoch": self._epoch, "batch": begin + i} for i in range(steps)]
+
+
+def _fits(size: int) -> bool:
+    """Whether so many bytes are at most a quarter of an accelerator's free memory."""
+    if jax.default_backend() == "cpu":
+        return False
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return size <= (stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)) / 4
+
+
+def _check_resident(device_resident: bool | str) -> None:
+    if device_resident not in (True, False, "auto"):
+        raise ConfigurationError(
+            f"Received ArrayLoader(device_resident={device_resident!r}); expected True, False or "
+            "'auto'. Leave it out for 'auto'."
         )
 
 
@@ -186,8 +321,16 @@ def _read_only_view(leaf: Any) -> Any:
     return view
 
 
-def _gather(leaf: Any) -> Callable[[Any], Any]:
-    """Indexing along the first axis by the faster of two ways."""
+def _gather(leaf: Any) -> Callable[[Any, Any], Any]:
+    """Indexing along the first axis, into an array if one is given, by the faster of two ways."""
     if leaf.flags.c_contiguous and leaf.flags.aligned:
-        return lambda indices: leaf.take(indices, axis=0)  # up to twice as fast as leaf[indices]
-    return lambda indices: leaf[indices]  # take() would copy the whole array first
+        # Up to twice as fast as leaf[indices]; with mode="raise" it would fill a buffer first.
+        return lambda indices, out: leaf.take(indices, axis=0, out=out, mode="clip")
+
+    def gather(indices: Any, out: Any) -> Any:  # take() would copy the whole array first
+        if out is None:
+            return leaf[indices]
+        out[...] = leaf[indices]
+        return out
+
+    return gather

@@ -1,64 +1,201 @@
-"""Batches on the device ahead of their use, each with its own cursor.
+"""Batches on the device ahead of their use, each with its own cursor, one or several to a chunk.
 
 May not show how far it has read: a cursor comes with its batch, and with no other.
 """
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from boltax._chunks import Chunk, Mode, Plan, Rows, examples_in
+from boltax._ledger import Ledger
 from boltax._types import Batch, Cursor
+from boltax.data._array_loader import Epoch
+
+PlanNext = Callable[[int], Plan]
+"""How to send off the next steps, by the number of batches that were drawn so far."""
 
 
 def prefetch_to_device(
-    stream: Iterable[tuple[Batch, Cursor]], *, depth: int = 2, copy: bool = True
-) -> Iterator[tuple[Batch, Cursor, int]]:
+    stream: Iterable[tuple[Batch, Cursor]],
+    plan: PlanNext = lambda _: Plan(),
+    *,
+    limit: int | None = None,
+    depth: int = 2,
+    copy: bool = True,
+    takes_rows: bool = False,
+) -> Iterator[Chunk]:
     """Puts batches on the device while those before them are in use.
 
-    Transfers are asynchronous and there is no thread: while a batch is in use, up to `depth` later
-    ones are on their way. They have been drawn from the stream, so cut an epoch to its length
-    before: ``prefetch_to_device(itertools.islice(source.epoch(1), steps))``.
+    Transfers are asynchronous and there is no thread: while a chunk is in use, the next one is on
+    its way, or up to `depth` of them when they hold a single batch each.
 
     Args:
         stream: pairs of a batch and its cursor, as ``Source.epoch`` gives them.
+        plan: says how many of the next batches make a chunk, and of what form.
+        limit: at most so many batches are drawn.
         depth: batches that are put on the device ahead of their use.
         copy: whether host arrays are copied first. JAX may use the memory of a NumPy array as the
             device's own, or read it later, so only a source that gives new arrays each time
             (``source.owns_batches``) goes without.
+        takes_rows: whether data that live on the device may be handed on as they are, as `Rows`.
 
     Yields:
-        The batch on the device, the cursor that says that it has been consumed, and its number of
-        examples.
+        The batches on the device, each with the cursor that says that it has been consumed.
 
     Example:
         >>> import numpy as np
-        >>> from boltax.data._prefetch import prefetch_to_device
         >>> from boltax.data import ArrayLoader
         >>> source = ArrayLoader(np.arange(3), batch_size=2)
-        >>> [(cursor["batch"], n) for _, cursor, n in prefetch_to_device(source.epoch(1))]
+        >>> chunks = prefetch_to_device(source.epoch(1))
+        >>> [(chunk.cursors[-1]["batch"], chunk.size) for chunk in chunks]
         [(1, 2), (2, 1)]
     """
-    items = iter(stream)
-    ahead: deque[tuple[Batch, Cursor, int]] = deque()
-    _put(items, ahead, 1, copy)  # the first step need not wait for the second batch
-    while ahead:
+    reader = _Reader(stream, limit, copy, takes_rows)
+    ahead: deque[Chunk] = deque()
+    most = 1  # the first step need not wait for the second batch
+    while True:
+        while len(ahead) < most:
+            planned = plan(reader.drawn)
+            chunks = reader.read(planned)
+            if not chunks:
+                break
+            ahead.extend(chunks)
+            if len(ahead) < most and planned.steps > 1:
+                break
+        if not ahead:
+            return
         yield ahead.popleft()
-        _put(items, ahead, depth + 1, copy)
+        most = depth + 1
 
 
-def _put(
-    items: Iterator[tuple[Batch, Cursor]],
-    ahead: deque[tuple[Batch, Cursor, int]],
-    wanted: int,
-    copy: bool,
-) -> None:
-    for batch, cursor in itertools.islice(items, wanted - len(ahead)):
-        leaves, treedef = jax.tree.flatten(batch)
-        size = int(leaves[0].shape[0])
-        if copy:
+def one_item_each(chunks: Iterable[Chunk], ledger: Ledger) -> Iterator[Chunk | None]:
+    """An item for each batch, so that progress can be counted: None, and at its last one the chunk.
+
+    Args:
+        chunks: what is gone through.
+        ledger: gets the time for which the loop waits for data.
+    """
+    chunks = iter(chunks)
+    while True:
+        with ledger.spent("data"):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return
+        yield from itertools.repeat(None, chunk.steps - 1)
+        yield chunk
+
+
+class _Reader:
+    """Draws batches and makes chunks of them."""
+
+    def __init__(
+        self,
+        stream: Iterable[tuple[Batch, Cursor]],
+        limit: int | None,
+        copy: bool,
+        takes_rows: bool,
+    ) -> None:
+        self._items = iter(stream)
+        self._epoch = self._items if isinstance(self._items, Epoch) else None
+        self._takes_rows = takes_rows and self._epoch is not None and self._epoch.is_resident
+        self._left, self._copy = limit, copy
+        self._pushed_back: list[tuple[Batch, Cursor]] = []
+        self._form: Any = None
+        self.drawn = 0
+        """Batches that are in the chunks made so far."""
+
+    def read(self, plan: Plan) -> list[Chunk]:
+        """The next batches: one chunk as planned, or single batches where they do not fit it."""
+        wanted = plan.steps if self._left is None else min(plan.steps, self._left)
+        if self._epoch is not None:
+            chunks = self._read_rows(self._epoch, plan, wanted)
+        else:
+            chunks = self._made(plan, self._draw(wanted))
+        steps = sum(chunk.steps for chunk in chunks)
+        self.drawn += steps
+        self._left = None if self._left is None else self._left - steps
+        return chunks
+
+    def _read_rows(self, epoch: Epoch, plan: Plan, wanted: int) -> list[Chunk]:
+        """Chunks out of arrays in memory, gathered at once and not batch by batch."""
+        whole = min(wanted, epoch.whole_batches_left)
+        if plan.mode is Mode.LOOP and whole:
+            if self._takes_rows:
+                feed, cursors = epoch.rows(whole)
+                return [Chunk(plan, feed, cursors, feed.size)]
+            feed, cursors = epoch.stack(whole, plan.capacity)
+            return [Chunk(plan, jax.device_put(feed), cursors, epoch.batch_size)]
+        draw = epoch.rows_of_one if self._takes_rows else partial(next, epoch, None)
+        items = [item for _ in range(whole or min(wanted, 1)) if (item := draw()) is not None]
+        return self._made(plan if whole else Plan(), items)
+
+    def _draw(self, wanted: int) -> list[tuple[Batch, Cursor]]:
+        """Up to so many batches of one form."""
+        drawn: list[tuple[Batch, Cursor]] = []
+        while len(drawn) < wanted:
+            item = self._pushed_back.pop() if self._pushed_back else next(self._items, None)
+            if item is None:
+                break
+            if drawn and _form(item[0]) != _form(drawn[0][0]):
+                self._pushed_back.append(item)
+                break
+            drawn.append(item)
+        return drawn
+
+    def _made(self, plan: Plan, items: list[tuple[Batch, Cursor]]) -> list[Chunk]:
+        if not items:
+            return []
+        form = None
+        if plan.mode is not Mode.SINGLE or self._form is None:
+            form = _form(items[0][0])
+            self._form = self._form or form
+        is_as_planned = form == self._form and (
+            len(items) == plan.steps or (plan.mode is Mode.LOOP and len(items) > 1)
+        )
+        cursors = [cursor for _, cursor in items]
+        size = examples_in(Mode.SINGLE, items[0][0])
+        if plan.mode is Mode.LOOP and is_as_planned:
+            feed = _stacked([batch for batch, _ in items], plan.capacity)
+            return [Chunk(plan, jax.device_put(feed), cursors, size)]
+        feeds = [self._on_device(batch) for batch, _ in items]
+        if plan.mode is Mode.UNROLLED and is_as_planned:
+            return [Chunk(plan, tuple(feeds), cursors, size)]
+        single = plan if plan.mode is Mode.SINGLE else Plan()
+        return [
+            Chunk(single, feed, [cursor], size) for feed, cursor in zip(feeds, cursors, strict=True)
+        ]
+
+    def _on_device(self, batch: Batch) -> Batch:
+        if isinstance(batch, Rows):
+            return batch
+        leaves, structure = jax.tree.flatten(batch)
+        if self._copy:
             # device_put(..., may_alias=False) does not prevent this for NumPy arrays
             leaves = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
-        ahead.append((jax.tree.unflatten(treedef, jax.device_put(leaves)), cursor, size))
+        return structure.unflatten(jax.device_put(leaves))
+
+
+def _form(batch: Batch) -> Any:
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+def _stacked(batches: list[Batch], capacity: int) -> Any:
+    """New arrays ``[capacity, batch, ...]``, which begin with these batches."""
+
+    def stack(*leaves: Any) -> Any:
+        first = leaves[0]
+        if isinstance(first, jax.Array):
+            return jnp.stack([*leaves, *(first,) * (capacity - len(leaves))])
+        stacked = np.empty((capacity, *first.shape), first.dtype)
+        np.stack(leaves, out=stacked[: len(leaves)])
+        return stacked
+
+    return jax.tree.map(stack, *batches)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._steps import Steps
+from boltax._chunks import Chunk, Plan
 from boltax._types import PyTree
 from boltax.checkpoint._dtypes import is_key
 from boltax.checkpoint._resume import Resume, ResumeCheckpoints
@@ -98,7 +98,7 @@ def _compare(
         )
     for point in points:
         trainer = make_trainer(str(folders[1]))
-        trainer.steps = _interrupted(trainer, point)
+        trainer.steps = dataclasses.replace(trainer.steps, train=_Interrupted(trainer, point))
         with contextlib.suppress(_InterruptionError):
             trainer.train_model(*make_loaders(), num_epochs=num_epochs, resume=True)
     trainer = make_trainer(str(folders[1]))
@@ -119,16 +119,40 @@ def _compare(
         )
 
 
-def _interrupted(trainer: TrainerModule, step: int) -> Steps:
-    """The steps of a trainer, of which the one after `step` raises."""
-    train = trainer.steps.train
+class _Interrupted:
+    """A trainer's step that raises when a number of steps are done; near there it goes one by one.
 
-    def failing(state: Any, metrics: Any, batch: Any) -> Any:
-        if trainer.run is not None and trainer.run.step >= step:
+    Args:
+        trainer: whose step.
+        last: the number.
+    """
+
+    def __init__(self, trainer: TrainerModule, last: int) -> None:
+        self._trainer, self._step, self._last = trainer, trainer.steps.train, last
+        self.takes_rows = self._step.takes_rows
+
+    def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
+        """As the step."""
+        self._step.precompile(constants, carry, feed)
+
+    def restart(self) -> None:
+        """As the step."""
+        self._step.restart()
+
+    def plan(self, distance: int, remaining: int | None) -> Plan:
+        """As the step; it is asked some chunks ahead."""
+        plan = self._step.plan(distance, remaining)
+        return plan if self._done + 4 * plan.steps < self._last else Plan()
+
+    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+        """As the step, until it raises."""
+        if self._done >= self._last:
             raise _InterruptionError
-        return train(state, metrics, batch)
+        return self._step(constants, carry, chunk)
 
-    return dataclasses.replace(trainer.steps, train=failing)
+    @property
+    def _done(self) -> int:
+        return self._trainer.run.step if self._trainer.run else 0
 
 
 def _last(folder: Path) -> Resume:

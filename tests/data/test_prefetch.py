@@ -18,10 +18,10 @@ def stream(count, drawn=None):
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_batches_come_in_order_with_their_own_cursors(depth):
     items = list(prefetch_to_device(stream(4), depth=depth))
-    assert [int(batch["x"][0]) for batch, _, _ in items] == [0, 1, 2, 3]
-    assert [cursor["batch"] for _, cursor, _ in items] == [1, 2, 3, 4]
-    assert [size for _, _, size in items] == [1, 2, 3, 4]
-    assert all(isinstance(batch["x"], jax.Array) for batch, _, _ in items)
+    assert [int(chunk.feed["x"][0]) for chunk in items] == [0, 1, 2, 3]
+    assert [chunk.cursors for chunk in items] == [[{"batch": n}] for n in (1, 2, 3, 4)]
+    assert [chunk.size for chunk in items] == [1, 2, 3, 4]
+    assert all(isinstance(chunk.feed["x"], jax.Array) for chunk in items)
 
 
 def test_empty_stream_gives_nothing():
@@ -52,21 +52,21 @@ def test_producer_may_use_its_buffer_again():
             buffer[:] = value
             yield buffer, {}
 
-    means = [float(batch.mean()) for batch, _, _ in prefetch_to_device(reusing(), depth=3)]
+    means = [float(chunk.feed.mean()) for chunk in prefetch_to_device(reusing(), depth=3)]
     assert means == [0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_wide_dtypes_are_narrowed_without_a_warning():
-    ((batch, _, _),) = prefetch_to_device([((np.zeros(2), np.arange(2)), {})])
-    assert [leaf.dtype for leaf in batch] == [jnp.float32, jnp.int32]
+    (chunk,) = prefetch_to_device([((np.zeros(2), np.arange(2)), {})])
+    assert [leaf.dtype for leaf in chunk.feed] == [jnp.float32, jnp.int32]
 
 
 def test_arrays_on_the_device_are_taken_as_they_are():
     array = jnp.arange(3)
     with jax.transfer_guard("disallow"):
-        ((batch, _, size),) = prefetch_to_device([(array, {})])
-    assert batch.unsafe_buffer_pointer() == array.unsafe_buffer_pointer()
-    assert size == 3
+        (chunk,) = prefetch_to_device([(array, {})])
+    assert chunk.feed.unsafe_buffer_pointer() == array.unsafe_buffer_pointer()
+    assert chunk.size == 3
 
 
 def test_exception_of_the_stream_passes():

@@ -196,7 +196,7 @@ def test_batches_reach_the_device_with_their_cursors(kind):
     source = source_of(kind)
     with jax.transfer_guard("disallow"):
         stream = prefetch_to_device(source.epoch(1), copy=not source.owns_batches)
-        items = [(jax.device_get(batch), c["batch"], size) for batch, c, size in stream]
+        items = [(jax.device_get(c.feed), c.cursors[0]["batch"], c.size) for c in stream]
     assert_batches(batch for batch, _, _ in items)
     assert [item[1:] for item in items] == [(1, 4), (2, 4), (3, 2)]
 
@@ -210,7 +210,7 @@ def test_endless_generator_goes_on_where_it_was():
 def test_generator_cut_by_the_reader_loses_no_batch():
     source = as_source(np.full(2, i) for i in itertools.count())
     cut = lambda epoch: itertools.islice(source.epoch(epoch), 3)  # noqa: E731
-    seen = [[int(b[0]) for b, _, _ in prefetch_to_device(cut(epoch))] for epoch in (1, 2)]
+    seen = [[int(c.feed[0]) for c in prefetch_to_device(cut(epoch))] for epoch in (1, 2)]
     assert seen == [[0, 1, 2], [3, 4, 5]]
 
 

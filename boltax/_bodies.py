@@ -1,0 +1,104 @@
+"""One step as it is traced: the user's step, then the accumulation of its metrics and a check.
+
+Pure functions ``(constants, carry, batch) -> (carry, outputs)``; `_steps` compiles them, one or
+several to a program.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from boltax._state import params_of
+from boltax._trees import num_examples
+from boltax._types import Batch, PyTree
+from boltax.errors import TrainingError
+from boltax.metrics._accumulate import Metrics, empty_like, extend, start
+
+TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
+EvalStep = Callable[[Any, Batch], dict[str, Any]]
+Body = Callable[[Any, Any, Batch], tuple[Any, Any]]
+"""One step: ``(constants, carry, batch) -> (carry, outputs)``."""
+
+
+class Training(NamedTuple):
+    """What a training step carries on."""
+
+    state: Any
+    metrics: Any
+
+
+def train_body(
+    train_step: TrainStep, on_nonfinite: str, _: Any, carry: Training, batch: Batch
+) -> tuple[Training, jax.Array]:
+    state, metrics = carry
+    new, batch_metrics = checked_result(train_step(state, batch))
+    extended = accumulate(metrics, batch_metrics, num_examples(batch))
+    is_bad = is_step_bad(batch_metrics, params_of(new))
+    if on_nonfinite == "continue":
+        return Training(new, extended), is_bad
+    # A step that is left out is one that had no effect: its inputs are its outputs.
+    is_left_out = is_bad
+    if on_nonfinite == "stop":  # steps that the host has sent off before it knew
+        is_left_out |= metrics.left_out > 0
+    noted = dataclasses.replace(metrics, left_out=metrics.left_out + 1)
+    kept = _where(is_left_out, Training(state, noted), Training(new, extended))
+    return kept, is_bad
+
+
+def next_metrics(metrics: Metrics) -> Metrics:
+    return dataclasses.replace(empty_like(metrics), left_out=metrics.left_out)
+
+
+def is_step_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:
+    """Whether the loss or the gradients are not finite; without their norm the parameters tell."""
+    suspects = (batch_metrics.get("loss"), batch_metrics.get("grad_norm", params))
+    finite = [
+        jnp.isfinite(leaf).all()
+        for leaf in jax.tree.leaves(suspects)
+        if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    ]
+    return ~jnp.stack(finite).all() if finite else jnp.zeros((), bool)
+
+
+def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    def choose(left: Any, right: Any) -> Any:
+        return left if left is right else jnp.where(condition, left, right)
+
+    return jax.tree.map(choose, yes, no)
+
+
+def eval_body(
+    eval_step: EvalStep, state: Any, metrics: Metrics, batch: Batch
+) -> tuple[Metrics, tuple[()]]:
+    batch_metrics = eval_step(with_batch_rng(state, metrics), batch)
+    return accumulate(metrics, batch_metrics, num_examples(batch)), ()
+
+
+def accumulate(metrics: Metrics, batch_metrics: dict[str, Any], count: int) -> Metrics:
+    new = start(batch_metrics, count)
+    return extend(metrics, new) if metrics.values or not new.values else new
+
+
+def batch_metrics_of(
+    step: Callable[[Any, Batch], Any], is_train: bool, state: Any, batch: Batch
+) -> Metrics:
+    result = step(state, batch)
+    return start(checked_result(result)[1] if is_train else result, num_examples(batch))
+
+
+def checked_result(result: Any) -> tuple[Any, dict[str, Any]]:
+    if isinstance(result, tuple) and len(result) == 2:
+        return result
+    raise TrainingError(
+        f"Received {type(result).__name__} from train_step; expected a pair (state, metrics). "
+        "End the train_step of create_functions with: return state, metrics"
+    )
+
+
+def with_batch_rng(state: Any, metrics: Metrics) -> Any:
+    """Gives each evaluation batch a key of its own, in a state that is thrown away after it."""
+    rng = getattr(state, "rng", None)
+    return state if rng is None else state.replace(rng=jax.random.fold_in(rng, metrics.batches))

@@ -1,0 +1,184 @@
+"""One pass of training steps over the data; `_fit` has its pseudocode and what stands around it."""
+
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from boltax._bodies import Training
+from boltax._chunks import Chunk, Plan
+from boltax._nonfinite import NonFiniteWatch, Sent
+from boltax._notify import notify
+from boltax._progress._progress import advance_examples
+from boltax._record import begin_record, finish_record, merged, must_finish_now
+from boltax._run import Run
+from boltax._save import is_save_due, save_resume
+from boltax._types import ScalarMetrics
+from boltax.callbacks._base import Callback, overriding
+from boltax.data._prefetch import one_item_each, prefetch_to_device
+from boltax.data._source import Source
+from boltax.errors import ConfigurationError, TrainingError
+from boltax.metrics._accumulate import Metrics, compute
+
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
+
+def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
+    """One pass over the loader; returns the means over the epoch, named ``train/...``."""
+    run = running(trainer)
+    if not run.is_active:  # called by hand
+        run.epoch += 1
+        run.begin_epoch()
+    source = open_train_source(trainer, run, train_loader)
+    done, left = run.steps_done, run.steps_left(source.num_batches)
+    callbacks = overriding(trainer.callbacks, "on_step_end")
+    items = one_item_each(_chunks(trainer, run, source, callbacks, left), run.ledger)
+    total = None if left is None else done + left
+    bar = trainer.tracker(items, desc="Training", total=total, leave=False, **already(done))
+    watch, is_at_once = NonFiniteWatch(trainer, run), must_finish_now(trainer)
+    with _last_words(trainer, run, watch, bar):
+        for chunk in bar:
+            if chunk is None:
+                continue  # counted as a step; its chunk comes with the last one
+            _send(trainer, run, watch, chunk)
+            advance_examples(bar, chunk.steps * chunk.size)
+            finish_record(trainer, run, watch, bar)
+            for callback in callbacks:
+                if callback.next_step(run.step - 1) == run.step:
+                    notify(trainer, run, "on_step_end", "train", only=callback)
+            if run.step % trainer.loop.log_every == 0:
+                begin_record(trainer, run)
+            is_saved, is_signalled = _is_saved(trainer, run), run.signals.received is not None
+            is_last = run.should_stop()
+            if is_at_once or is_saved or is_signalled or is_last:
+                finish_record(trainer, run, watch, bar)
+            if is_saved or is_signalled or is_last:
+                watch.look(up_to=run.step)
+            if is_saved:
+                save_resume(trainer, run)
+            if is_signalled:
+                run.signals.poll()
+            if is_last or run.should_stop():
+                is_end = source.num_batches is not None and run.steps_done >= source.num_batches
+                run.is_cut = run.is_saveable and not run.is_asked_to_stop and not is_end
+                break
+        finish_record(trainer, run, watch, bar)
+        with run.ledger.spent("device"):
+            watch.look(up_to=run.step)
+        if run.is_cut:
+            save_resume(trainer, run)
+    if isinstance(run.interval, Metrics):
+        run.accumulated, run.interval = merged(trainer, run), None
+    if isinstance(run.accumulated, Metrics):
+        with run.ledger.spent("device"):
+            return compute(run.accumulated, "train/")
+    if run.record:  # resumed where the epoch has no step left
+        return run.record
+    raise TrainingError(
+        f"Received no batch for epoch {run.epoch}; expected at least one step before the stop."
+    )
+
+
+def _send(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, chunk: Chunk) -> None:
+    """Sends the steps of a chunk to the device, and counts them."""
+    steps = trainer.steps
+    with run.ledger.spent("device"):
+        if not isinstance(run.interval, Metrics):
+            run.interval = steps.empty_train(trainer.state, chunk, run.interval)
+        carry = Training(trainer.state, run.interval)
+        (trainer.state, run.interval), are_bad = steps.train((), carry, chunk)
+    before, run.cursor = run.cursor, chunk.cursors[-1]
+    run.step += chunk.steps
+    run.examples += chunk.steps * chunk.size
+    watch.add(Sent(are_bad, run.step, chunk, before))
+
+
+def _chunks(
+    trainer: "TrainerModule",
+    run: Run,
+    source: Source,
+    callbacks: tuple[Callback, ...],
+    left: int | None,
+) -> Generator[Chunk]:
+    """The batches of the epoch, in chunks that end where something is due."""
+    begin, step = run.step, trainer.steps.train
+    step.restart()
+
+    def plan(drawn: int) -> Plan:
+        at = begin + drawn
+        distance = _steps_to_event(trainer, run, callbacks, at)
+        if left is not None:
+            distance = max(1, min(distance, left - drawn))
+        total = run.total_steps if run.is_active else None  # else there may be further epochs
+        return step.plan(distance, None if total is None else total - at)
+
+    yield from prefetch_to_device(
+        source.epoch(run.epoch, run.place()),
+        plan,
+        limit=left,
+        depth=trainer.loop.prefetch,
+        copy=not source.owns_batches,
+        takes_rows=step.takes_rows,
+    )
+
+
+def _steps_to_event(
+    trainer: "TrainerModule", run: Run, callbacks: tuple[Callback, ...], step: int
+) -> int:
+    """Steps from a step to the next one after which the host has something to do."""
+    every = (trainer.loop.log_every, run.save_trigger.steps)
+    due = [n - step % n for n in every if n]
+    for callback in callbacks:
+        following = callback.next_step(step)
+        if following is None:
+            continue
+        if following <= step:
+            raise ConfigurationError(
+                f"Received {following} from {type(callback).__name__}.next_step({step}); expected "
+                "a later step, or None. Return step + 1 for the next one."
+            )
+        due.append(following - step)
+    return min(due)
+
+
+def _is_saved(trainer: "TrainerModule", run: Run) -> bool:
+    return run.is_saveable and is_save_due(trainer, run)
+
+
+def running(trainer: "TrainerModule") -> Run:
+    """The run of a trainer that has an optimizer."""
+    if trainer.run is None or trainer.state.tx is None:
+        raise TrainingError(
+            "Received a call that trains before there is an optimizer; expected train_model, or "
+            "trainer.init_optimizer(num_epochs, num_steps_per_epoch) first."
+        )
+    return trainer.run
+
+
+def open_train_source(trainer: "TrainerModule", run: Run, train_loader: Any) -> Source:
+    """The training data as the loop reads them; an empty loader is an error."""
+    source = run.source(train_loader, "train_loader", trainer.loop.steps_per_epoch)
+    if source.num_batches == 0:
+        next(source.epoch(1), None)  # raises the error that says what to look at
+    return source
+
+
+def already(done: int, total: int | None = None) -> dict[str, int]:
+    """What a progress bar that does not begin at 0 has to know."""
+    if not done:
+        return {}
+    return {"initial": done} if total is None else {"initial": done, "total": total}
+
+
+@contextmanager
+def _last_words(
+    trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any
+) -> Generator[None]:
+    """Adds the step to an exception, and writes the record that is due; around the whole loop."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"raised after this many completed steps: {run.where('train')}")
+        with suppress(Exception):
+            finish_record(trainer, run, watch, bar)
+        raise

@@ -1,0 +1,241 @@
+"""Several steps in one dispatch, where that was measured to be faster.
+
+A `FusedStep` sends off steps one by one, several as a compiled loop, or several one after the
+other in one program. All three give the same numbers. With ``steps_per_execution="auto"`` it times
+them on the first real steps of a run and keeps the fastest; `FusedStep._measurements` reads as it
+runs. No batch is trained on twice. The steps in a dispatch are at most those to the next event, so
+nothing moves from its step.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from boltax._chunks import Chunk, Mode, Plan, Rows, stacked_form
+from boltax._programs import Program, forms
+from boltax._trees import tree_bytes
+
+MOST_STEPS = 32
+"""Steps in a dispatch at most; more bring nothing."""
+MOST_BYTES = 64 * 2**20
+"""Bytes of the batches in a dispatch at most: two of them are on the device."""
+LONGEST = 0.5
+"""Seconds that a dispatch may take: so long a signal or a limit of time has to wait."""
+UNROLLED = 4
+"""Steps in a dispatch when they stand one after the other in the program."""
+SINGLES = 16
+"""Single steps that are timed together, as they overlap."""
+ROUNDS = 3
+"""How often each way is timed; the best time counts."""
+PAYS_FROM = 10
+"""Compiling another way may take this part of the time that is left, and no more."""
+HOPELESS = 3.0
+"""A loop whose first step is slower by this factor is not timed any further."""
+GAIN = 1.03
+"""Another way must be faster by this factor."""
+
+
+@dataclass
+class _Window:
+    """Steps that are timed together; they are planned first, and executed later."""
+
+    mode: Mode
+    steps: int
+    planned: int = 0
+    done: int = 0
+    began: float = 0.0
+    seconds: float | None = None
+
+    def plan(self, distance: int, capacity: int) -> Plan | None:
+        """Its next steps; None when all are planned, or an event would be among them."""
+        left = self.steps - self.planned
+        if left <= 0 or (not self.planned and left > distance):
+            return None
+        size = 1 if self.mode is Mode.SINGLE else left
+        self.planned += size
+        return Plan(self.mode, size, capacity, self)
+
+
+class FusedStep:
+    """A step in its three compiled forms, and the choice between them.
+
+    Attributes:
+        programs: by mode; each is called with ``(constants, carry, feed)``, that of LOOP with a
+            count before the feed, and gives ``(carry, outputs)``.
+        chosen: the way to send off steps; None while that is not decided.
+
+    Args:
+        programs: see there.
+        wanted: ``"auto"``, or the number of steps in a dispatch.
+        name: names the step to people.
+        tell: is told what was chosen.
+    """
+
+    takes_rows = True
+
+    def __init__(
+        self,
+        programs: dict[Mode, Program],
+        *,
+        wanted: int | str,
+        name: str,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.programs = programs
+        self.chosen: Plan | None = Plan() if wanted == 1 else None
+        self._wanted, self._name, self._tell = wanted, name, tell
+        self._args: tuple[Any, ...] = ()  # forms of the arguments of the first step
+        self._executed = 0
+        self._widest = 1
+        self._remaining: int | None = None
+        self._capacity = 1
+        self._windows: list[_Window] = []
+        self._course = self._measurements()
+
+    def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
+        """Begins to compile the single step for arguments like these, in the background."""
+        self.programs[Mode.SINGLE].start(constants, carry, feed)
+
+    def restart(self) -> None:
+        """Forgets what was planned and not executed: another pass over data begins."""
+        for window in self._windows:
+            if window.seconds is None:
+                window.planned = window.done = 0
+
+    def plan(self, distance: int, remaining: int | None) -> Plan:
+        """How to send off the next steps.
+
+        Args:
+            distance: steps to the next event.
+            remaining: steps that are left in all; None when unknown.
+        """
+        self._widest, self._remaining = max(self._widest, distance), remaining
+        if self.chosen is None and self._executed:
+            if self._wanted != "auto":
+                self._choose(*self._as_wanted())
+            elif (timed := self._timed(distance)) is not None:
+                return timed
+        chosen = self.chosen or Plan()
+        if chosen.mode is Mode.LOOP and distance > 1:  # 50 steps are 25 and 25, not 32 and 18
+            return replace(chosen, steps=_equal_parts(distance, chosen.capacity))
+        return chosen if chosen.steps <= distance else Plan()
+
+    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+        """Sends off the steps of a chunk.
+
+        Args:
+            constants: what the steps read.
+            carry: what they change; its memory is taken.
+            chunk: their batches.
+
+        Returns:
+            The new carry, and the outputs ``[steps or more]``; of a single step without an axis.
+        """
+        window: _Window | None = chunk.plan.window
+        if window is not None and not window.done:
+            jax.block_until_ready(carry)
+            window.began = time.perf_counter()
+        if not self._args:
+            self._args = forms((constants, carry, chunk.feed))
+        mode = chunk.plan.mode
+        count = (_count(chunk.steps),) if mode is Mode.LOOP else ()
+        carry, outputs = self.programs[mode](constants, carry, *count, chunk.feed)
+        self._executed += chunk.steps
+        if window is not None:
+            window.done += chunk.steps
+            if window.done >= window.steps:
+                jax.block_until_ready(carry)
+                window.seconds = (time.perf_counter() - window.began) / window.done
+        return carry, outputs
+
+    def _timed(self, distance: int) -> Plan | None:
+        if all(window.seconds is not None for window in self._windows):
+            self._windows = next(self._course, [])
+        plans = (window.plan(distance, self._capacity) for window in self._windows)
+        return next((plan for plan in plans if plan is not None), None)
+
+    def _measurements(self) -> Iterator[list[_Window]]:
+        """The measurements: each is gone on from when the windows that it gave are timed."""
+        yield [single := _Window(Mode.SINGLE, min(SINGLES, self._widest))]
+        before = single.seconds or 0.0
+        for mode in (Mode.UNROLLED,) if self._is_loop_slow() else (Mode.LOOP, Mode.UNROLLED):
+            while self._widest < 2:
+                yield []
+            if not self._pays(mode, before):
+                continue
+            compiled = self._start(mode, before)
+            while not compiled.done():
+                yield []
+            yield [first := _Window(mode, 1 if mode is Mode.LOOP else self._capacity)]
+            if (first.seconds or 0.0) > max(HOPELESS * before, before + 0.05):
+                continue
+            sizes = {Mode.SINGLE: min(SINGLES, self._widest), mode: self._capacity}
+            yield (windows := [_Window(m, n) for _ in range(ROUNDS) for m, n in sizes.items()])
+            best = {m: min(w.seconds or 0.0 for w in windows if w.mode is m) for m in sizes}
+            before = best[Mode.SINGLE]
+            if before > GAIN * best[mode]:
+                self._choose(mode, self._capacity)
+                self._tell(
+                    f"{self._name}: {self._capacity} steps in a dispatch, "
+                    f"{_shown(best[mode])} a step instead of {_shown(before)}"
+                )
+                return
+        self.chosen = Plan()
+
+    def _pays(self, mode: Mode, seconds: float) -> bool:
+        """Whether there are so many steps left that another way may win back its compilation."""
+        if self._remaining is None:
+            return True
+        once = self.programs[Mode.SINGLE].compile_seconds
+        cost = once * (UNROLLED if mode is Mode.UNROLLED else 1.2)
+        return self._remaining * seconds > PAYS_FROM * cost
+
+    def _start(self, mode: Mode, seconds: float) -> Future[Any]:
+        """Begins to compile another way, for as many steps as are reasonable."""
+        constants, carry, feed = self._args
+        if mode is Mode.UNROLLED:
+            self._capacity = UNROLLED
+            return self.programs[mode].start(constants, carry, (feed,) * UNROLLED)
+        most = min(MOST_STEPS, int(LONGEST / max(seconds, 1e-6)))
+        if not isinstance(feed, Rows):
+            most = min(most, MOST_BYTES // max(tree_bytes(feed), 1))
+        self._capacity = _equal_parts(self._widest, max(most, 2))
+        return self.programs[mode].start(
+            constants, carry, forms(_count(1)), stacked_form(feed, self._capacity)
+        )
+
+    def _as_wanted(self) -> tuple[Mode, int]:
+        """The way with the number of steps that the user asked for."""
+        wanted = int(self._wanted)
+        is_unrolled = wanted <= 2 * UNROLLED and self._is_loop_slow()
+        return (Mode.UNROLLED if is_unrolled else Mode.LOOP), wanted
+
+    def _choose(self, mode: Mode, steps: int) -> None:
+        self.chosen = Plan(mode, steps, steps)
+
+    def _is_loop_slow(self) -> bool:
+        """Whether a loop is known to be slow: those of convolutions on a CPU, 40 times."""
+        if jax.default_backend() != "cpu":
+            return False
+        text: str = self.programs[Mode.SINGLE].lower(*self._args).as_text()
+        return "stablehlo.convolution" in text
+
+
+@functools.cache
+def _count(steps: int) -> jax.Array:
+    return jax.device_put(np.int32(steps))
+
+
+def _equal_parts(steps: int, most: int) -> int:
+    """The size of the largest of as few equal parts as hold `most` at most."""
+    return -(-steps // -(-steps // most))
+
+
+def _shown(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g} ms"

@@ -1,0 +1,217 @@
+"""Compiled programs: ahead of time, one for each form of the arguments, and never again in silence.
+
+A `Program` is a jitted function whose last argument (the batches) decides which of its compiled
+forms is called. What is compiled is announced and timed; a second form says which argument changed,
+and what that cost. Programs can be compiled in the background, while others run.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from boltax._ledger import Ledger
+from boltax._trees import describe_leaf, num_examples, path_name
+from boltax._types import PyTree
+from boltax.errors import RecompilationError
+
+Announce = Callable[[str], AbstractContextManager[Any]]
+MOST_SHOWN = 4
+_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="boltax-compile")
+_log = logging.getLogger("boltax")
+
+
+class Compilations:
+    """What is compiled for a trainer's steps: announced, timed, and limited in number.
+
+    Attributes:
+        announce: makes the context in which something with a given name is compiled.
+        ledger: gets the time.
+
+    Args:
+        announce: see there.
+        note: tells of something that is no cause for alarm.
+        where: the moment in the run, for messages.
+        most_again: how often steps may be compiled again; None for any number.
+    """
+
+    def __init__(
+        self,
+        announce: Announce = lambda _: nullcontext(),
+        *,
+        note: Callable[[str], None] = lambda _: None,
+        where: Callable[[], str] = lambda: "the start",
+        most_again: int | None = None,
+    ) -> None:
+        self.announce, self.ledger = announce, Ledger()
+        self._note, self._where, self._most_again = note, where, most_again
+        self._again = 0
+
+    def before_again(self, name: str, changes: str) -> None:
+        """Notes that a step has to be compiled another time.
+
+        Raises:
+            RecompilationError: when that is too often.
+        """
+        self._again += 1
+        if self._most_again is not None and self._again > self._most_again:
+            raise RecompilationError(
+                f"Received other arguments for the {name} at {self._where()}: {changes}; expected "
+                "to compile it again at most as often as LoopOptions(max_recompiles="
+                f"{self._most_again}) allows. {REMEDY}"
+            )
+
+    def after_again(self, name: str, changes: str, seconds: float, *, is_ragged: bool) -> None:
+        """Tells what was compiled another time, at which step, why, and what it cost."""
+        tell = self._note if is_ragged else _log.warning
+        tell(
+            f"The {name} was compiled again at {self._where()}, in {seconds:.1f} s: {changes}. "
+            + (REMEDY_RAGGED if is_ragged else REMEDY)
+        )
+
+
+REMEDY_RAGGED = "For equal batches write drop_last=True."
+REMEDY = (
+    "Each form of the arguments is compiled once. For equal batches write drop_last=True, or pad "
+    "them in the loader; there, too, give all batches the same dtypes."
+)
+
+
+class Program:
+    """A function compiled once for each form of its arguments, the batches being the last of them.
+
+    Attributes:
+        compile_seconds: what its first form took to trace and compile.
+
+    Args:
+        function: what ``jax.jit`` returned.
+        name: names it to people, e.g. ``"train step"``.
+        compilations: announces and counts.
+        size_of: the number of examples in a batch, by the last argument.
+        may_be_ragged: whether a smaller batch is what one has to expect, and counts for nothing.
+    """
+
+    def __init__(
+        self,
+        function: Any,
+        name: str,
+        compilations: Compilations,
+        *,
+        may_be_ragged: bool = False,
+        size_of: Callable[[Any], int] = num_examples,
+    ) -> None:
+        self._function, self._name, self._compilations = function, name, compilations
+        self._size_of = size_of
+        self._may_be_ragged = may_be_ragged
+        self._known: dict[Any, Any] = {}  # compiled, or a Future of that
+        self._known_forms: dict[Any, PyTree] = {}
+        self.compile_seconds = 0.0
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs the program of the form that these arguments have, compiled now if it is new."""
+        key = _key(args[-1])
+        compiled = self._known.get(key)
+        if compiled is None or isinstance(compiled, Future):
+            compiled = self._compiled(key, args)
+        try:
+            return compiled(*args)
+        except (TypeError, ValueError):  # raised before it runs, when the state has another form
+            if not _changes(self._known_forms[key], forms(args)):
+                return self._function(*args)  # other devices, or an error of the arguments
+        del self._known[key]
+        return self._compiled(key, args)(*args)
+
+    def lower(self, *args: Any) -> Any:
+        """The program for these arguments (arrays or their shapes), not compiled."""
+        return self._function.lower(*args)
+
+    def start(self, *args: Any) -> Future[Any]:
+        """Begins to compile for these arguments (arrays or their shapes) in the background.
+
+        It is traced here and now, so that the settings of this thread count.
+        """
+        key = _key(args[-1])
+        known = self._known.get(key)
+        if known is None:
+            began = time.perf_counter()
+            formed, lowered = forms(args), self._function.lower(*args)
+            traced = time.perf_counter() - began
+            known = _pool.submit(self._compile, lowered, traced)
+            self._known[key], self._known_forms[key] = known, formed
+        if isinstance(known, Future):
+            return known
+        done: Future[Any] = Future()
+        done.set_result(known)
+        return done
+
+    def _compile(self, lowered: Any, traced: float) -> Any:
+        began = time.perf_counter()
+        compiled = lowered.compile()
+        self.compile_seconds = self.compile_seconds or time.perf_counter() - began + traced
+        return compiled
+
+    def _compiled(self, key: Any, args: tuple[Any, ...]) -> Any:
+        changes, is_ragged = "", False
+        if key not in self._known and self._known_forms:
+            before, now = (
+                self._known_forms.get(key, next(iter(self._known_forms.values()))),
+                forms(args),
+            )
+            changes, is_ragged = _changes(before, now), _is_ragged(before, now)
+            if not (is_ragged and self._may_be_ragged):
+                self._compilations.before_again(self._name, changes)
+        began = time.perf_counter()
+        size = self._size_of(args[-1])
+        with (
+            self._compilations.ledger.spent("compile"),
+            self._compilations.announce(f"compiling the {self._name} for batches of {size}"),
+        ):
+            compiled = self._known[key] = self.start(*args).result()
+        if changes and not (is_ragged and self._may_be_ragged):
+            seconds = time.perf_counter() - began
+            self._compilations.after_again(self._name, changes, seconds, is_ragged=is_ragged)
+        return compiled
+
+
+def _key(batches: PyTree) -> Any:
+    leaves, structure = jax.tree.flatten(batches)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+def forms(args: PyTree) -> PyTree:
+    """The shapes and dtypes of arguments."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype), args)
+
+
+def _changes(before: PyTree, now: PyTree) -> str:
+    """What is different in the second of two forms of arguments, the batches being the last."""
+    changes: list[str] = []
+    for number, (left, right) in enumerate(zip(before, now, strict=True)):
+        root = "batch" if number == len(before) - 1 else "state"
+        old, new = (
+            {path_name(path, root): describe_leaf(leaf) for path, leaf in flat}
+            for flat in map(jax.tree_util.tree_leaves_with_path, (left, right))
+        )
+        changes += [
+            f"{name} was {old.get(name, 'not there')} and is {new.get(name, 'not there')}"
+            for name in {**old, **new}
+            if old.get(name) != new.get(name)
+        ]
+    more = f" and {len(changes) - MOST_SHOWN} more" if len(changes) > MOST_SHOWN else ""
+    return ", ".join(changes[:MOST_SHOWN]) + more
+
+
+def _is_ragged(before: PyTree, now: PyTree) -> bool:
+    """Whether the batch has fewer examples, and all else is as it was."""
+    if jax.tree.structure(before) != jax.tree.structure(now):
+        return False
+    pairs = zip(jax.tree.leaves(before[-1]), jax.tree.leaves(now[-1]), strict=True)
+    return not _changes((*before[:-1], ()), (*now[:-1], ())) and all(
+        old.dtype == new.dtype and old.shape[1:] == new.shape[1:] and old.shape[:1] > new.shape[:1]
+        for old, new in pairs
+    )
