@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
@@ -69,9 +70,9 @@ def enable_compilation_cache() -> Path | None:
             folder.
     """
     wanted = _wanted_folder()
-    if wanted is None or not jax.config.jax_enable_compilation_cache:
+    if wanted is None or not _setting("enable_compilation_cache"):
         return None
-    if jax.config.jax_compilation_cache_dir is not None:
+    if _setting("compilation_cache_dir") is not None:
         return None
     try:
         folder = _prepare(wanted)
@@ -83,6 +84,10 @@ def enable_compilation_cache() -> Path | None:
         return None
     _switch_on(folder)
     return folder
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, f"jax_{name}")
 
 
 def _wanted_folder() -> str | None:
@@ -153,7 +158,7 @@ def _switch_on(folder: Path) -> None:
     # Each program that cannot be read or written would be a warning, and with `python -W error`
     # the end of the run.
     warnings.filterwarnings("ignore", _JAX_WARNINGS, UserWarning)
-    if jax.config.jax_persistent_cache_min_compile_time_secs == _JAX_MIN_COMPILE_TIME:
+    if _setting("persistent_cache_min_compile_time_secs") == _JAX_MIN_COMPILE_TIME:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # JAX decides once whether it has a cache, and may have compiled something already.

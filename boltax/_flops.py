@@ -124,10 +124,11 @@ def count_flops(function: Callable[..., Any], *args: Any) -> Flops:
         function: any function that JAX can trace, compiled or not.
         *args: its arguments: pytrees of arrays, or of `jax.ShapeDtypeStruct`.
     """
-    return _in_jaxpr(jax.make_jaxpr(function)(*args))
+    return flops_in(jax.make_jaxpr(function)(*args))
 
 
-def _in_jaxpr(jaxpr: Any) -> Flops:
+def flops_in(jaxpr: Any) -> Flops:
+    """Those of a program that JAX has traced, see `count_flops`."""
     return sum((_in_equation(equation) for equation in jaxpr.eqns), Flops())
 
 
@@ -137,10 +138,10 @@ def _in_equation(equation: Any) -> Flops:
         kind = np.dtype(equation.outvars[0].aval.dtype).kind
         return Flops(_COUNTED[name](equation) * (8 if kind == "c" else 2))
     if name == "cond":
-        return max(map(_in_jaxpr, params["branches"]), key=lambda flops: flops.total)
+        return max(map(flops_in, params["branches"]), key=lambda flops: flops.total)
     if name == "while":
         return _in_while(equation)
-    return sum(map(_in_jaxpr, _jaxprs(params)), Flops()).times(_rounds(name, params))
+    return sum(map(flops_in, _jaxprs(params)), Flops()).times(_rounds(name, params))
 
 
 def _jaxprs(params: Mapping[str, Any]) -> Iterator[Any]:
@@ -163,7 +164,7 @@ def _rounds(name: str, params: Mapping[str, Any]) -> int:
 
 
 def _in_while(equation: Any) -> Flops:
-    once = sum(map(_in_jaxpr, _jaxprs(equation.params)), Flops())
+    once = sum(map(flops_in, _jaxprs(equation.params)), Flops())
     if not once.total:
         return once
     rounds = _counted_rounds(equation)

@@ -98,6 +98,11 @@ class FusedStep:
         self._windows: list[_Window] = []
         self._course = self._measurements()
 
+    @property
+    def flops(self) -> int | None:
+        """Operations of matrix products and convolutions in a step; None before it is compiled."""
+        return self.programs[Mode.SINGLE].flops
+
     def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
         """Begins to compile the single step for arguments like these, in the background."""
         self.programs[Mode.SINGLE].start(constants, carry, feed)

@@ -1,6 +1,6 @@
 """Makes a model's variables from an example, compiled, or says why the two do not fit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,11 @@ from boltax.models._view import ModelView
 
 Run = Callable[[ModelView, Any], Any]
 """Runs the model on an example: a loss, or a plain call."""
+
+
+def call_model(model: ModelView, inputs: Sequence[Any]) -> None:
+    """Runs a model on inputs alone, where there is no loss."""
+    model(*inputs)
 
 
 def initialise(

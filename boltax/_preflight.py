@@ -1,17 +1,14 @@
-"""What a training step needs, from shapes alone: memory, operations, and the largest batch size.
+"""What a training step needs, from shapes alone: memory, operations, and whether it fits.
 
     print(preflight(trainer, next(iter(train_loader))))
-    find_batch_size(trainer, next(iter(train_loader)))
 
 The very program that training runs is compiled, and asked for its memory. Nothing is executed, and
 nothing of the trainer changes: its state goes in as shapes, and an optimizer that it does not have
 yet is made as shapes on a copy of the trainer.
 """
 
-import math
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,16 +16,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from boltax._arguments import check_positive
+from boltax._bodies import Training
 from boltax._chunks import Mode
 from boltax._flops import count_flops, peak_of
 from boltax._fused import MOST_BYTES, MOST_STEPS, UNROLLED, FusedStep
+from boltax._preflight_text import table
 from boltax._progress._progress import Progress
 from boltax._save import state_tree
 from boltax._setup import prepare_process
 from boltax._state import params_of
-from boltax._steps import Training
 from boltax._trees import num_examples, tree_bytes
 from boltax._types import Batch, PyTree
 from boltax.data._batches import to_host
@@ -38,14 +37,11 @@ from boltax.metrics._accumulate import start
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
-SHARE = 0.9
-"""The part of the device's memory that `find_batch_size` fills: the rest is lost to gaps."""
 _MANY_STEPS = 10**6  # for schedules, when the number is not given; the memory does not depend on it
-_EXACT_BELOW = 16  # smaller batches are searched one by one, larger ones in steps of 8 or 5 %
-_BISECT_FROM = 8  # programs compiled; by then the memory is no straight line
 
 
-class Arrays(NamedTuple):
+@dataclass(frozen=True)
+class Arrays:
     """The size of a tree of arrays.
 
     Attributes:
@@ -124,7 +120,7 @@ class Preflight:
         return self.flops / self.batch_size
 
     def __str__(self) -> str:
-        return _table(self)
+        return table(self)
 
 
 def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = None) -> Preflight:
@@ -143,8 +139,8 @@ def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = 
         TrainingError: when the compiler itself finds that the step does not fit.
     """
     check_positive(total_steps=total_steps)
-    subject = _Subject.of(trainer, batch, total_steps)
-    cost = _cost(subject)
+    subject = Subject.of(trainer, batch, total_steps)
+    cost = cost_of(subject)
     if cost is None:
         raise TrainingError(
             f"Received batches of {subject.batch_size}, for which the compiler finds the memory of "
@@ -169,113 +165,13 @@ def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = 
         has_open_loops=counted.open_loops > 0,
         compile_seconds=cost.seconds,
         device=subject.device.device_kind,
-        memory=_memory_of(subject.device),
+        memory=memory_of(subject.device),
         peak_flops=peak_of(subject.device),
     )
 
 
-def find_batch_size(
-    trainer: "TrainerModule", batch: Batch, *, limit: int | None = None, largest: int = 65536
-) -> int:
-    """The largest batch size with which training fits into the memory.
-
-    Found by compiling for a few sizes, and not by running out of memory. The first axis of all of
-    the batch's arrays is taken for that of the examples. Below 16 the answer is exact, above it is
-    a multiple of 8 and at most 5 % too small.
-
-    Args:
-        trainer: it is not changed.
-        batch: a batch of any size, or its shapes.
-        limit: bytes that may be used; by default 90 % of the device's memory.
-        largest: the largest size to consider.
-
-    Raises:
-        ConfigurationError: when not even one example fits, when nobody knows how much memory there
-            is, or when the trainer does not compile its steps.
-        DataError: for a batch without arrays, or whose arrays disagree on their first axis.
-    """
-    check_positive(limit=limit, largest=largest)
-    subject = _Subject.of(trainer, batch, None)
-    if limit is None:
-        limit = _default_limit(subject.device)
-
-    def needed(size: int) -> float:
-        sized = subject.sized(size)
-        cost = _cost(sized)
-        return math.inf if cost is None else cost.peak + sized.ahead + sized.saving
-
-    size, least = largest_within(needed, limit, min(subject.batch_size, largest), largest)
-    if not size:
-        raise ConfigurationError(
-            f"Received a limit of {shown_bytes(limit)} for {trainer.name}, which needs "
-            f"{shown_bytes(least)} for a batch of one example, {shown_bytes(subject.saving)} of "
-            "that for a copy of the state; expected more memory or a smaller step. Use a smaller "
-            "model, jax.checkpoint around its layers, or parameters and activations in bfloat16."
-        )
-    return size
-
-
-def largest_within(
-    needed: Callable[[int], float], limit: float, start: int, largest: int
-) -> tuple[int, float]:
-    """The largest size that needs no more than a limit, where more is needed for larger ones.
-
-    Memory is nearly a straight line over the batch size, so that a line through the two nearest
-    points shows where to look next, and a few looks are enough.
-
-    Args:
-        needed: bytes by size; asked once for each.
-        limit: bytes.
-        start: the size to begin with.
-        largest: the largest size to consider.
-
-    Returns:
-        The size, 0 when there is none, and the bytes of the smallest size that was looked at.
-
-    Example:
-        >>> largest_within(lambda size: 1000 + 12 * size, limit=5000, start=32, largest=65536)
-        (328, 1384)
-    """
-    known: dict[int, float] = {}
-    size, fitting, too_large = start, 0, largest + 1
-    while too_large - fitting > _resolution(fitting):
-        known[size] = needed(size)
-        if known[size] <= limit:
-            fitting = size
-        else:
-            too_large = size
-        size = _next_size(known, limit, fitting, too_large)
-    return fitting, known[min(known)]
-
-
-def _resolution(size: int) -> int:
-    return 1 if size < _EXACT_BELOW else max(8, size // 20)
-
-
-def _next_size(known: dict[int, float], limit: float, fitting: int, too_large: int) -> int:
-    """Where to look next: above what fits, and below what does not."""
-    guess = _on_a_line(known, limit)
-    if guess is None or (fitting and len(known) >= _BISECT_FROM):
-        guess = (fitting + too_large) // 2 if too_large in known else 2 * fitting
-    guess = min(max(guess, fitting + _resolution(fitting)), too_large - 1)
-    if guess >= _EXACT_BELOW and guess // 8 * 8 > fitting:
-        guess = guess // 8 * 8
-    return guess
-
-
-def _on_a_line(known: dict[int, float], limit: float) -> int | None:
-    """The size at which a line through the two points that are nearest to the limit meets it."""
-    finite = [point for point in known.items() if math.isfinite(point[1])]
-    nearest = sorted(finite, key=lambda point: abs(point[1] - limit))[:2]
-    if len(nearest) < 2:
-        return None
-    (left, low), (right, high) = sorted(nearest)
-    slope = (high - low) / (right - left)
-    return int(left + (limit - low) / slope) if slope > 0 else None
-
-
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """A trainer with the shapes of a state that has an optimizer, and those of a batch."""
 
     trainer: "TrainerModule"
@@ -284,19 +180,19 @@ class _Subject:
     batch: PyTree
 
     @classmethod
-    def of(cls, trainer: "TrainerModule", batch: Batch, total_steps: int | None) -> "_Subject":
+    def of(cls, trainer: "TrainerModule", batch: Batch, total_steps: int | None) -> "Subject":
         step = _compiled_step(trainer)
         batch = to_host(batch)[0]
         num_examples(batch)
         prepare_process(trainer)
         return cls(trainer, step, _state_shapes(trainer, total_steps), _shapes(batch))
 
-    def sized(self, size: int) -> "_Subject":
+    def sized(self, size: int) -> "Subject":
         """With batches of another size."""
         batch = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), self.batch
         )
-        return _Subject(self.trainer, self.step, self.state, batch)
+        return Subject(self.trainer, self.step, self.state, batch)
 
     @property
     def batch_size(self) -> int:
@@ -327,13 +223,13 @@ class _Subject:
         return tree_bytes((params_of(state), others))
 
 
-class _Cost(NamedTuple):
+class Cost(NamedTuple):
     peak: int
     temporaries: int
     seconds: float
 
 
-def _cost(subject: _Subject) -> _Cost | None:
+def cost_of(subject: Subject) -> Cost | None:
     """The memory of the compiled step; None when the compiler finds that too small."""
     state, batch, size = subject.state, subject.batch, subject.batch_size
     train_step = subject.trainer.steps.train_step
@@ -355,7 +251,7 @@ def _cost(subject: _Subject) -> _Cost | None:
         )
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     temporaries = int(memory.temp_size_in_bytes)
-    return _Cost(int(memory.argument_size_in_bytes + results) + temporaries, temporaries, seconds)
+    return Cost(int(memory.argument_size_in_bytes + results) + temporaries, temporaries, seconds)
 
 
 def _compiled_step(trainer: "TrainerModule") -> FusedStep:
@@ -390,7 +286,7 @@ def _shapes(tree: PyTree) -> PyTree:
     """The shapes and dtypes that arrays have on the device."""
 
     def known(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.ShapeDtypeStruct) or jax.dtypes.issubdtype(
+        if not isinstance(leaf, jax.ShapeDtypeStruct) or jnp.issubdtype(
             leaf.dtype, jax.dtypes.extended
         ):
             return leaf
@@ -403,17 +299,7 @@ def _arrays(tree: PyTree) -> Arrays:
     return Arrays(sum(leaf.size for leaf in jax.tree.leaves(tree)), tree_bytes(tree))
 
 
-def _default_limit(device: Any) -> int:
-    memory = _memory_of(device)
-    if memory is None:
-        raise ConfigurationError(
-            f"Received no limit, for {device.device_kind} does not tell its memory; expected a "
-            "number of bytes. Write trainer.find_batch_size(batch, limit=16 * 10**9)."
-        )
-    return int(SHARE * memory)
-
-
-def _memory_of(device: Any) -> int | None:
+def memory_of(device: Any) -> int | None:
     """The memory that a device has for this process, or what a CPU has left."""
     limit = (device.memory_stats() or {}).get("bytes_limit")
     if limit:
@@ -433,69 +319,3 @@ def _available_memory() -> int | None:
         with suppress(OSError, ValueError, AttributeError):
             found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(found, default=None)
-
-
-def _table(found: Preflight) -> str:
-    """The whole of it as text, in columns."""
-    named = {
-        "parameters": found.parameters,
-        "other collections": found.collections,
-        "optimizer state": found.optimizer,
-        "batch": found.batch,
-    }
-    rest = found.peak - found.temporaries - sum(arrays.nbytes for arrays in named.values())
-    rows = [(name, f"{arrays.count:,}", arrays.nbytes) for name, arrays in named.items()]
-    rows += [
-        ("activations and workspace", "", found.temporaries),
-        ("random keys, metrics, counters", "", max(rest, 0)),
-        ("peak of a step", "", found.peak),
-        ("batches that wait, at most", "", found.ahead),
-        ("copy of the state for saving", "", found.saving),
-        ("needed", "", found.needed),
-    ]
-    shown = [("", "numbers", "memory"), *((a, b, shown_bytes(c)) for a, b, c in rows)]
-    widths = [max(len(row[column]) for row in shown) for column in range(3)]
-    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in shown]
-    head = f"{found.trainer}, batches of {found.batch_size:,}, on {found.device}"
-    return "\n".join([head, "", *lines, "", _verdict(found), *_operations(found)])
-
-
-def _verdict(found: Preflight) -> str:
-    if found.memory is None:
-        return "fits: unknown, as the device does not tell its memory"
-    share = 100 * found.needed / max(found.memory, 1)
-    whole = f"{share:.2g} % of {shown_bytes(found.memory)}"
-    return f"fits: {whole}" if found.fits else f"DOES NOT FIT: {whole}"
-
-
-def _operations(found: Preflight) -> list[str]:
-    least = "at least " if found.has_open_loops else ""
-    lines = [
-        f"a step: {least}{_scaled(found.flops)}FLOP in matrix products and convolutions, "
-        f"{_scaled(found.flops_per_example)}FLOP an example"
-    ]
-    if found.has_open_loops:
-        lines.append("  loops whose length only the run will show count as one round")
-    if found.peak_flops:
-        fastest = 1e3 * found.flops / found.peak_flops
-        peak = f"{_scaled(found.peak_flops)}FLOP/s in half precision"
-        lines.append(f"  {fastest:.3g} ms at the device's peak of {peak}")
-    return [*lines, f"compiled in {found.compile_seconds:.1f} s"]
-
-
-def shown_bytes(number: float) -> str:
-    """Bytes for people.
-
-    Example:
-        >>> shown_bytes(12_300_000)
-        '12.3 MB'
-    """
-    return f"{_scaled(number)}B"
-
-
-def _scaled(number: float) -> str:
-    """Three digits and a prefix: ``12.3 G``."""
-    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.3g} {prefix}"
-    return f"{number:.3g} "

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from boltax._flops import flops_in
 from boltax._ledger import Ledger
 from boltax._trees import describe_leaf, num_examples, path_name
 from boltax._types import PyTree
@@ -110,7 +111,16 @@ class Program:
         self._may_be_ragged = may_be_ragged
         self._known: dict[Any, Any] = {}  # compiled, or a Future of that
         self._known_forms: dict[Any, PyTree] = {}
+        self._jaxpr: Any = None  # of the first form, until its operations are counted
+        self._flops: int | None = None
         self.compile_seconds = 0.0
+
+    @property
+    def flops(self) -> int | None:
+        """Operations of matrix products and convolutions in the first form; None before it."""
+        if self._flops is None and self._jaxpr is not None:
+            self._flops, self._jaxpr = flops_in(self._jaxpr).total, None
+        return self._flops
 
     def __call__(self, *args: Any) -> Any:
         """Runs the program of the form that these arguments have, compiled now if it is new."""
@@ -139,9 +149,11 @@ class Program:
         known = self._known.get(key)
         if known is None:
             began = time.perf_counter()
-            formed, lowered = forms(args), self._function.lower(*args)
-            traced = time.perf_counter() - began
-            known = _pool.submit(self._compile, lowered, traced)
+            traced = self._function.trace(*args)
+            formed, lowered = forms(args), traced.lower()
+            if not self._known_forms:
+                self._jaxpr = traced.jaxpr
+            known = _pool.submit(self._compile, lowered, time.perf_counter() - began)
             self._known[key], self._known_forms[key] = known, formed
         if isinstance(known, Future):
             return known

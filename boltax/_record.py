@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
+
+from boltax._flops import peak_of
 from boltax._nonfinite import NonFiniteWatch
 from boltax._notify import notify
 from boltax._progress._progress import set_metrics
@@ -42,7 +45,8 @@ def finish_record(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar
         values = compute(interval, "train/step/")
     run.record_due = None
     run.logged |= notify(trainer, run, "on_log", "train", values)
-    log(trainer, run, values | run.logged | _speed(run, step, examples), step)
+    speed = _speed(run, step, examples, trainer.steps.train.flops)
+    log(trainer, run, values | run.logged | speed, step)
     shown = {name.removeprefix("train/step/"): value for name, value in scalars(values).items()}
     set_metrics(bar, shown)
 
@@ -66,14 +70,26 @@ def scalars(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
-def _speed(run: Run, step: int, examples: int) -> ScalarMetrics:
-    """The speed since the last record; nothing at the first, which holds compiling."""
+def _speed(run: Run, step: int, examples: int, flops: int | None) -> ScalarMetrics:
+    """The speed since the last record; nothing at the first, which holds compiling.
+
+    Args:
+        run: the run.
+        step: the step of the record.
+        examples: examples up to it.
+        flops: floating point operations of a step, if known.
+    """
     now, before = time.perf_counter(), run.told_at
     run.told_at = now, step, examples
     if before is None or step <= before[1]:
         return {}
     seconds = now - before[0]
-    return {
+    speed: ScalarMetrics = {
         "speed/steps_per_second": (step - before[1]) / seconds,
         "speed/examples_per_second": (examples - before[2]) / seconds,
     }
+    if flops:
+        speed["speed/flops_per_second"] = flops * speed["speed/steps_per_second"]
+        if (peak := peak_of(jax.local_devices()[0])) is not None:
+            speed["speed/mfu"] = speed["speed/flops_per_second"] / peak
+    return speed

@@ -17,6 +17,7 @@ from boltax._allocator import late_hint
 from boltax._arguments import overrides
 from boltax._bodies import EvalStep, TrainStep
 from boltax._compilation_cache import enable_compilation_cache
+from boltax._loss import LossSteps
 from boltax._programs import Compilations
 from boltax._state import (
     TrainState,
@@ -148,9 +149,16 @@ def traced_hparams(trainer: "TrainerModule") -> dict[str, jax.Array]:
     return {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
 
 
-def static_hparams(trainer: "TrainerModule") -> dict[str, Any]:
-    """The other ones."""
-    return {k: v for k, v in trainer.hparams.items() if not is_traced_hyperparameter(v)}
+def loss_steps_of(trainer: "TrainerModule") -> LossSteps:
+    """The pure steps of `loss_function`; hyperparameters that are no traced numbers are in them."""
+    static = {k: v for k, v in trainer.hparams.items() if not is_traced_hyperparameter(v)}
+    return LossSteps(
+        trainer.adapter,
+        trainer.loss_function,
+        trainer.predict_function,
+        owner=trainer.name,
+        hparams=static,
+    )
 
 
 def summaries(trainer: "TrainerModule", calls: list[Call] | None) -> tuple[str, str]:

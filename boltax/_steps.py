@@ -63,6 +63,11 @@ class Step(Protocol):
 
     takes_rows: bool
 
+    @property
+    def flops(self) -> int | None:
+        """Operations of matrix products and convolutions in a step; None when nobody knows."""
+        ...
+
     def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
         """Begins to compile for arguments like these, in the background."""
         ...
@@ -222,6 +227,7 @@ class _HostStep:
     """A step that is called as it is, once for each batch."""
 
     takes_rows = False
+    flops = None
 
     def __init__(self, body: Body) -> None:
         self._body = body

@@ -5,6 +5,7 @@
     boltax checkpoints runs/ResNet/version_0                            # lists and verifies them
     boltax checkpoints runs/ResNet/version_0/checkpoints/resume/400     # describes one
     boltax replay runs/ResNet/version_0 --trainer train.py:Classifier   # a step that gave NaN
+    boltax preflight train.py:make_trainer --batch-size 256             # memory, FLOPs, fits?
     boltax --version
 
 Knows nothing of training.
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from boltax.errors import BoltaxError
 
-DAMAGED = 1
+DAMAGED = DOES_NOT_FIT = 1
 FAILED = 2
 INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 
@@ -29,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what stands behind ``boltax``; by default the arguments of this process.
 
     Returns:
-        The exit status: 0; 1 when a checkpoint is damaged; or 2 for an error of boltax, which is
-        printed without its traceback.
+        The exit status: 0; 1 when a checkpoint is damaged or a step does not fit; or 2 for an error
+        of boltax, which is printed without its traceback.
 
     Raises:
         SystemExit: for arguments that cannot be read, and after ``--help`` and ``--version``.
@@ -86,6 +87,20 @@ def _replay(options: argparse.Namespace) -> int:
     return 0
 
 
+def _preflight(options: argparse.Namespace) -> int:
+    from boltax._preflight_file import preflight_file
+
+    memory = None if options.memory is None else int(options.memory * 1e9)
+    text, does_fit = preflight_file(
+        options.trainer,
+        batch_size=options.batch_size,
+        memory=memory,
+        is_search=options.is_search,
+    )
+    print(text)
+    return 0 if does_fit else DOES_NOT_FIT
+
+
 def _parser() -> argparse.ArgumentParser:
     from boltax import __version__
 
@@ -97,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_checkpoints(commands)
     _add_replay(commands)
+    _add_preflight(commands)
     return parser
 
 
@@ -147,6 +163,39 @@ def _add_replay(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     replay.set_defaults(run=_replay)
 
 
+def _add_preflight(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    preflight = commands.add_parser(
+        "preflight",
+        help="memory and operations of a training step, and whether it fits",
+        description=(
+            "Compiles the training step from shapes alone and says what it needs. Nothing is "
+            "initialised or run. The exit status is 1 when it does not fit."
+        ),
+    )
+    preflight.add_argument(
+        "trainer",
+        metavar="FILE.py:FUNCTION",
+        help="a function without arguments that returns a trainer, or a trainer and a batch",
+    )
+    size = preflight.add_mutually_exclusive_group()
+    size.add_argument(
+        "--batch-size", metavar="N", type=_whole(1), help="default: that of the example batch"
+    )
+    size.add_argument(
+        "--find-batch-size",
+        dest="is_search",
+        action="store_true",
+        help="look for the largest that fits",
+    )
+    preflight.add_argument(
+        "--memory",
+        metavar="GB",
+        type=_positive,
+        help="of the device that is asked about (default: this one's)",
+    )
+    preflight.set_defaults(run=_preflight)
+
+
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     demo = commands.add_parser(
         "demo",
@@ -184,6 +233,16 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="show neither progress nor model summary",
     )
     demo.set_defaults(run=_demo)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"received {text!r}; expected a positive number")
+    return number
 
 
 def _whole(least: int) -> Callable[[str], int]:

@@ -27,13 +27,14 @@ import jax
 import jax.numpy as jnp
 from flax import core
 
-from boltax import _epoch, _evaluate, _fit
+from boltax import _batch_size, _epoch, _evaluate, _fit, _preflight
 from boltax._arguments import check_arguments, check_positive, overrides
 from boltax._bodies import EvalStep, TrainStep
-from boltax._initialise import initialise
-from boltax._loss import LossSteps, inputs_of
+from boltax._initialise import call_model, initialise
+from boltax._loss import inputs_of
 from boltax._monitor import GUIDE_ORDER, is_better
 from boltax._options import CheckpointOptions, LoopOptions
+from boltax._preflight import Preflight
 from boltax._progress._progress import Progress
 from boltax._run import Run, planned_steps
 from boltax._save import Copies, save_small, save_variables
@@ -44,12 +45,12 @@ from boltax._setup import (
     compiled_steps,
     complete_logger,
     config_of,
+    loss_steps_of,
     open_loggers,
     prepare_process,
     rebuild,
     state_with_optimizer,
     state_without_optimizer,
-    static_hparams,
     summaries,
     traced_hparams,
     write_hparams,
@@ -137,7 +138,7 @@ class TrainerModule:
         parallel: None = None,
         **hparams: Any,
     ) -> None:
-        if "cluster" in hparams:  # the guide's earlier name for the opposite
+        if "cluster" in hparams:  # the guide's earlier name
             enable_progress_bar = not hparams.pop("cluster")
         self.model_class = model_class
         self.model_hparams = dict(model_hparams or {})
@@ -168,13 +169,7 @@ class TrainerModule:
         self.config = config_of(self, logger_params)
         self.summary = ""
         self._calls: list[Call] | None = None
-        self.loss_steps = LossSteps(
-            self.adapter,
-            self.loss_function,
-            self.predict_function,
-            owner=self.name,
-            hparams=static_hparams(self),
-        )
+        self.loss_steps = loss_steps_of(self)
         self.logger: Any = None
         self.log_dir: str = ""
         self.state: Any = None
@@ -229,17 +224,12 @@ class TrainerModule:
         Raises:
             ModelError: when the input does not fit the model.
         """
-        run = self.loss_steps.run if self._uses_loss else _call
+        run = self.loss_steps.run if self._uses_loss else call_model
         is_abstract = LOADING.get()
+        hparams = {"hparams": self.hparams, "traced_hparams": traced_hparams(self)}
         with nullcontext() if is_abstract else self.progress.status("initialising the model"):
             variables, self._calls = initialise(
-                self.adapter,
-                run,
-                exmp_input,
-                init_rng,
-                hparams=self.hparams,
-                traced_hparams=traced_hparams(self),
-                is_abstract=is_abstract,
+                self.adapter, run, exmp_input, init_rng, **hparams, is_abstract=is_abstract
             )
         return variables
 
@@ -376,6 +366,35 @@ class TrainerModule:
             max_seconds=max_seconds,
             resume=resume,
         )
+
+    def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
+        """What a training step needs: memory, operations, and whether it fits; ``print`` it.
+
+        Args:
+            batch: a batch of the loader, or its shapes: a pytree of `jax.ShapeDtypeStruct`.
+            total_steps: as known to the schedule of the learning rate; it changes no number here.
+
+        Raises:
+            ConfigurationError: when the steps are not compiled by boltax.
+            DataError: for a batch without arrays, or whose arrays disagree on their first axis.
+            TrainingError: when the compiler itself finds that the step does not fit.
+        """
+        return _preflight.preflight(self, batch, total_steps)
+
+    def find_batch_size(
+        self, batch: Batch, *, limit: int | None = None, largest: int = 65536
+    ) -> int:
+        """The largest batch size with which training fits; found by compiling, not by crashing.
+
+        Args:
+            batch: a batch of any size, or its shapes; the first axes are those of the examples.
+            limit: bytes that may be used; by default 90 % of the device's memory.
+            largest: the largest size to consider.
+
+        Raises:
+            ConfigurationError: when not one example fits, or nobody knows the device's memory.
+        """
+        return _batch_size.find_batch_size(self, batch, limit=limit, largest=largest)
 
     def on_training_start(self) -> None:
         """Called once, before the first epoch."""
@@ -578,7 +597,3 @@ class TrainerModule:
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""
         save_variables(self, self.run, int(jax.device_get(self.state.step)), is_best=False)
-
-
-def _call(model: ModelView, inputs: Sequence[Any]) -> None:
-    model(*inputs)

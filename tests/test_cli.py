@@ -195,3 +195,57 @@ def test_replay_of_a_run_without_such_a_step_is_an_error(tmp_path, capsys):
 
     assert cli.main(["replay", str(tmp_path), "--trainer", f"{dummies.__file__}:Classifier"]) == 2
     assert "holds no step that was not finite" in capsys.readouterr().err
+
+
+PREFLIGHT = """
+from pathlib import Path
+import numpy as np, boltax as bx, flax.linen as nn
+
+class Model(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(100_000)(x)[:, :1]
+
+class Regressor(bx.TrainerModule):
+    def loss_function(self, model, batch, train):
+        return ((model(batch) - 1) ** 2).mean(), {}
+
+def make_trainer():
+    return Regressor(Model, exmp_input=np.zeros((8, 50), np.float32), enable_progress_bar=False)
+
+def make_number():
+    return 3
+"""
+
+
+@pytest.fixture
+def train_py() -> str:
+    Path("train.py").write_text(PREFLIGHT)
+    return "train.py"
+
+
+def test_preflight_makes_no_run(capsys: pytest.CaptureFixture[str], train_py: str) -> None:
+    assert cli.main(["preflight", f"{train_py}:make_trainer", "--batch-size", "20"]) == 0
+    text = capsys.readouterr().out
+    assert "Regressor, batches of 20" in text
+    assert "5,100,000" in text
+    assert [path.name for path in Path().iterdir()] == ["train.py"]
+
+
+def test_preflight_says_what_does_not_fit(
+    capsys: pytest.CaptureFixture[str], train_py: str
+) -> None:
+    arguments = ["preflight", f"{train_py}:make_trainer", "--memory", "0.05"]
+    assert cli.main(arguments) == cli.DOES_NOT_FIT
+    assert "DOES NOT FIT" in capsys.readouterr().out
+
+
+def test_preflight_finds_a_batch_size(capsys: pytest.CaptureFixture[str], train_py: str) -> None:
+    arguments = ["preflight", f"{train_py}:make_trainer", "--find-batch-size", "--memory", "0.3"]
+    assert cli.main(arguments) == 0
+    assert "the largest batches that fit: " in capsys.readouterr().out
+
+
+def test_preflight_of_what_is_no_trainer(capsys: pytest.CaptureFixture[str], train_py: str) -> None:
+    assert cli.main(["preflight", f"{train_py}:make_number"]) == cli.FAILED
+    assert "expected a function without arguments that returns a trainer" in capsys.readouterr().err

@@ -21,6 +21,7 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
             "_ledger",
             "_allocator",
             "_compilation_cache",
+            "_flops",
         },
     ),
     ("PURE", True, {"_state", "_keys", "_triggers", "_monitor", "metrics", "optim", "models"}),
@@ -43,11 +44,14 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
             "_epoch",
             "_before_training",
             "_after_training",
+            "_preflight",
+            "_preflight_text",
+            "_batch_size",
             "_fit",
         },
     ),
     ("TRAINER", True, {"trainer"}),
-    ("USER", True, {"demo", "testing", "_replay", "_user_files", "cli"}),
+    ("USER", True, {"demo", "testing", "_replay", "_user_files", "_preflight_file", "cli"}),
 ]
 RANK = {part: rank for rank, (_, _, parts) in enumerate(LAYERS) for part in parts}
 
