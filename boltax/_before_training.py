@@ -73,7 +73,7 @@ def compile_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
 def _first_of_arrays(source: Source | None, step: Step) -> Chunk | None:
     if not isinstance(source, ArrayLoader):  # what others read is not ours to read twice
         return None
-    return next(prefetch_to_device(source.epoch(1), takes_rows=step.takes_rows))
+    return next(prefetch_to_device(source.epoch(1), is_compiled=step.is_compiled))
 
 
 def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:

@@ -15,7 +15,7 @@ from boltax._state import params_of
 from boltax._trees import num_examples
 from boltax._types import Batch, PyTree
 from boltax.errors import TrainingError
-from boltax.metrics._accumulate import Metrics, empty_like, extend, start
+from boltax.metrics._accumulate import Metrics, empty_like, extend, merge, pack, start
 
 TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
 EvalStep = Callable[[Any, Batch], dict[str, Any]]
@@ -48,8 +48,16 @@ def train_body(
     return kept, is_bad
 
 
-def next_metrics(metrics: Metrics) -> Metrics:
-    return dataclasses.replace(empty_like(metrics), left_out=metrics.left_out)
+def turn_metrics(
+    accumulated: Metrics | None, interval: Metrics
+) -> tuple[Metrics, Metrics, dict[str, jax.Array]]:
+    """Ends an interval: what is accumulated with it, the metrics of the next, and it, packed.
+
+    The next is of no batch, but a step that was not finite still has the steps after it left out.
+    """
+    whole = interval if accumulated is None else merge(accumulated, interval)
+    following = dataclasses.replace(empty_like(interval), left_out=interval.left_out)
+    return whole, following, pack(interval)
 
 
 def is_step_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:

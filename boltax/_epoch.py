@@ -9,7 +9,7 @@ from boltax._chunks import Chunk, Plan
 from boltax._nonfinite import NonFiniteWatch, Sent
 from boltax._notify import notify
 from boltax._progress._progress import advance_examples
-from boltax._record import begin_record, finish_record, merged, must_finish_now
+from boltax._record import MOST_DUE, begin_record, merged, must_write_at_once, write_records
 from boltax._run import Run
 from boltax._save import is_save_due, save_resume
 from boltax._types import ScalarMetrics
@@ -35,14 +35,14 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
     items = one_item_each(_chunks(trainer, run, source, callbacks, left), run.ledger)
     total = None if left is None else done + left
     bar = trainer.tracker(items, desc="Training", total=total, leave=False, **already(done))
-    watch, is_at_once = NonFiniteWatch(trainer, run), must_finish_now(trainer)
+    watch, is_at_once = NonFiniteWatch(trainer, run), must_write_at_once(trainer)
     with _last_words(trainer, run, watch, bar):
         for chunk in bar:
             if chunk is None:
                 continue  # counted as a step; its chunk comes with the last one
             _send(trainer, run, watch, chunk)
             advance_examples(bar, chunk.steps * chunk.size)
-            finish_record(trainer, run, watch, bar)
+            write_records(trainer, run, watch, bar, most_due=MOST_DUE)
             for callback in callbacks:
                 if callback.next_step(run.step - 1) == run.step:
                     notify(trainer, run, "on_step_end", "train", only=callback)
@@ -51,7 +51,7 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
             is_saved, is_signalled = _is_saved(trainer, run), run.signals.received is not None
             is_last = run.should_stop()
             if is_at_once or is_saved or is_signalled or is_last:
-                finish_record(trainer, run, watch, bar)
+                write_records(trainer, run, watch, bar)
             if is_saved or is_signalled or is_last:
                 watch.look(up_to=run.step)
             if is_saved:
@@ -62,7 +62,7 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
                 is_end = source.num_batches is not None and run.steps_done >= source.num_batches
                 run.is_cut = run.is_saveable and not run.is_asked_to_stop and not is_end
                 break
-        finish_record(trainer, run, watch, bar)
+        write_records(trainer, run, watch, bar)
         with run.ledger.spent("device"):
             watch.look(up_to=run.step)
         if run.is_cut:
@@ -118,7 +118,7 @@ def _chunks(
         limit=left,
         depth=trainer.loop.prefetch,
         copy=not source.owns_batches,
-        takes_rows=step.takes_rows,
+        is_compiled=step.is_compiled,
     )
 
 
@@ -180,5 +180,5 @@ def _last_words(
     except Exception as error:
         error.add_note(f"raised after this many completed steps: {run.where('train')}")
         with suppress(Exception):
-            finish_record(trainer, run, watch, bar)
+            write_records(trainer, run, watch, bar)
         raise

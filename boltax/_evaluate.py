@@ -104,7 +104,7 @@ def evaluate(
         limit=limit,
         depth=prefetch,
         copy=not source.owns_batches,
-        takes_rows=steps.evaluate.takes_rows,
+        is_compiled=steps.evaluate.is_compiled,
     )
     for chunk in _shown(stream, track, total=total, desc=desc):
         if metrics is None:
@@ -133,7 +133,12 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
     in_flight: deque[Any] = (
         deque()
     )  # a few batches of outputs stay on the device while the next are computed
-    stream = prefetch_to_device(source.epoch(1), depth=prefetch, copy=not source.owns_batches)
+    stream = prefetch_to_device(
+        source.epoch(1),
+        depth=prefetch,
+        copy=not source.owns_batches,
+        is_compiled=steps.evaluate.is_compiled,
+    )
     for chunk in _shown(stream, track, total=source.num_batches, desc="Prediction"):
         outputs = steps.predict(state, chunk.feed)
         _check_outputs(outputs, chunk.size)

@@ -66,7 +66,11 @@ def peak_of(device: Any) -> float | None:
         >>> peak_of(SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3"))
         989000000000000.0
     """
-    kind = device.device_kind
+    return _peak_of_kind(device.device_kind)
+
+
+@lru_cache
+def _peak_of_kind(kind: str) -> float | None:
     if _NOT_WHOLE.search(kind):
         return None
     found = [name for name in PEAKS if re.search(rf"\b{name}\b", kind, re.IGNORECASE)]

@@ -21,7 +21,7 @@ from boltax._chunks import Chunk, Mode, Plan, Rows, stacked_form
 from boltax._programs import Program, forms
 from boltax._trees import tree_bytes
 
-MOST_STEPS = 32
+MOST_STEPS = 64
 """Steps in a dispatch at most; more bring nothing."""
 MOST_BYTES = 64 * 2**20
 """Bytes of the batches in a dispatch at most: two of them are on the device."""
@@ -33,8 +33,11 @@ SINGLES = 16
 """Single steps that are timed together, as they overlap."""
 ROUNDS = 3
 """How often each way is timed; the best time counts."""
-PAYS_FROM = 10
-"""Compiling another way may take this part of the time that is left, and no more."""
+LEAST_SHARE, MOST_SHARE = 0.05, 0.25
+"""Compiling another way may take this part of the time that is left: the less, the longer a step
+takes, for what fusing saves is about the same for all steps."""
+SAVED = 2.5e-4
+"""Seconds that a step may save, roughly, when several go off together."""
 HOPELESS = 3.0
 """A loop whose first step is slower by this factor is not timed any further."""
 GAIN = 1.03
@@ -77,7 +80,7 @@ class FusedStep:
         tell: is told what was chosen.
     """
 
-    takes_rows = True
+    is_compiled = True
 
     def __init__(
         self,
@@ -199,7 +202,8 @@ class FusedStep:
             return True
         once = self.programs[Mode.SINGLE].compile_seconds
         cost = once * (UNROLLED if mode is Mode.UNROLLED else 1.2)
-        return self._remaining * seconds > PAYS_FROM * cost
+        share = min(MOST_SHARE, max(LEAST_SHARE, SAVED / max(seconds, 1e-9)))
+        return cost < share * self._remaining * seconds
 
     def _start(self, mode: Mode, seconds: float) -> Future[Any]:
         """Begins to compile another way, for as many steps as are reasonable."""

@@ -35,6 +35,8 @@ from boltax.metrics._accumulate import Metrics
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
+MOST_AHEAD = 16
+"""Dispatches that may be on their way: with one more the host waits, and holds no more batches."""
 MOST_STORED = 3
 """Bad steps of a run that are stored and told one by one; the others are only counted."""
 _KEPT = "The state from before that step is kept, and saved as a resume checkpoint."
@@ -88,7 +90,8 @@ class NonFiniteWatch:
     def add(self, sent: Sent) -> None:
         """Watches steps that were sent off, and looks at those that have arrived."""
         self._on_their_way.append(sent)
-        self.look(up_to=0)
+        is_far = len(self._on_their_way) > MOST_AHEAD
+        self.look(up_to=self._on_their_way[0].step if is_far else 0)
 
     def look(self, *, up_to: int) -> None:
         """Acts on the steps that have arrived, and waits for some.
@@ -104,8 +107,10 @@ class NonFiniteWatch:
             self._on_their_way[0].step <= up_to or self._on_their_way[0].are_bad.is_ready()
         ):
             sent = self._on_their_way.popleft()
-            are_bad = np.atleast_1d(jax.device_get(sent.are_bad))[: sent.chunk.steps]
-            for index in np.flatnonzero(are_bad):
+            are_bad = jax.device_get(sent.are_bad)
+            if not are_bad.any():
+                continue
+            for index in np.flatnonzero(np.atleast_1d(are_bad)[: sent.chunk.steps]):
                 before = sent.chunk.cursors[index - 1] if index else sent.before
                 step = sent.step - sent.chunk.steps + 1 + int(index)
                 self._act(Step(step, sent.chunk.batch(int(index)), before))
@@ -117,9 +122,10 @@ class NonFiniteWatch:
         if is_end:
             self._on_their_way.clear()
             run.step, run.cursor = step.step - 1, step.before
-            if run.record_due is not None and run.record_due[0] > run.step:
-                _, _, run.interval, run.accumulated = run.record_due
-                run.record_due = None
+            late = [due for due in run.records_due if due.step > run.step]
+            if late:
+                run.interval, run.accumulated = late[0].interval, late[0].before
+                run.records_due = deque(due for due in run.records_due if due.step <= run.step)
             if isinstance(run.interval, Metrics):
                 none = jax.device_put(np.int32(0))
                 run.interval = dataclasses.replace(run.interval, left_out=none)

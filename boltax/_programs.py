@@ -129,7 +129,8 @@ class Program:
         if compiled is None or isinstance(compiled, Future):
             compiled = self._compiled(key, args)
         try:
-            return compiled(*args)
+            with jax.transfer_guard_host_to_device("allow"):  # of a CPU: see `prefetch_to_device`
+                return compiled(*args)
         except (TypeError, ValueError):  # raised before it runs, when the state has another form
             if not _changes(self._known_forms[key], forms(args)):
                 return self._function(*args)  # other devices, or an error of the arguments

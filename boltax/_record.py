@@ -1,7 +1,7 @@
 """Records: the metrics of the steps since the last one, handed to callbacks and loggers.
 
-Where no callback has to see the state of that very step, a record is written when the next steps
-are on their way: the device goes on while the host reads and logs.
+Where no callback has to see the state of that very step, a record is written when the device has
+come to it, which may be some steps later: the host sends off the next ones meanwhile.
 """
 
 import time
@@ -14,36 +14,54 @@ from boltax._flops import peak_of
 from boltax._nonfinite import NonFiniteWatch
 from boltax._notify import notify
 from boltax._progress._progress import set_metrics
-from boltax._run import Run
+from boltax._run import Due, Run
 from boltax._types import ScalarMetrics
 from boltax.callbacks._base import overriding
-from boltax.metrics._accumulate import Metrics, compute, rebuilt
+from boltax.metrics._accumulate import Metrics, compute, rebuilt, unpack
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
 
+MOST_DUE = 2
+"""Records that may wait for the device; with one more the host waits, too."""
+
+
 def begin_record(trainer: "TrainerModule", run: Run) -> None:
-    """Ends the interval of a record at this step; `finish_record` writes it."""
+    """Ends the interval of a record at this step; `write_records` writes it."""
     interval: Any = run.interval
-    run.record_due = run.step, run.examples, interval, run.accumulated
-    run.accumulated, run.interval = merged(trainer, run), trainer.steps.next_metrics(interval)
+    before = None if run.accumulated is None else rebuilt(run.accumulated, like=interval)
+    run.accumulated, run.interval, packed = trainer.steps.turn(before, interval)
+    run.records_due.append(Due(run.step, run.examples, interval, before, packed))
 
 
-def must_finish_now(trainer: "TrainerModule") -> bool:
+def must_write_at_once(trainer: "TrainerModule") -> bool:
     """Whether a callback may look at the state with the record."""
     return bool(overriding(trainer.callbacks, "on_log"))
 
 
-def finish_record(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any) -> None:
-    """Writes the record that is due, if any; here the host waits for the device, up to its step."""
-    if run.record_due is None:
-        return
-    step, examples, interval, _ = run.record_due
+def write_records(
+    trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any, *, most_due: int = 0
+) -> None:
+    """Writes the records that have arrived, and waits for those that are too many.
+
+    Args:
+        trainer: whose they are.
+        run: its run.
+        watch: is asked first whether a step up to the record was not finite.
+        bar: shows the newest values.
+        most_due: so many need not have arrived.
+    """
+    while run.records_due and (len(run.records_due) > most_due or run.records_due[0].is_here()):
+        _write(trainer, run, watch, bar)
+
+
+def _write(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any) -> None:
+    step, examples, interval, _, packed = run.records_due[0]
     with run.ledger.spent("device"):
         watch.look(up_to=step)
-        values = compute(interval, "train/step/")
-    run.record_due = None
+        values = compute(unpack(packed, like=interval), "train/step/")
+    run.records_due.popleft()
     run.logged |= notify(trainer, run, "on_log", "train", values)
     speed = _speed(run, step, examples, trainer.steps.train.flops)
     log(trainer, run, values | run.logged | speed, step)

@@ -1,9 +1,11 @@
 """The counters of a run, on the host, and the questions that the loop asks of them."""
 
 import time
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from boltax._ledger import Ledger
 from boltax._signals import Signals
@@ -26,6 +28,28 @@ class Stage(Enum):
     """The steps are done and recorded; the validation is next, if one is due."""
     COMPLETE = "complete"
     """The epoch is done; also the start, as epoch 0."""
+
+
+class Due(NamedTuple):
+    """A record that is still to be written.
+
+    Attributes:
+        step: its step.
+        examples: examples of this process up to it.
+        interval: its metrics.
+        before: those of the epoch before them.
+        packed: its metrics, packed on their way to the host.
+    """
+
+    step: int
+    examples: int
+    interval: Metrics
+    before: Metrics | SavedMetrics | None
+    packed: Mapping[str, Any]
+
+    def is_here(self) -> bool:
+        """Whether the device has come to it."""
+        return all(vector.is_ready() for vector in self.packed.values())
 
 
 @dataclass
@@ -68,8 +92,7 @@ class Run:
         saved_point: epoch, stage and step of the last one.
         retry_at: `time.monotonic()` at which to try again what failed.
         train_source: the training data as the loop reads them.
-        record_due: the record of an earlier step that is still to be written: the step, the
-            examples up to it, its metrics, and those of the epoch before them.
+        records_due: records of earlier steps that are still to be written, the oldest first.
         told_at: time, step and examples of the last record, for the speed.
         examples: examples of the steps of this process.
         ledger: where the time goes.
@@ -108,7 +131,7 @@ class Run:
     saved_point: tuple[int, Stage, int] | None = None
     retry_at: float = float("inf")
     train_source: Any = None
-    record_due: tuple[int, int, Metrics, Metrics | SavedMetrics | None] | None = None
+    records_due: deque[Due] = field(default_factory=deque[Due])
     told_at: tuple[float, int, int] | None = None
     examples: int = 0
     ledger: Ledger = field(default_factory=Ledger)

@@ -29,8 +29,8 @@ from boltax._bodies import (
     checked_result,
     eval_body,
     is_step_bad,
-    next_metrics,
     train_body,
+    turn_metrics,
     with_batch_rng,
 )
 from boltax._chunks import Chunk, Mode, Plan, Rows, batch_at, batch_of, examples_in
@@ -58,10 +58,11 @@ class Step(Protocol):
     """A step as the loop calls it, one or several at a time.
 
     Attributes:
-        takes_rows: whether it can take its batches out of a data set on the device.
+        is_compiled: whether it takes batches in any form that a compiled program takes: out of a
+            data set on the device, or as NumPy arrays.
     """
 
-    takes_rows: bool
+    is_compiled: bool
 
     @property
     def flops(self) -> int | None:
@@ -103,8 +104,7 @@ class Steps:
         empty_eval: the same for evaluation.
         compilations: what was compiled for them.
         merge: adds up two accumulated metrics; donates nothing.
-        next_metrics: the accumulators behind others: of no batch, but a step that was not finite
-            still has the steps after it left out. Donates nothing.
+        turn: ends the interval of a record, see `turn_metrics`; donates nothing.
     """
 
     train: Step
@@ -116,8 +116,8 @@ class Steps:
     empty_eval: Callable[[Any, Chunk, SavedMetrics | None], Any]
     compilations: Compilations = field(default_factory=Compilations)
     merge: Callable[[Metrics, Metrics], Metrics] = field(default_factory=lambda: jax.jit(merge))
-    next_metrics: Callable[[Metrics], Metrics] = field(
-        default_factory=lambda: jax.jit(next_metrics)
+    turn: Callable[[Metrics | None, Metrics], tuple[Metrics, Metrics, dict[str, jax.Array]]] = (
+        field(default_factory=lambda: jax.jit(turn_metrics))
     )
 
 
@@ -226,7 +226,7 @@ def _unrolled(body: Body, constants: Any, carry: Any, feeds: tuple[Any, ...]) ->
 class _HostStep:
     """A step that is called as it is, once for each batch."""
 
-    takes_rows = False
+    is_compiled = False
     flops = None
 
     def __init__(self, body: Body) -> None:

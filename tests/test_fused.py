@@ -39,7 +39,7 @@ def assert_same(one, other):
 @pytest.fixture
 def measured(monkeypatch):
     """Has ``"auto"`` measure in runs of a few steps."""
-    monkeypatch.setattr(_fused, "PAYS_FROM", 0.0)
+    monkeypatch.setattr(_fused.FusedStep, "_pays", lambda *_: True)
     monkeypatch.setattr(_fused, "SINGLES", 3)
     monkeypatch.setattr(_fused, "GAIN", 0.0)
     start = _fused.FusedStep._start

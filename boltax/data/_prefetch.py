@@ -3,10 +3,10 @@
 May not show how far it has read: a cursor comes with its batch, and with no other.
 """
 
+import functools
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Any
 
 import jax
@@ -29,7 +29,7 @@ def prefetch_to_device(
     limit: int | None = None,
     depth: int = 2,
     copy: bool = True,
-    takes_rows: bool = False,
+    is_compiled: bool = False,
 ) -> Iterator[Chunk]:
     """Puts batches on the device while those before them are in use.
 
@@ -44,7 +44,10 @@ def prefetch_to_device(
         copy: whether host arrays are copied first. JAX may use the memory of a NumPy array as the
             device's own, or read it later, so only a source that gives new arrays each time
             (``source.owns_batches``) goes without.
-        takes_rows: whether data that live on the device may be handed on as they are, as `Rows`.
+        is_compiled: whether a compiled program takes the batches: then data that live on the device
+            are handed on as they are, as `Rows`; and on a CPU, where the host's memory is the
+            device's, NumPy arrays are, since a program takes them in a tenth of the time of
+            `jax.device_put`.
 
     Yields:
         The batches on the device, each with the cursor that says that it has been consumed.
@@ -57,7 +60,7 @@ def prefetch_to_device(
         >>> [(chunk.cursors[-1]["batch"], chunk.size) for chunk in chunks]
         [(1, 2), (2, 1)]
     """
-    reader = _Reader(stream, limit, copy, takes_rows)
+    reader = _Reader(stream, limit, copy, is_compiled)
     ahead: deque[Chunk] = deque()
     most = 1  # the first step need not wait for the second batch
     while True:
@@ -100,11 +103,13 @@ class _Reader:
         stream: Iterable[tuple[Batch, Cursor]],
         limit: int | None,
         copy: bool,
-        takes_rows: bool,
+        is_compiled: bool,
     ) -> None:
         self._items = iter(stream)
         self._epoch = self._items if isinstance(self._items, Epoch) else None
-        self._takes_rows = takes_rows and self._epoch is not None and self._epoch.is_resident
+        self._takes_rows = is_compiled and self._epoch is not None and self._epoch.is_resident
+        is_host_enough = is_compiled and jax.default_backend() == "cpu"
+        self._put = _narrowed if is_host_enough else jax.device_put
         self._left, self._copy = limit, copy
         self._pushed_back: list[tuple[Batch, Cursor]] = []
         self._form: Any = None
@@ -131,8 +136,8 @@ class _Reader:
                 feed, cursors = epoch.rows(whole)
                 return [Chunk(plan, feed, cursors, feed.size)]
             feed, cursors = epoch.stack(whole, plan.capacity)
-            return [Chunk(plan, jax.device_put(feed), cursors, epoch.batch_size)]
-        draw = epoch.rows_of_one if self._takes_rows else partial(next, epoch, None)
+            return [Chunk(plan, self._put(feed), cursors, epoch.batch_size)]
+        draw = epoch.rows_of_one if self._takes_rows else functools.partial(next, epoch, None)
         items = [item for _ in range(whole or min(wanted, 1)) if (item := draw()) is not None]
         return self._made(plan if whole else Plan(), items)
 
@@ -163,7 +168,7 @@ class _Reader:
         size = examples_in(Mode.SINGLE, items[0][0])
         if plan.mode is Mode.LOOP and is_as_planned:
             feed = _stacked([batch for batch, _ in items], plan.capacity)
-            return [Chunk(plan, jax.device_put(feed), cursors, size)]
+            return [Chunk(plan, self._put(feed), cursors, size)]
         feeds = [self._on_device(batch) for batch, _ in items]
         if plan.mode is Mode.UNROLLED and is_as_planned:
             return [Chunk(plan, tuple(feeds), cursors, size)]
@@ -179,7 +184,26 @@ class _Reader:
         if self._copy:
             # device_put(..., may_alias=False) does not prevent this for NumPy arrays
             leaves = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
-        return structure.unflatten(jax.device_put(leaves))
+        return structure.unflatten(self._put(leaves))
+
+
+def _narrowed(tree: Any) -> Any:
+    """Host arrays with the dtypes that they would have on the device."""
+    return jax.tree.map(_narrow, tree)
+
+
+def _narrow(leaf: Any) -> Any:
+    dtype = _device_dtype(leaf.dtype)
+    return leaf if dtype == leaf.dtype else leaf.astype(dtype)
+
+
+@functools.lru_cache
+def _device_dtype(dtype: Any) -> Any:
+    return (
+        dtype
+        if jnp.issubdtype(dtype, jax.dtypes.extended)
+        else jax.dtypes.canonicalize_dtype(dtype)
+    )
 
 
 def _form(batch: Batch) -> Any:

@@ -114,7 +114,8 @@ class Table:
         with open(self.path, "r+b", buffering=0) as file:
             file.seek(start)
             file.write(line)
-            file.truncate()
+            if start < tail.end:
+                file.truncate()
         mark = float(cells.get(self.key, math.inf))
         in_order = start < tail.end or mark > tail.highest
         highest = tail.highest if mark == math.inf else max(tail.highest, mark)

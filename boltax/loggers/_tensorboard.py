@@ -1,7 +1,9 @@
 """The TensorBoard logger, the default one: an event file in the folder of the run."""
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from boltax.loggers._base import Logger
@@ -41,7 +43,8 @@ class TensorBoardLogger(Logger):
     def experiment(self) -> "EventWriter":
         """The tensorboardX `SummaryWriter`; asking for it makes the event file."""
         if self._writer is None:
-            from boltax.loggers._event_file import EventWriter  # imports tensorboardX
+            with _without_torch():
+                from boltax.loggers._event_file import EventWriter  # imports tensorboardX
 
             self._writer = EventWriter(self._folder)
         step, self._resumed_at = self._resumed_at, None
@@ -114,6 +117,23 @@ class TensorBoardLogger(Logger):
 
     def _add(self, step: int | None, *fields: dict[str, Any]) -> None:
         self.experiment.add_values(fields, step)
+
+
+@contextmanager
+def _without_torch() -> Generator[None]:
+    """Around the import of tensorboardX, which takes torch along where that is installed.
+
+    It needs it for an annotation only; that costs 180 MB, and more time than all the rest.
+    """
+    if "torch" in sys.modules:
+        yield
+        return
+    absent: Any = None
+    sys.modules["torch"] = absent  # whoever imports it now is told that it is not installed
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
 
 
 def _histogram_fields(histogram: Histogram) -> dict[str, Any]:

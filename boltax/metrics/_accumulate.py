@@ -164,6 +164,32 @@ def extend(metrics: Metrics, batch_metrics: Metrics) -> Metrics:
     return dataclasses.replace(merged, values=values)
 
 
+def pack(metrics: Metrics) -> dict[str, jax.Array]:
+    """The numbers of metrics in one vector for each dtype: few arrays to bring to the host."""
+    vectors: dict[str, list[jax.Array]] = {}
+    for leaf in jax.tree.leaves(metrics):
+        vectors.setdefault(jnp.dtype(leaf.dtype).name, []).append(jnp.ravel(leaf))
+    return {name: jnp.concatenate(parts) for name, parts in vectors.items()}
+
+
+def unpack(vectors: Mapping[str, Any], like: Metrics) -> Metrics:
+    """The metrics with the structure of `like` that were packed, on the host.
+
+    Example:
+        >>> metrics = start({"loss": jnp.float32(0.5)}, num_examples=3)
+        >>> compute(unpack(pack(metrics), like=metrics))
+        {'loss': 0.5}
+    """
+    host, used = jax.device_get(dict(vectors)), dict.fromkeys(vectors, 0)
+
+    def part(leaf: Any) -> Any:
+        name = jnp.dtype(leaf.dtype).name
+        begin, used[name] = used[name], used[name] + leaf.size
+        return host[name][begin : used[name]].reshape(leaf.shape)
+
+    return jax.tree.map(part, like)
+
+
 def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
     """The values of accumulated metrics, on the host: floats, or NumPy arrays where not scalar.
 
@@ -176,10 +202,7 @@ def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
     if not host.batches:
         return results
     for name, value in host.values.items():
-        with jax.transfer_guard(
-            "allow"
-        ):  # metric objects compute with jnp, on arrays that are on the host by now
-            result = value.compute()
+        result = value.compute() if isinstance(value, Mean) else _computed(value)
         if isinstance(result, Mapping):
             results |= {f"{prefix}{name}/{key}": to_host(part) for key, part in result.items()}
         else:
@@ -187,9 +210,15 @@ def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
     return results
 
 
+def _computed(value: Any) -> Any:
+    """Metric objects compute with jnp, on arrays that are on the host by now."""
+    with jax.transfer_guard("allow"):
+        return value.compute()
+
+
 def to_host(value: Any) -> Any:
     """A metric's value as a Python float, or as a NumPy array where it is not a scalar."""
-    array = np.asarray(jax.device_get(value))
+    array = np.asarray(jax.device_get(value) if isinstance(value, jax.Array) else value)
     return float(array) if array.ndim == 0 else array
 
 

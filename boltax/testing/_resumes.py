@@ -129,7 +129,7 @@ class _Interrupted:
 
     def __init__(self, trainer: TrainerModule, last: int) -> None:
         self._trainer, self._step, self._last = trainer, trainer.steps.train, last
-        self.takes_rows = self._step.takes_rows
+        self.is_compiled = self._step.is_compiled
 
     def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
         """As the step."""

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from tensorboardX import SummaryWriter
@@ -137,3 +140,13 @@ def test_tensorboards_table_lists_hyperparameters_with_every_scalar(tmp_path):
     assert {info.name for info in shown.hparam_infos} == {"lr", "optimizer/name"}
     assert [info.name.tag for info in shown.metric_infos] == ["train/loss", "val/acc"]
     assert {info.name.group for info in shown.metric_infos} == {""}
+
+
+def test_torch_is_not_taken_along(tmp_path):
+    code = (
+        "import sys; from boltax.loggers import TensorBoardLogger\n"
+        "logger = TensorBoardLogger('run'); logger.log_metrics({'loss': 1.0}, 1)\n"
+        "assert 'tensorboardX' in sys.modules and 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
