@@ -51,14 +51,7 @@ def initialise(
         ModelError: when the example does not fit the model.
     """
     calls: list[Call] = []
-
-    def init(example: Any, key: jax.Array, traced: dict[str, jax.Array]) -> Variables:
-        variables, every = adapter.empty(key), {**hparams, **traced}
-        view = ModelView(adapter, variables, key, train=True, hparams=every, initializing=True)
-        run(view, example)
-        calls.extend(view.calls)
-        return view.variables
-
+    init = partial(init_variables, adapter, run, hparams, calls)
     try:
         make = partial(jax.eval_shape, init) if is_abstract else compile_init(init)
         return make(example, key, dict(traced_hparams)), calls
@@ -78,3 +71,20 @@ def initialise(
             "compare its shapes with what the model takes."
         )
         raise ModelError(message).with_traceback(error.__traceback__) from error
+
+
+def init_variables(
+    adapter: ModelAdapter,
+    run: Run,
+    hparams: Mapping[str, Any],
+    calls: list[Call],
+    example: Any,
+    key: jax.Array,
+    traced: dict[str, jax.Array],
+) -> Variables:
+    """Variables of a model, traced; `calls` gets with what the model was called."""
+    variables, every = adapter.empty(key), {**hparams, **traced}
+    view = ModelView(adapter, variables, key, train=True, hparams=every, initializing=True)
+    run(view, example)
+    calls.extend(view.calls)
+    return view.variables

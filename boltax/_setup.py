@@ -32,7 +32,7 @@ from boltax.checkpoint._files import write_json
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._rundir import RunDirectory, create_run_directory, open_run_directory
-from boltax.errors import OptimizerError
+from boltax.errors import ConfigurationError, OptimizerError
 from boltax.loggers._create import as_logger_group, create_loggers
 from boltax.loggers._group import LoggerGroup
 from boltax.models._calls import Call
@@ -82,6 +82,36 @@ def rebuild(
         return trainer_class(*positional, **keywords)
     finally:
         LOADING.reset(token)
+
+
+def variant(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) -> Any:
+    """A trainer like another one, with other constructor arguments and a folder of its own.
+
+    Its state has shapes and no values. It has no loggers and shows no progress.
+
+    Raises:
+        ConfigurationError: when the subclass's own constructor does not take the arguments.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    quiet = {
+        "logger_params": {"log_dir": str(folder), "logger_type": "none"},
+        "enable_progress_bar": False,
+    }
+    given = {**trainer.call.named, "exmp_input": trainer.exmp_input, **changes, **quiet}
+    token = LOADING.set(True)
+    try:
+        made = type(trainer)(*trainer.call.positional, **given)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"Received {trainer.name}, whose constructor does not take {', '.join(changes)} and "
+            f"logger_params ({error}); expected one that hands them on, so that members can be "
+            "trainers of their own. Write def __init__(self, ..., **kwargs): "
+            "super().__init__(..., **kwargs)."
+        ) from error
+    finally:
+        LOADING.reset(token)
+    write_hparams(made, made.call)
+    return made
 
 
 def config_of(trainer: "TrainerModule", logger_params: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -228,8 +258,13 @@ def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer) -> Any:
     return compile_create(create)(trainer.state)
 
 
-def compile_for(trainer: "TrainerModule", train_step: TrainStep, eval_step: EvalStep) -> Steps:
-    """Compiled steps, made of pure ones, with a trainer's options."""
+def compile_for(
+    trainer: "TrainerModule",
+    train_step: TrainStep,
+    eval_step: EvalStep,
+    members: int | None = None,
+) -> Steps:
+    """Compiled steps, made of pure ones, with a trainer's options; `members` as `compile_steps`."""
     compilations = Compilations(
         trainer.progress.status,
         note=trainer.progress.note,
@@ -244,6 +279,7 @@ def compile_for(trainer: "TrainerModule", train_step: TrainStep, eval_step: Eval
         steps_per_execution=trainer.loop.steps_per_execution,
         compilations=compilations,
         tell=trainer.progress.note,
+        members=members,
     )
 
 

@@ -130,6 +130,7 @@ def compile_steps(
     steps_per_execution: int | str = 1,
     compilations: Compilations | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    members: int | None = None,
 ) -> Steps:
     """Steps compiled from pure functions.
 
@@ -142,6 +143,8 @@ def compile_steps(
         steps_per_execution: see `LoopOptions`.
         compilations: announces what is compiled.
         tell: is told how steps are sent off, when that was measured.
+        members: for a population of so many: states and accumulated metrics then have a first axis,
+            the members, and all see the same batch. Users' own steps stay those of one member.
     """
     # The inner jits are what users call; the outer ones find their traces, so each step is traced
     # only once.
@@ -152,18 +155,27 @@ def compile_steps(
     )
     compilations = compilations or Compilations()
     fused = partial(_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
+    train, evaluate = partial(train_body, train_step, on_nonfinite), partial(eval_body, eval_step)
+    train_metrics, eval_metrics = (
+        partial(batch_metrics_of, step, is_train)
+        for step, is_train in ((train_step, True), (eval_step, False))
+    )
+    of = ""
+    if members is not None:
+        of = f" of {members} members"
+        train = jax.vmap(train, in_axes=(None, 0, None))
+        evaluate = jax.vmap(evaluate, in_axes=(0, 0, None))
+        train_metrics, eval_metrics = (
+            jax.vmap(metrics, in_axes=(0, None)) for metrics in (train_metrics, eval_metrics)
+        )
     return Steps(
-        train=fused(partial(train_body, train_step, on_nonfinite), "train step"),
-        evaluate=fused(partial(eval_body, eval_step), "evaluation step", may_be_ragged=True),
+        train=fused(train, f"train step{of}"),
+        evaluate=fused(evaluate, f"evaluation step{of}", may_be_ragged=True),
         predict=Program(predict_step, "prediction step", compilations, may_be_ragged=True),
         train_step=train_step,
         eval_step=eval_step,
-        empty_train=_empty(
-            lambda *args: jax.eval_shape(partial(batch_metrics_of, train_step, True), *args)
-        ),
-        empty_eval=_empty(
-            lambda *args: jax.eval_shape(partial(batch_metrics_of, eval_step, False), *args)
-        ),
+        empty_train=_empty(partial(jax.eval_shape, train_metrics)),
+        empty_eval=_empty(partial(jax.eval_shape, eval_metrics)),
         compilations=compilations,
     )
 
@@ -299,6 +311,50 @@ def compile_init(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
 def compile_create(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
     """Compiles a function from a state to a new one; donating the old keeps buffers apart."""
     return jax.jit(function, donate_argnums=0)
+
+
+def compile_members() -> "MemberFunctions":
+    """Compiles what moves the members of a population about on the device."""
+
+    def gather(groups: tuple[PyTree, ...], index: jax.Array) -> PyTree:
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[index], *groups)
+
+    def choose(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+        def one(left: jax.Array, right: jax.Array) -> jax.Array:
+            shape = condition.shape + (1,) * (left.ndim - condition.ndim)
+            return jnp.where(condition.reshape(shape), left, right)
+
+        return jax.tree.map(one, yes, no)
+
+    return MemberFunctions(
+        stack=jax.jit(lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)),
+        gather=jax.jit(gather),
+        one=jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)),
+        choose=jax.jit(choose, donate_argnums=2),
+    )
+
+
+@dataclass(frozen=True)
+class MemberFunctions:
+    """What moves the members of a population about on the device, compiled.
+
+    Attributes:
+        stack: ``(*trees) -> tree`` with a first axis, the trees.
+        gather: ``(trees with a first axis, index [n]) -> tree``: rows of all of them, one behind
+            the other.
+        one: ``(tree with a first axis, index []) -> tree``: a row.
+        choose: ``(condition [n] or [], yes, no) -> tree``; takes the memory of the last.
+    """
+
+    stack: Callable[..., PyTree]
+    gather: Callable[[tuple[PyTree, ...], jax.Array], PyTree]
+    one: Callable[[PyTree, jax.Array], PyTree]
+    choose: Callable[[jax.Array, PyTree, PyTree], PyTree]
+
+
+def compile_per_member(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Compiles a function of one member for all members of a population, ``[members, ...]``."""
+    return jax.jit(jax.vmap(function))
 
 
 def compile_copy() -> Callable[[PyTree, PyTree | None], PyTree]:

@@ -111,12 +111,12 @@ class TrainerModule:
     """
 
     rng_streams: ClassVar[Sequence[str]] = ("dropout",)
-    _call: ConstructorCall
+    call: ConstructorCall
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Notes the constructor's arguments, which `load_from_checkpoint` gives back."""
         trainer = super().__new__(cls)
-        trainer._call = ConstructorCall.of(cls, args, kwargs)
+        trainer.call = ConstructorCall.of(cls, args, kwargs)
         return trainer
 
     def __init__(
@@ -156,9 +156,9 @@ class TrainerModule:
         self.name = type(self).__name__
         self._uses_loss = overrides(self, "loss_function")
         self.uses_loss_steps = not overrides(self, "create_functions")
-        self.names = self._call.names
+        self.names = self.call.names
         check_arguments(self, parallel, logger_params)
-        self._call.check_storable(self.model_hparams, hparams)
+        self.call.check_storable(self.model_hparams, hparams)
 
         self.progress = Progress(enable_progress_bar)
         prepare_process(self)
@@ -177,7 +177,7 @@ class TrainerModule:
         self.init_logger(dict(logger_params or {}))
         complete_logger(self)
         if not self.is_loaded:
-            write_hparams(self, self._call)
+            write_hparams(self, self.call)
         self.init_model(exmp_input)
         self.print_tabulate(exmp_input)
         self.train_step: Any = None

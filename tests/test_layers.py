@@ -51,6 +51,7 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
         },
     ),
     ("TRAINER", True, {"trainer"}),
+    ("TUNE", True, {"tune"}),
     ("USER", True, {"demo", "testing", "_replay", "_user_files", "_preflight_file", "cli"}),
 ]
 RANK = {part: rank for rank, (_, _, parts) in enumerate(LAYERS) for part in parts}

@@ -1,8 +1,10 @@
 """Builds what trains a model from `optimizer_hparams`: a dict, a transformation, or a function."""
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeAlias, TypeGuard
 
 import optax
@@ -22,6 +24,10 @@ OptimizerHparams: TypeAlias = (
     | None
 )
 
+Traced: TypeAlias = Mapping[str, Any]
+"""Values in place of those of `optimizer_hparams`, by the same names, which may be traced."""
+
+NOTHING_TRACED: Traced = MappingProxyType({})
 # Longer than any run: lets `check_hparams` build everything before the length of the run is known.
 _SOME_STEPS = 10**9
 
@@ -106,7 +112,7 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
     if optimizer_hparams is None:
         optimizer_hparams = {}
     if isinstance(optimizer_hparams, Mapping):
-        return _from_settings(read(optimizer_hparams), total_steps)
+        return from_settings(read(optimizer_hparams), total_steps)
     if _is_transformation(optimizer_hparams):
         return Optimizer(robust(optimizer_hparams), 0.0, "the given optax transformation")
     return _from_function(_checked_function(optimizer_hparams), total_steps)
@@ -166,12 +172,12 @@ def _from_function(function: Callable[[int | None], Any], total_steps: int | Non
     )
 
 
-def _from_settings(settings: Settings, total_steps: int | None) -> Optimizer:
-    # A run of no steps (num_epochs=0) still has an optimizer.
-    run = Run(None if total_steps is None else max(total_steps, 1), settings.warmup)
-    schedule = _schedule(settings, run)
-    optimizer = _injected(settings, schedule)
-    clip = _clipping(settings)
+def from_settings(
+    settings: Settings, total_steps: int | None, traced: Traced = NOTHING_TRACED
+) -> Optimizer:
+    schedule = schedule_of(settings, total_steps)
+    optimizer = _injected(settings, schedule, traced)
+    clip = _clipping(settings, traced)
     tx = in_common_dtype(robust(optimizer if clip is None else optax.chain(clip, optimizer)))
     return Optimizer(
         requiring(tx, settings.entry.name, settings.entry.needs),
@@ -180,35 +186,55 @@ def _from_settings(settings: Settings, total_steps: int | None) -> Optimizer:
     )
 
 
-def _schedule(settings: Settings, run: Run) -> Schedule | None:
+def schedule_of(settings: Settings, total_steps: int | None) -> Schedule | None:
     """The schedule; None where the optimizer goes without a learning rate of ours."""
+    # A run of no steps (num_epochs=0) still has an optimizer.
+    run = Run(None if total_steps is None else max(total_steps, 1), settings.warmup)
     default_lr = settings.entry.default_lr
     if default_lr is None and settings.lr is None and not callable(settings.schedule):
         return None
     return resolve(settings.schedule, settings.lr, default_lr or 0.0, run)
 
 
-def _injected(settings: Settings, schedule: Schedule | None) -> optax.GradientTransformation:
+def _injected(
+    settings: Settings, schedule: Schedule | None, traced: Traced
+) -> optax.GradientTransformation:
     """The optimizer, with the learning rate and a given weight decay as values in its state."""
-    make = functools.partial(_plain, settings)
+    own = {name: traced[name] for name in sorted(traced.keys() & settings.entry.arguments)}
+    make = _taking(functools.partial(_plain, settings), own)
     with noting(f"optimizer {settings.entry.name!r} of optimizer_hparams"):
         # What is injected is built at the first step, and its errors come as late: so build once.
-        plain = make(schedule and schedule.base, settings.weight_decay)
-    if schedule is None:
+        plain = _plain(settings, schedule and schedule.base, settings.weight_decay)
+    if schedule is None and not own:
         return plain
-    lr = schedule.base
-    if schedule.shape is not None:
-        lr = ScheduledLearningRate(schedule.shape, schedule.base)
-    return optax.inject_hyperparams(make)(learning_rate=lr, weight_decay=settings.weight_decay)
+    lr = None if schedule is None else traced.get("lr", schedule.base)
+    if schedule is not None and schedule.shape is not None:
+        lr = ScheduledLearningRate(schedule.shape, lr)
+    decay = traced.get("weight_decay", settings.weight_decay)
+    return optax.inject_hyperparams(make)(learning_rate=lr, weight_decay=decay, **own)
+
+
+def _taking(
+    make: Callable[..., optax.GradientTransformation], own: Traced
+) -> Callable[..., optax.GradientTransformation]:
+    """`make` with a signature in which optax finds every value that is to be in the state."""
+
+    def made(**values: Any) -> optax.GradientTransformation:
+        return make(**values)
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    names = ("learning_rate", "weight_decay", *own)
+    vars(made)["__signature__"] = inspect.Signature([inspect.Parameter(n, kind) for n in names])
+    return made
 
 
 def _plain(
-    settings: Settings, learning_rate: Any, weight_decay: Any
+    settings: Settings, learning_rate: Any, weight_decay: Any, **own: Any
 ) -> optax.GradientTransformation:
     """The optimizer of optax with these values, which may be traced; None leaves one out."""
     entry = settings.entry
     given = {"learning_rate": learning_rate, "weight_decay": weight_decay}
-    arguments = {**settings.arguments, **_own_values(settings, **given)}
+    arguments = {**settings.arguments, **own, **_own_values(settings, **given)}
     tx = entry.factory(**arguments)
     if entry.decay != "appended" or weight_decay is None:
         return tx
@@ -235,8 +261,14 @@ _CLIPPINGS: Mapping[str, Callable[[float], optax.GradientTransformation]] = {
 }
 
 
-def _clipping(settings: Settings) -> optax.GradientTransformation | None:
-    return None if settings.clip is None else _CLIPPINGS[settings.clip[0]](settings.clip[1])
+def _clipping(settings: Settings, traced: Traced) -> optax.GradientTransformation | None:
+    if settings.clip is None:
+        return None
+    kind, limit = settings.clip
+    if "gradient_clip" not in traced:
+        return _CLIPPINGS[kind](limit)
+    make = optax.inject_hyperparams(lambda gradient_clip: _CLIPPINGS[kind](gradient_clip))
+    return make(gradient_clip=traced["gradient_clip"])
 
 
 def _describe(settings: Settings, schedule: Schedule | None) -> str:

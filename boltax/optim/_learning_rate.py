@@ -33,11 +33,11 @@ class ScheduledLearningRate:
 
     Attributes:
         shape: the factor at a step, where the step counts completed updates, an int32 scalar.
-        base: the learning rate that the factor multiplies when a run starts.
+        base: the learning rate that the factor multiplies when a run starts; it may be traced.
     """
 
     shape: Callable[[jax.Array], Any]
-    base: float
+    base: Any
 
     def init(self) -> LearningRateState:
         """The state before the first update."""

@@ -1,0 +1,153 @@
+"""What a running population is on the host: its members, who lies in which row, and its counters."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from boltax._ledger import Ledger
+from boltax._monitor import GUIDE_ORDER, Monitor
+from boltax._signals import Signals
+from boltax._steps import Steps
+from boltax._triggers import Every
+from boltax._types import Cursor
+from boltax.checkpoint._saver import Saver
+from boltax.data._source import Source
+from boltax.metrics._accumulate import Metrics, SavedMetrics
+from boltax.tune._schedulers import Member, PopulationView, Scheduler
+from boltax.tune._states import MemberStates, Rows
+from boltax.tune._values import Varied
+
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
+EMPTY = -1
+"""In place of a member's number: a row that fills up the last group."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How members lie on the device, and what that costs.
+
+    Attributes:
+        size: members in a group; 1 for members in turn, each with the trainer's own step.
+        seconds: of a step of one member, as it was measured; 0 when it was not.
+        compile_seconds: what a program for such a group took to compile; 0 when unknown.
+    """
+
+    size: int
+    seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+
+@dataclass
+class PopulationRun:
+    """A population on its way.
+
+    Attributes:
+        trainer: whose step the members share.
+        varied: the hyperparameters that differ.
+        maker: makes states.
+        scheduler: asked after each validation.
+        num_epochs: epochs of each member.
+        total_steps: steps of each member; None when unknown.
+        source: the training data.
+        val_source: the validation data; None without.
+        make_steps: the compiled steps for groups of a size.
+        layout: how members lie on the device; None while that is not decided.
+        members: all members that there ever were, by number.
+        given: the members as the user gave them, as plain JSON.
+        occupants: the number of the member in each row.
+        states: the groups of states.
+        best: the groups of the variables at each member's best validation.
+        metrics: the groups of metrics of the running epoch; None before its first step.
+        epoch: passes over the training data, the running one counted.
+        step: steps of the population in all passes, each one a step of every member.
+        cursor: the place in the data of the last consumed batch.
+        is_resumed: whether the data have to be brought to this place.
+        is_trained: whether the steps of the running pass are done and counted for the members.
+        is_saveable: whether all of this is that of one moment.
+        in_pass: the numbers of the members that trained in the running pass.
+        history: one row for each epoch of each member.
+        written: the numbers of members whose best model is on the disk.
+        started: `time.monotonic()` at the start, less what was trained before a resume.
+    """
+
+    trainer: "TrainerModule"
+    varied: Varied
+    maker: MemberStates
+    scheduler: Scheduler
+    num_epochs: int
+    total_steps: int | None
+    source: Source
+    val_source: Source | None
+    make_steps: Callable[[int], Steps]
+    layout: Layout | None
+    members: list[Member]
+    given: list[dict[str, Any]]
+    occupants: list[int] = field(default_factory=list[int])
+    states: list[Any] = field(default_factory=list[Any])
+    best: list[Any] = field(default_factory=list[Any])
+    metrics: list[Metrics | SavedMetrics] | None = None
+    epoch: int = 0
+    step: int = 0
+    cursor: Cursor | None = None
+    is_resumed: bool = False
+    is_trained: bool = True
+    is_saveable: bool = False
+    in_pass: tuple[int, ...] = ()
+    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    written: set[int] = field(default_factory=set[int])
+    rows: Rows = field(default_factory=Rows)
+    saver: Saver = field(default_factory=Saver)
+    signals: Signals = field(default_factory=Signals)
+    ledger: Ledger = field(default_factory=Ledger)
+    save_trigger: Every = field(default_factory=Every)
+    saved_at: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def size(self) -> int:
+        """Members in a group."""
+        return 1 if self.layout is None else self.layout.size
+
+    @property
+    def steps(self) -> Steps:
+        """The compiled steps for the groups as they are."""
+        return self.make_steps(self.size)
+
+    @property
+    def training(self) -> list[Member]:
+        """The members that have not ended."""
+        return [member for member in self.members if member.is_training]
+
+    @property
+    def passes_left(self) -> int:
+        """Passes until the last member has trained for its epochs."""
+        return max((self.num_epochs - member.epoch for member in self.training), default=0)
+
+    def row_of(self, number: int) -> int:
+        """The row of a member, which has one."""
+        return self.occupants.index(number)
+
+    def has_row(self, number: int) -> bool:
+        """Whether a member lies on the device."""
+        return number in self.occupants
+
+    def group(self, index: int) -> list[int]:
+        """The numbers of the members in a group, `EMPTY` where there is none."""
+        part = self.occupants[index * self.size : (index + 1) * self.size]
+        return part + [EMPTY] * (self.size - len(part))
+
+    def view(self) -> PopulationView:
+        """The population as a scheduler sees it."""
+        return PopulationView(
+            epoch=self.epoch, num_epochs=self.num_epochs, members=tuple(self.members)
+        )
+
+
+def monitors(run: PopulationRun) -> tuple[Monitor, ...]:
+    """What tells which of two epochs of members is better."""
+    if run.trainer.monitor:
+        return (run.trainer.monitor,)
+    return tuple(GUIDE_ORDER) if run.val_source is not None else (("train/loss", "min"),)

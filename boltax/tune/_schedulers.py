@@ -1,0 +1,415 @@
+"""Schedulers: what a population does between epochs, in an object of its own.
+
+After each validation the population hands a scheduler a frozen `PopulationView`, and does what it
+asks for:
+
+- `Stop(member, reason)`: the member leaves. Its numbers stay in the table; its place on the device
+  is given up as soon as that saves more than it costs.
+- `Replace(member, values)`: a fresh member takes the place of this one, with a number, a seed and
+  hyperparameters of its own. It is initialised anew and counts its epochs from 0.
+- `Overwrite(member, source, values)`: the member goes on as a copy of another one (parameters,
+  optimizer, statistics, steps), with some hyperparameters changed. It keeps its number, its random
+  stream and its count of epochs.
+
+Overwriting and replacing happen on the device: no process is started, no file is written, nothing
+is compiled again. A member that has ended can be replaced, and cannot be overwritten.
+
+All members share one stream of batches: pass k of the population is epoch k of the loader,
+whatever the age of a member. So a member that was there from the start equals its single run, and
+one that took a place at pass k equals a single run that is given the loader's epochs from k on.
+
+Nothing here knows JAX. A scheduler holds no reference to the population and changes nothing.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+
+from boltax._monitor import check_form
+from boltax.errors import ConfigurationError, MetricsError, unknown_name
+
+
+class Status(Enum):
+    """What a member is doing."""
+
+    TRAINING = "training"
+    FINISHED = "finished"
+    """It has trained for all of its epochs."""
+    STOPPED = "stopped"
+    """A scheduler has stopped or replaced it."""
+    DIVERGED = "diverged"
+    """Its loss or a gradient was not finite; the others go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A member of a population, as it is at one moment.
+
+    Attributes:
+        number: which one; it stays the same. Replacements get the next free numbers.
+        seed: of its parameters and its random streams.
+        values: its hyperparameters, as given and as schedulers have changed them.
+        epoch: its own completed epochs.
+        step: its own completed optimizer updates.
+        metrics: ``train/...`` and ``val/...`` of its last epoch; empty before.
+        best: those of its best validation; None before, and when none was finite.
+        status: see `Status`.
+        reason: why it has ended; empty while it trains.
+        replaces: the number of the member whose place it took; None for the first ones.
+        copied_from: the numbers of the members that it was overwritten with, the last one last.
+    """
+
+    number: int
+    seed: int
+    values: Mapping[str, float]
+    epoch: int = 0
+    step: int = 0
+    metrics: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    best: Mapping[str, Any] | None = None
+    status: Status = Status.TRAINING
+    reason: str = ""
+    replaces: int | None = None
+    copied_from: tuple[int, ...] = ()
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it has not ended."""
+        return self.status is Status.TRAINING
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopulationView:
+    """A population as a scheduler sees it, after a validation.
+
+    Attributes:
+        epoch: completed passes over the training data, by which the stream of batches is counted.
+        num_epochs: epochs that each member trains.
+        members: all members that there ever were, by number, with those that have ended. Those
+            whose last epoch this was are among them, as finished, and can be replaced.
+    """
+
+    epoch: int
+    num_epochs: int
+    members: tuple[Member, ...]
+
+    @property
+    def training(self) -> tuple[Member, ...]:
+        """The members that have not ended."""
+        return tuple(member for member in self.members if member.is_training)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Asks that a member ends.
+
+    Attributes:
+        member: its number.
+        reason: why, as a person will read it.
+    """
+
+    member: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Asks that a fresh member takes the place of another one, which ends if it has not.
+
+    Attributes:
+        member: the number of the one that goes.
+        values: ``"seed"`` and hyperparameters of the one that comes, as in `Population`.
+        reason: why, as a person will read it.
+    """
+
+    member: int
+    values: Mapping[str, Any]
+    reason: str = "replaced"
+
+
+@dataclass(frozen=True)
+class Overwrite:
+    """Asks that a member goes on as a copy of another one.
+
+    Attributes:
+        member: the number of the one that is overwritten.
+        source: the number of the one that is copied, as it is at the moment of the view.
+        values: hyperparameters that differ from those of the source.
+    """
+
+    member: int
+    source: int
+    values: Mapping[str, float] = field(default_factory=dict[str, Any])
+
+
+Request: TypeAlias = Stop | Replace | Overwrite
+"""What a scheduler may ask for."""
+
+Requests: TypeAlias = Request | Sequence[Request] | None
+"""What a scheduler returns."""
+
+
+class Scheduler:
+    """Base of schedulers: override what is needed.
+
+    Example:
+        >>> class StopTheLast(Scheduler):
+        ...     def on_validation_epoch_end(self, view):
+        ...         last = min(view.training, key=lambda member: member.metrics["val/acc"])
+        ...         return Stop(last.number, "it was the last")
+        >>> members = tuple(Member(number=i, seed=i, values={}, metrics={"val/acc": 0.5 + i})
+        ...                 for i in range(3))
+        >>> StopTheLast().on_validation_epoch_end(
+        ...     PopulationView(epoch=1, num_epochs=5, members=members))
+        Stop(member=0, reason='it was the last')
+    """
+
+    def on_validation_epoch_end(self, view: PopulationView) -> Requests:
+        """Called after each validation, or after each epoch of training where there is none.
+
+        Args:
+            view: the population at this moment.
+
+        Returns:
+            What to do, or nothing. Requests are carried out together: a source is copied as it was
+            in the view.
+        """
+        return None
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What a resume checkpoint has to hold of this object, as plain JSON."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Called before a resumed population goes on.
+
+        Args:
+            state: what `state_dict` returned.
+        """
+
+
+class SuccessiveHalving(Scheduler):
+    """Stops the worse part of the members at growing intervals, and lets the best go on.
+
+    When members have trained for `min_epochs`, ``min_epochs * factor``, ``min_epochs * factor**2``
+    ... epochs, the best ``1 / factor`` of those that come to that point together go on, at least
+    one. So `factor` times fewer members train `factor` times longer.
+
+    Args:
+        monitor: metric by which members are compared, and ``"min"`` or ``"max"``.
+        min_epochs: epochs before the first halving.
+        factor: see above; 2 halves.
+
+    Raises:
+        ConfigurationError: for arguments that cannot work.
+
+    Example:
+        >>> halving = SuccessiveHalving(("val/loss", "min"), factor=2)
+        >>> members = tuple(Member(number=i, seed=i, values={}, epoch=1, metrics={"val/loss": loss})
+        ...                 for i, loss in enumerate([0.3, 0.9, 0.1, 0.5]))
+        >>> view = PopulationView(epoch=1, num_epochs=8, members=members)
+        >>> [stop.member for stop in halving.on_validation_epoch_end(view)]
+        [3, 1]
+
+    References:
+        Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter
+        optimization", AISTATS 2016.
+    """
+
+    def __init__(self, monitor: tuple[str, str], *, min_epochs: int = 1, factor: int = 2) -> None:
+        _check_monitor("SuccessiveHalving", monitor)
+        _check_whole("SuccessiveHalving", 1, min_epochs=min_epochs)
+        _check_whole("SuccessiveHalving", 2, factor=factor)
+        self.monitor, self.min_epochs, self.factor = monitor, min_epochs, factor
+
+    def on_validation_epoch_end(self, view: PopulationView) -> list[Request]:
+        """Stops the worse members of those that have come to one of the intervals' ends."""
+        requests: list[Request] = []
+        for epoch in sorted({member.epoch for member in view.training}):
+            if not self._is_rung(epoch):
+                continue
+            ranked = best_first(self.monitor, [m for m in view.training if m.epoch == epoch])
+            kept = max(1, len(ranked) // self.factor)
+            requests += [
+                Stop(member.number, f"not among the best {kept} of {len(ranked)} at epoch {epoch}")
+                for member in ranked[kept:]
+            ]
+        return requests
+
+    def _is_rung(self, epoch: int) -> bool:
+        rung = self.min_epochs
+        while rung < epoch:
+            rung *= self.factor
+        return rung == epoch
+
+
+class PopulationBasedTraining(Scheduler):
+    """Overwrites the worst members with perturbed copies of the best, every few epochs.
+
+    Each of the worst `quantile` of the members becomes a copy of one of the best `quantile`, drawn
+    at random, with each of the `perturb` hyperparameters multiplied by one of `factors`, or drawn
+    anew within its bounds with the probability `resample` (log-uniformly). What is drawn depends on
+    `seed`, epoch and member alone, so a population that is resumed does the same.
+
+    Args:
+        monitor: metric by which members are compared, and ``"min"`` or ``"max"``.
+        perturb: the hyperparameters to change, each with its lower and upper bound, or None for no
+            bounds.
+        every: epochs between two such moments.
+        quantile: part of the members that is overwritten, at most half.
+        factors: by one of which a hyperparameter is multiplied.
+        resample: probability of a new value in place of a multiple; needs bounds above 0.
+        seed: of the draws.
+
+    Raises:
+        ConfigurationError: for arguments that cannot work.
+
+    Example:
+        >>> evolve = PopulationBasedTraining(("val/acc", "max"), {"lr": (1e-5, 1.0)})
+        >>> members = tuple(Member(number=i, seed=i, values={"lr": 0.1}, metrics={"val/acc": acc})
+        ...                 for i, acc in enumerate([0.9, 0.2, 0.6, 0.5]))
+        >>> view = PopulationView(epoch=1, num_epochs=8, members=members)
+        >>> [(r.member, r.source) for r in evolve.on_validation_epoch_end(view)]
+        [(1, 0)]
+
+    References:
+        Jaderberg et al., "Population based training of neural networks", 2017.
+    """
+
+    def __init__(
+        self,
+        monitor: tuple[str, str],
+        perturb: Mapping[str, tuple[float, float] | None],
+        *,
+        every: int = 1,
+        quantile: float = 0.25,
+        factors: Sequence[float] = (0.8, 1.2),
+        resample: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        name = "PopulationBasedTraining"
+        _check_monitor(name, monitor)
+        _check_whole(name, 1, every=every)
+        _check_perturb(perturb, resample)
+        if not 0 < quantile <= 0.5 or not factors or not all(f > 0 for f in factors):
+            raise ConfigurationError(
+                f"Received {name}(quantile={quantile!r}, factors={factors!r}); expected a part "
+                "above 0 and at most 0.5, and positive factors. Write quantile=0.25, "
+                "factors=(0.8, 1.2)."
+            )
+        self.monitor, self.perturb, self.every = monitor, dict(perturb), every
+        self.quantile, self.factors = quantile, tuple(factors)
+        self.resample, self.seed = resample, seed
+
+    def on_validation_epoch_end(self, view: PopulationView) -> list[Request]:
+        """Overwrites the worst members, when it is time."""
+        if view.epoch % self.every:
+            return []
+        ranked = best_first(self.monitor, view.training)
+        number = int(len(ranked) * self.quantile)
+        if not number and len(ranked) > 1:
+            number = 1
+        return [self._overwrite(view, member, ranked[:number]) for member in ranked[-number:]][
+            : number and None
+        ]
+
+    def _overwrite(self, view: PopulationView, member: Member, best: Sequence[Member]) -> Overwrite:
+        draw = np.random.default_rng([self.seed, view.epoch, member.number])
+        source = best[int(draw.integers(len(best)))]
+        values: dict[str, float] = {}
+        for name, bounds in self.perturb.items():
+            if name not in source.values:
+                raise unknown_name(
+                    f"hyperparameter to perturb of member {source.number}", name, source.values
+                )
+            value = source.values[name] * self.factors[int(draw.integers(len(self.factors)))]
+            fresh, is_fresh = draw.random(), draw.random() < self.resample
+            if bounds is not None:
+                low, high = bounds
+                value = low * (high / low) ** fresh if is_fresh else min(max(value, low), high)
+            values[name] = float(value)
+        return Overwrite(member.number, source.number, values)
+
+
+def best_first(monitor: tuple[str, str], members: Iterable[Member]) -> list[Member]:
+    """Members from the best to the worst; a metric that is not finite is the worst of all.
+
+    Args:
+        monitor: the metric, and ``"min"`` or ``"max"``.
+        members: members that have the metric.
+
+    Raises:
+        MetricsError: when a member has no such metric.
+    """
+    name, mode = monitor
+
+    def key(member: Member) -> tuple[bool, float, int]:
+        if name not in member.metrics:
+            raise MetricsError(
+                f"Received monitor {name!r} for member {member.number}, whose metrics are "
+                f"{', '.join(sorted(member.metrics)) or 'none yet'}; expected one of these. For a "
+                "val/ metric hand a val_loader to train_model."
+            )
+        value = float(member.metrics[name])
+        return not np.isfinite(value), value if mode == "min" else -value, member.number
+
+    return sorted(members, key=key)
+
+
+def as_requests(answer: object, scheduler: Scheduler) -> list[Request]:
+    """What a scheduler returned, as a list.
+
+    Raises:
+        ConfigurationError: when it returned something else than requests.
+    """
+    if answer is None:
+        return []
+    if isinstance(answer, Stop | Replace | Overwrite):
+        return [answer]
+    if isinstance(answer, Sequence) and not isinstance(answer, str):
+        requests = list(cast("Sequence[object]", answer))
+        if all(isinstance(request, Stop | Replace | Overwrite) for request in requests):
+            return cast("list[Request]", requests)
+    raise ConfigurationError(
+        f"Received {answer!r} from {type(scheduler).__name__}.on_validation_epoch_end; expected "
+        "Stop(member, reason), Replace(member, values), Overwrite(member, source, values), a list "
+        "of these, or None."
+    )
+
+
+def _check_monitor(owner: str, monitor: object) -> None:
+    if monitor is None:
+        raise ConfigurationError(
+            f"Received {owner}(monitor=None); expected a metric and its direction. Write "
+            'monitor=("val/acc", "max").'
+        )
+    check_form(cast("Any", monitor))
+
+
+def _check_whole(owner: str, least: int, **values: object) -> None:
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigurationError(
+                f"Received {owner}({name}={value!r}); expected a whole number of at least {least}."
+            )
+
+
+def _check_perturb(perturb: Mapping[str, tuple[float, float] | None], resample: float) -> None:
+    for name, bounds in perturb.items():
+        if bounds is None and not resample:
+            continue
+        low, high = bounds or (0.0, 0.0)
+        if not 0 <= low < high or (resample and low <= 0):
+            raise ConfigurationError(
+                f"Received perturb={{{name!r}: {bounds!r}}} with resample={resample!r}; expected a "
+                "lower bound of at least 0 (above 0 to resample) and a higher one. Write "
+                f"{{{name!r}: (1e-5, 1e-1)}}."
+            )
+    if not perturb or not 0 <= resample <= 1:
+        raise ConfigurationError(
+            f"Received perturb={dict(perturb)!r}, resample={resample!r}; expected at least one "
+            "hyperparameter to change, and a probability. Write perturb={'lr': (1e-5, 1e-1)}."
+        )
