@@ -267,8 +267,11 @@ def _clipping(settings: Settings, traced: Traced) -> optax.GradientTransformatio
     kind, limit = settings.clip
     if "gradient_clip" not in traced:
         return _CLIPPINGS[kind](limit)
-    make = optax.inject_hyperparams(lambda gradient_clip: _CLIPPINGS[kind](gradient_clip))
-    return make(gradient_clip=traced["gradient_clip"])
+
+    def clip(gradient_clip: Any) -> optax.GradientTransformation:
+        return _CLIPPINGS[kind](gradient_clip)
+
+    return optax.inject_hyperparams(clip)(gradient_clip=traced["gradient_clip"])
 
 
 def _describe(settings: Settings, schedule: Schedule | None) -> str:

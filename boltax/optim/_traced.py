@@ -134,8 +134,9 @@ def value_of(settings: Settings, name: str) -> float | None:
     if name == "l2_regularization":
         return settings.l2_regularization
     value: object = settings.arguments.get(name, _default(settings, name))
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
 
 
 def _default(settings: Settings, name: str) -> object:

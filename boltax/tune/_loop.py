@@ -1,4 +1,4 @@
-"""The loop of a population. Its pseudocode:
+"""The loop of a population, in pseudocode.
 
     states of all members, in groups                    `_states`
     while a member has epochs left:                     one pass over the training data
@@ -183,14 +183,12 @@ def _count_epoch(run: PopulationRun, metrics: Mapping[int, Metrics]) -> None:
     run.in_pass = tuple(member.number for member in run.training)
     for member in run.training:
         own = metrics[member.number]
-        seen, left_out = int(own.batches), int(own.left_out)
-        values = compute(own, "train/")
-        is_end = bool(left_out) and run.trainer.loop.on_nonfinite == "stop"
-        member = replace(member, epoch=member.epoch + 1, step=member.step + seen, metrics=values)
-        if is_end:
-            reason = f"the loss or a gradient was not finite at step {member.step + 1}"
-            member = replace(member, status=Status.DIVERGED, reason=reason)
-        run.members[member.number] = member
+        step = member.step + int(own.batches)
+        after = replace(member, epoch=member.epoch + 1, step=step, metrics=compute(own, "train/"))
+        if int(own.left_out) and run.trainer.loop.on_nonfinite == "stop":
+            reason = f"the loss or a gradient was not finite at step {step + 1}"
+            after = replace(after, status=Status.DIVERGED, reason=reason)
+        run.members[member.number] = after
 
 
 def _validate(run: PopulationRun, source: Source) -> None:

@@ -13,12 +13,9 @@ The loop is in `_loop.py`, what schedulers may ask for in `_schedulers.py`, wher
 lives in `_values.py`.
 """
 
-import os
-import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from boltax._arguments import check_positive, overrides
 from boltax._run import planned_steps
@@ -46,8 +43,6 @@ from boltax.tune._table import Table
 from boltax.tune._values import Varied, read_members
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from boltax.trainer import TrainerModule
 
 _HOOKS = (
@@ -205,7 +200,7 @@ class Population:
                     pass
                 save_population(run)
                 run.saver.wait()
-                write_table(self.table, _folder(self.trainer))
+                write_table(self.table, Path(self.log_dir))
                 self.trainer.logger.finalize("success")
             except BaseException as error:
                 self._end_early(run, error)
@@ -314,18 +309,12 @@ class Population:
             self.trainer.logger.finalize("success" if is_interrupted else "failed")
 
 
-def _folder(trainer: "TrainerModule") -> "Path":
-    from pathlib import Path
-
-    return Path(os.fspath(trainer.log_dir))
-
-
 def _check_trainer(trainer: Any) -> None:
     """Refuses a trainer that relies on what a population does not do."""
     if not any(cls.__module__ == "boltax.trainer" for cls in type(trainer).__mro__):
         raise ConfigurationError(
-            f"Received {trainer!r} ({type(trainer).__name__}) as trainer; expected a TrainerModule, "
-            "made but not trained. Write Population(Classifier(...), members)."
+            f"Received {trainer!r} ({type(trainer).__name__}) as trainer; expected a "
+            "TrainerModule, made but not trained. Write Population(Classifier(...), members)."
         )
     hooks = [name for name in _HOOKS if overrides(trainer, name)]
     callbacks = [type(callback).__name__ for callback in trainer.callbacks]

@@ -1,4 +1,4 @@
-"""What a running population is on the host: its members, who lies in which row, and its counters."""
+"""What a running population is on the host: members, who lies in which row, counters."""
 
 import time
 from collections.abc import Callable

@@ -94,7 +94,7 @@ def restore_population(run: PopulationRun) -> bool:
     progress = found.progress
     try:
         members = [_read_member(stored) for stored in progress["members"]]
-        _check_members(run, members, progress["given"])
+        _check_members(run, progress["given"])
         check_fingerprint(progress["data"]["fingerprint"], run.source.fingerprint(), "train_loader")
         layout = Layout(**progress["layout"])
         number = len(found.arrays["states"])
@@ -104,8 +104,7 @@ def restore_population(run: PopulationRun) -> bool:
             name: [_with_axis(tree, layout.size)] * number for name, tree in one.items()
         } | {"metrics": ...}
         arrays = checkpoints.restore(template, found.step)
-        assert arrays is not None  # noqa: S101 - it was there a moment ago
-        _set(run, progress, arrays.arrays, layout, members)
+        _set(run, progress, {} if arrays is None else arrays.arrays, layout, members)
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"Received {found.folder}, whose progress.json is not that of a population "
@@ -197,18 +196,15 @@ def _plain_member(member: Member) -> dict[str, Any]:
 
 
 def _read_member(stored: Mapping[str, Any]) -> Member:
-    return Member(
-        **{
-            **stored,
-            "metrics": read_metrics(stored["metrics"]),
-            "best": None if stored["best"] is None else read_metrics(stored["best"]),
-            "status": Status(stored["status"]),
-            "copied_from": tuple(stored["copied_from"]),
-        }
-    )
+    values: dict[str, Any] = dict(stored)
+    values["metrics"] = read_metrics(stored["metrics"])
+    values["best"] = None if stored["best"] is None else read_metrics(stored["best"])
+    values["status"] = Status(stored["status"])
+    values["copied_from"] = tuple(stored["copied_from"])
+    return Member(**values)
 
 
-def _check_members(run: PopulationRun, members: list[Member], given: list[Any]) -> None:
+def _check_members(run: PopulationRun, given: list[Any]) -> None:
     if given != run.given:
         changed = [n for n, (a, b) in enumerate(zip(given, run.given, strict=False)) if a != b]
         raise CheckpointError(
@@ -255,7 +251,7 @@ def trainer_of(trainer: "TrainerModule", varied: Varied, member: Member) -> "Tra
     """An ordinary trainer for a member, in its folder; its state has shapes and no values yet."""
     folder = member_folder(trainer, member.number)
     values = varied.complete(member.values, member.number)
-    changes = {"seed": member.seed, **{name: values[name] for name in varied.loss_names}}
+    changes: dict[str, Any] = {n: values[n] for n in varied.loss_names} | {"seed": member.seed}
     if isinstance(trainer.optimizer_hparams, Mapping):
         changes["optimizer_hparams"] = varied.optimizer_hparams(values)
     return variant(trainer, folder, changes)
@@ -263,20 +259,19 @@ def trainer_of(trainer: "TrainerModule", varied: Varied, member: Member) -> "Tra
 
 def table_of(run: PopulationRun) -> Table:
     """The table of all members, as it is now."""
-    rows: list[dict[str, Any]] = []
-    for member in run.members:
-        rows.append(
-            {
-                "member": member.number,
-                "seed": member.seed,
-                **run.varied.complete(member.values, member.number),
-                "status": member.status.value,
-                "reason": member.reason,
-                "epoch": member.epoch,
-                "step": member.step,
-                **{n: v for n, v in (member.best or {}).items() if "/" in n},
-            }
-        )
+    rows = [
+        {
+            "member": member.number,
+            "seed": member.seed,
+            **run.varied.complete(member.values, member.number),
+            "status": member.status.value,
+            "reason": member.reason,
+            "epoch": member.epoch,
+            "step": member.step,
+            **{n: v for n, v in (member.best or {}).items() if "/" in n},
+        }
+        for member in run.members
+    ]
     return Table(rows=rows, history=list(run.history), monitors=monitors(run))
 
 

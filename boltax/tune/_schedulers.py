@@ -24,7 +24,6 @@ Nothing here knows JAX. A scheduler holds no reference to the population and cha
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -225,7 +224,7 @@ class SuccessiveHalving(Scheduler):
         _check_whole("SuccessiveHalving", 2, factor=factor)
         self.monitor, self.min_epochs, self.factor = monitor, min_epochs, factor
 
-    def on_validation_epoch_end(self, view: PopulationView) -> list[Request]:
+    def on_validation_epoch_end(self, view: PopulationView) -> Requests:
         """Stops the worse members of those that have come to one of the intervals' ends."""
         requests: list[Request] = []
         for epoch in sorted({member.epoch for member in view.training}):
@@ -304,17 +303,15 @@ class PopulationBasedTraining(Scheduler):
         self.quantile, self.factors = quantile, tuple(factors)
         self.resample, self.seed = resample, seed
 
-    def on_validation_epoch_end(self, view: PopulationView) -> list[Request]:
+    def on_validation_epoch_end(self, view: PopulationView) -> Requests:
         """Overwrites the worst members, when it is time."""
         if view.epoch % self.every:
             return []
         ranked = best_first(self.monitor, view.training)
-        number = int(len(ranked) * self.quantile)
-        if not number and len(ranked) > 1:
-            number = 1
-        return [self._overwrite(view, member, ranked[:number]) for member in ranked[-number:]][
-            : number and None
-        ]
+        if len(ranked) < 2:
+            return []
+        number = max(1, int(len(ranked) * self.quantile))
+        return [self._overwrite(view, member, ranked[:number]) for member in ranked[-number:]]
 
     def _overwrite(self, view: PopulationView, member: Member, best: Sequence[Member]) -> Overwrite:
         draw = np.random.default_rng([self.seed, view.epoch, member.number])

@@ -6,7 +6,6 @@ all groups; the last group is filled up with copies that nobody looks at.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -51,7 +50,9 @@ class MemberStates:
         self.optimizer = optimizer
         self._trainer, self._varied = trainer, varied
         is_own = overrides(trainer, "run_model_init")
-        self._variables = self._by_trainer if is_own else self._initialiser()
+        init = self._by_trainer if is_own else self._initialised
+        self._traced_init = init
+        self._variables = init if is_own else compile_init(init)
         self._create: Callable[[PyTree], Any] = compile_create(self._state)
         self._set_one = jax.jit(self._with_values)
         self._set_each = compile_per_member(self._with_values)
@@ -62,19 +63,20 @@ class MemberStates:
         with jax.transfer_guard("allow"):
             arrays = self._varied.arrays(complete)
             root, init_rng = jax.random.split(jax.random.key(seed))
-            variables = core.unfreeze(self._variables(init_rng, arrays))
+            variables = core.unfreeze(self._variables(self._example(), init_rng, arrays))
             return self._create((variables, root, arrays))
 
     def form(self) -> Any:
         """The shapes and dtypes of such a state."""
 
-        def make(key: jax.Array, values: dict[str, jax.Array]) -> Any:
+        def make(example: Any, key: jax.Array, values: dict[str, jax.Array]) -> Any:
             root, init_rng = jax.random.split(key)
-            return self._state((core.unfreeze(self._variables(init_rng, values)), root, values))
+            variables = core.unfreeze(self._traced_init(example, init_rng, values))
+            return self._state((variables, root, values))
 
         number = jax.ShapeDtypeStruct((), jnp.float32)
         key = jax.eval_shape(lambda: jax.random.key(0))
-        return jax.eval_shape(make, key, dict.fromkeys(self._varied.names, number))
+        return jax.eval_shape(make, self._example(), key, dict.fromkeys(self._varied.names, number))
 
     def with_values(self, group: Any, values: Sequence[Mapping[str, float]], size: int) -> Any:
         """A group whose members have these hyperparameters, one mapping for each."""
@@ -99,21 +101,18 @@ class MemberStates:
             hparams=self._varied.state_hparams(values),
         )
 
-    def _by_trainer(self, key: jax.Array, values: Mapping[str, jax.Array]) -> Variables:
-        return self._trainer.run_model_init(self._example(), key)
+    def _by_trainer(self, example: Any, key: jax.Array, _: Mapping[str, jax.Array]) -> Variables:
+        return self._trainer.run_model_init(example, key)
 
-    def _initialiser(self) -> Callable[[jax.Array, Mapping[str, jax.Array]], Variables]:
-        trainer, varied = self._trainer, self._varied
+    def _initialised(
+        self, example: Any, key: jax.Array, values: Mapping[str, jax.Array]
+    ) -> Variables:
+        trainer = self._trainer
         run = trainer.loss_steps.run if self._uses_loss() else _call
-        init = partial(init_variables, trainer.adapter, run, static_hparams(trainer), [])
-        compiled, example = compile_init(init), self._example()
-
-        def variables(key: jax.Array, values: Mapping[str, jax.Array]) -> Variables:
-            traced = {**traced_hparams(trainer), **{n: values[n] for n in varied.loss_names}}
-            is_traced = isinstance(key, jax.core.Tracer)
-            return (init if is_traced else compiled)(example, key, traced)
-
-        return variables
+        own = {name: values[name] for name in self._varied.loss_names}
+        traced = {**traced_hparams(trainer), **own}
+        static = static_hparams(trainer)
+        return init_variables(trainer.adapter, run, static, [], example, key, traced)
 
     def _uses_loss(self) -> bool:
         return overrides(self._trainer, "loss_function")

@@ -106,8 +106,10 @@ class Table:
         Path(path).write_text(text.getvalue(), encoding="utf-8")
 
     def plot(self, path: str | os.PathLike[str], *, metric: str | None = None) -> None:
-        """Draws a metric over the epochs: for members that differ in the seed alone, mean and
-        spread (the standard deviation over the seeds).
+        """Draws a metric over the epochs.
+
+        Members that differ in the seed alone share a line, their mean, with a band around it, their
+        standard deviation.
 
         Args:
             path: the file; its ending says in which format.

@@ -1,0 +1,118 @@
+"""A population that is interrupted goes on bit for bit."""
+
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import boltax as bx
+from boltax.errors import CheckpointError, DataError
+from boltax.tune import Overwrite, Population, PopulationBasedTraining, Replace, Scheduler
+from dummies import Mlp, classifier, loader
+from tune_dummies import MEMBERS, SGD, arrays, train_loader
+
+
+class Counting(Scheduler):
+    """Replaces and overwrites, keeps a count, and may end the process."""
+
+    def __init__(self, end_after=None):
+        self.end_after, self.asked = end_after, 0
+
+    def on_validation_epoch_end(self, view):
+        self.asked += 1
+        if view.epoch == self.end_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {
+            1: Overwrite(0, 1, {"lr": 0.01}),
+            2: Replace(2, {"seed": 5, "lr": 0.02, "weight_decay": 0.0}),
+        }.get(view.epoch)
+
+    def state_dict(self):
+        return {"asked": self.asked}
+
+    def load_state_dict(self, state):
+        self.asked = state["asked"]
+
+
+class Broken:
+    """A loader that fails once, at a batch of an epoch."""
+
+    def __init__(self, epoch, batch):
+        self.loader, self.at, self.is_broken = train_loader(), (epoch, batch), True
+        self.owns_batches, self.num_batches = True, self.loader.num_batches
+
+    def fingerprint(self):
+        return self.loader.fingerprint()
+
+    def epoch(self, epoch, after=None):
+        for batch, cursor in self.loader.epoch(epoch, after):
+            if self.is_broken and (cursor["epoch"], cursor["batch"]) == self.at:
+                self.is_broken = False
+                raise OSError("the disk is gone")
+            yield batch, cursor
+
+
+def population(folder, size, scheduler):
+    trainer = classifier(
+        folder,
+        model_class=Mlp,
+        optimizer_hparams=SGD,
+        logger_params={"log_dir": str(folder), "logger_type": "csv"},
+        loop=bx.LoopOptions(prefetch=1),
+    )
+    return Population(trainer, MEMBERS, members_per_step=size, scheduler=scheduler)
+
+
+def assert_same(one, other):
+    assert one.table.history == other.table.history
+    assert one.table.rows == other.table.rows
+    assert one.members == other.members
+    for number in range(len(one.members)):
+        left, right = (arrays(p.member(number)) for p in (one, other))
+        jax.tree.map(np.testing.assert_array_equal, left["params"], right["params"])
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_interrupted_between_and_within_epochs_it_goes_on_bit_for_bit(tmp_path, size):
+    whole = population(tmp_path / "whole", size, Counting())
+    whole.train_model(train_loader(), loader(32, 8), num_epochs=3)
+    folder = tmp_path / "parts"
+    data = Broken(2, 5)
+    with pytest.raises(OSError, match="the disk is gone"):
+        population(folder, size, Counting()).train_model(data, loader(32, 8), num_epochs=3)
+    with pytest.raises(SystemExit, match="143"):
+        population(folder, size, Counting(3)).train_model(
+            data, loader(32, 8), num_epochs=3, resume=True
+        )
+    last = population(folder, size, scheduler := Counting())
+    last.train_model(data, loader(32, 8), num_epochs=3, resume=True)
+    assert scheduler.asked == 5
+    assert_same(whole, last)
+
+
+def test_a_finished_population_has_nothing_left_and_gives_its_table(tmp_path):
+    evolve = PopulationBasedTraining(("val/loss", "min"), {"lr": (1e-3, 0.1)})
+    first = population(tmp_path, 1, evolve)
+    table = first.train_model(train_loader(), loader(32, 8), num_epochs=1)
+    again = population(tmp_path, 1, evolve)
+    assert again.train_model(train_loader(), loader(32, 8), 1, resume=True).rows == table.rows
+
+
+def test_other_members_or_data_are_refused(tmp_path):
+    population(tmp_path, 1, None).train_model(train_loader(), num_epochs=1)
+    with pytest.raises(DataError, match="train_loader"):
+        population(tmp_path, 1, None).train_model(loader(32, 8), num_epochs=1, resume=True)
+    trainer = classifier(tmp_path, optimizer_hparams=SGD, logger_params={"log_dir": str(tmp_path)})
+    fewer = Population(trainer, MEMBERS[:2], members_per_step=1)
+    with pytest.raises(CheckpointError, match="holds one of 3; expected the same members"):
+        fewer.train_model(train_loader(), num_epochs=1, resume=True)
+
+
+def test_a_population_that_starts_anew_leaves_no_older_checkpoint(tmp_path):
+    population(tmp_path, 1, None).train_model(train_loader(), num_epochs=2)
+    second = population(tmp_path, 1, None)
+    second.train_model(train_loader(), num_epochs=1)
+    third = population(tmp_path, 1, None)
+    assert third.train_model(train_loader(), num_epochs=1, resume=True)[0]["epoch"] == 1
