@@ -106,6 +106,15 @@ class FusedStep:
         """Operations of matrix products and convolutions in a step; None before it is compiled."""
         return self.programs[Mode.SINGLE].flops
 
+    def choose(self, plan: Plan) -> None:
+        """Takes a choice that was made by measuring elsewhere."""
+        self.chosen = plan
+
+    @property
+    def compile_seconds(self) -> float:
+        """What the dearest of its programs took to trace and compile, or to find in the cache."""
+        return max(program.compile_seconds for program in self.programs.values())
+
     def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
         """Begins to compile the single step for arguments like these, in the background."""
         self.programs[Mode.SINGLE].start(constants, carry, feed)

@@ -30,14 +30,24 @@ LONGEST = 60.0
 """Seconds after which the way of sending off steps is taken as it is by then."""
 
 
-def decide(run: PopulationRun, chunk: Chunk) -> None:
-    """Chooses the size of groups, and groups the states accordingly."""
+def decide(run: PopulationRun, chunk: Chunk) -> Chunk:
+    """Chooses the size of groups, and groups the states accordingly.
+
+    Returns:
+        The chunk in the form in which the steps of the groups take it.
+    """
     layout = _measured(run, chunk)
     group(run, layout)
     how = "in turn" if layout.size == 1 else f"{layout.size} in one program"
     run.trainer.progress.note(
         f"Population: members {how}, {1e3 * layout.seconds / layout.size:.3g} ms a member's step"
     )
+
+    step = run.steps.train
+    chosen = step.chosen if isinstance(step, FusedStep) else None
+    if chosen is None or chosen.mode is not Mode.LOOP:
+        return chunk
+    return _repeated(chunk, Plan(Mode.LOOP, 1, chosen.capacity), 1)
 
 
 def group(run: PopulationRun, layout: Layout) -> None:
@@ -80,9 +90,14 @@ def _smaller(run: PopulationRun, layout: Layout, number: int) -> Layout | None:
 
 
 class _Candidate:
-    """A way to lay out members, with copies of states to time it on."""
+    """A way to lay out members, with copies of states to time it on.
 
-    def __init__(self, run: PopulationRun, chunk: Chunk, size: int) -> None:
+    Groups send off their steps as the single member does, which was timed for it.
+    """
+
+    def __init__(
+        self, run: PopulationRun, chunk: Chunk, size: int, chosen: Plan | None = None
+    ) -> None:
         number = len(run.occupants)
         self.groups = math.ceil(number / size)
         self.size = size
@@ -98,6 +113,9 @@ class _Candidate:
         self._distance = MOST_STEPS if batches is None else batches
         self._remaining = None if batches is None else batches * run.num_epochs * self.groups
         self.seconds = math.inf
+        step = self._steps.train
+        if chosen is not None and isinstance(step, FusedStep):
+            step.choose(chosen)
         self._settle()
 
     def time(self) -> None:
@@ -125,7 +143,13 @@ class _Candidate:
     def compile_seconds(self) -> float:
         """What compiling a step took, or finding it in the cache."""
         step = self._steps.train
-        return step.programs[Mode.SINGLE].compile_seconds if isinstance(step, FusedStep) else 0.0
+        return step.compile_seconds if isinstance(step, FusedStep) else 0.0
+
+    @property
+    def chosen(self) -> Plan | None:
+        """How its steps are sent off; None while that is not decided."""
+        step = self._steps.train
+        return step.chosen if isinstance(step, FusedStep) else None
 
     def _settle(self) -> None:
         """Runs until the step has chosen how it is sent off."""
@@ -155,7 +179,7 @@ def _measured(run: PopulationRun, chunk: Chunk) -> Layout:
         if not _pays(run, best):
             break
         try:
-            candidate = _Candidate(run, chunk, size)
+            candidate = _Candidate(run, chunk, size, best.chosen)
         except NotImplementedError as error:  # an operation without a rule for one more axis
             run.trainer.progress.note(f"Population: members in turn, since {error}")
             break

@@ -41,6 +41,7 @@ from boltax.tune._requests import carry_out
 from boltax.tune._run import EMPTY, PopulationRun, monitors
 from boltax.tune._saved import is_save_due, save_population, write_best
 from boltax.tune._schedulers import Member, Status, as_requests
+from boltax.tune._used import check_used
 
 
 def train(run: PopulationRun) -> Generator[PopulationRun]:
@@ -60,9 +61,10 @@ def train(run: PopulationRun) -> Generator[PopulationRun]:
 def _steps(run: PopulationRun) -> None:
     """The training steps of a pass."""
     left = _batches_left(run)
-    for chunk in _chunks(run, left):
-        if run.layout is None:
-            decide(run, chunk)
+    for drawn in _chunks(run, left):
+        if not run.step:
+            check_used(run, drawn.form)
+        chunk = decide(run, drawn) if run.layout is None else drawn
         if run.metrics is None or isinstance(run.metrics[0], SavedMetrics):
             run.metrics = _empty(run, chunk, run.metrics)
         step, metrics = run.steps.train, run.metrics

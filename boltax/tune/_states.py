@@ -54,8 +54,8 @@ class MemberStates:
         self._traced_init = init
         self._variables = init if is_own else compile_init(init)
         self._create: Callable[[PyTree], Any] = compile_create(self._state)
-        self._set_one = jax.jit(self._with_values)
-        self._set_each = compile_per_member(self._with_values)
+        self._set_one = jax.jit(self.changed)
+        self._set_each = compile_per_member(self.changed)
 
     def fresh(self, seed: int, values: Mapping[str, float]) -> Any:
         """The state of a member before its first step, as its single run has it."""
@@ -88,7 +88,8 @@ class MemberStates:
             return self._set_one(group, jax.device_put({n: c[0] for n, c in columns.items()}))
         return self._set_each(group, jax.device_put(columns))
 
-    def _with_values(self, state: Any, values: Mapping[str, jax.Array]) -> Any:
+    def changed(self, state: Any, values: Mapping[str, jax.Array]) -> Any:
+        """The state of one member with other values; traced."""
         opt_state = self.optimizer.with_values(state.opt_state, values)
         return state.replace(opt_state=opt_state, hparams=self._varied.state_hparams(values))
 

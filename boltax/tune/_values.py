@@ -156,9 +156,9 @@ def read_members(trainer: "TrainerModule", members: object) -> list[Given]:
             'members=[{"seed": seed, "lr": 1e-3} for seed in range(8)].'
         )
     kinds = kinds_of_names(trainer, _names(listed))
-    given = [read_member(trainer, member, number, kinds) for number, member in enumerate(listed)]
-    _check_static(trainer, listed, kinds)
-    return given
+    _check_names(listed, kinds)
+    _check_groups(trainer, listed, kinds)
+    return [read_member(trainer, member, number, kinds) for number, member in enumerate(listed)]
 
 
 def read_member(
@@ -166,15 +166,8 @@ def read_member(
 ) -> Given:
     """One member as checked values; see `read_members`."""
     kinds = kinds_of_names(trainer, _names([member])) if kinds is None else kinds
-    if not isinstance(member, Mapping):
-        raise ConfigurationError(
-            f"Received {member!r} ({type(member).__name__}) as member {number}; expected a dict of "
-            'its seed and hyperparameters. Write {"seed": 0, "lr": 1e-3}.'
-        )
-    named = cast("Mapping[Any, Any]", member)
-    for name in named:
-        if name not in kinds:
-            raise unknown_name(f"hyperparameter of member {number}", name, kinds)
+    _check_names([member], kinds, first=number)
+    named = cast("Mapping[str, Any]", member)
     values = {name: value for name, value in named.items() if name != SEED and kinds[name]}
     for name, value in values.items():
         if not _is_number(value):
@@ -184,6 +177,7 @@ def read_member(
                 "its own."
             )
     numbers_ = {str(name): float(value) for name, value in values.items()}
+    _check_static(trainer, named, kinds, number)
     _check_optimizer_values(trainer, numbers_, number)
     return Given(_seed(named.get(SEED, trainer.seed), number), numbers_)
 
@@ -214,31 +208,53 @@ def static_value(trainer: "TrainerModule", name: str) -> Any:
     return next((home[name] for home in homes if name in home), None)
 
 
-def _check_static(
-    trainer: "TrainerModule", members: Sequence[object], kinds: Mapping[str, bool]
+def _check_names(members: Sequence[object], kinds: Mapping[str, bool], first: int = 0) -> None:
+    for number, member in enumerate(members, start=first):
+        if not isinstance(member, Mapping):
+            raise ConfigurationError(
+                f"Received {member!r} ({type(member).__name__}) as member {number}; expected a "
+                'dict of its seed and hyperparameters. Write {"seed": 0, "lr": 1e-3}.'
+            )
+        for name in cast("Mapping[Any, Any]", member):
+            if name not in kinds:
+                raise unknown_name(f"hyperparameter of member {number}", name, kinds)
+
+
+def _check_groups(
+    trainer: "TrainerModule", members: Sequence[Any], kinds: Mapping[str, bool]
 ) -> None:
     """Refuses members that differ in what is part of the compiled program."""
-    for name in dict.fromkeys(
-        key for member in members for key in cast("Mapping[str, Any]", member)
-    ):
-        if kinds[name]:
-            continue
-        own = static_value(trainer, name)
-        groups: dict[str, list[int]] = {}
-        for number, member in enumerate(members):
-            value = cast("Mapping[str, Any]", member).get(name, own)
-            groups.setdefault(repr(value), []).append(number)
-        if set(groups) == {repr(own)}:
-            continue
-        shown = "; ".join(f"{name}={value}: members {_listed(n)}" for value, n in groups.items())
-        home = "model_hparams" if name in trainer.model_hparams else "the trainer"
-        if name in trainer.hparams and isinstance(own, int) and not isinstance(own, bool):
-            home = f"the trainer as {name}={float(own)}, so that it is a traced number, or"
-        raise ConfigurationError(
-            f"Received members with {name}, which changes shapes or is fixed in the compiled "
-            f"program; expected numbers that are values in it. These are groups for one population "
-            f"each: {shown}. Write {name} into {home}, and one Population for each group."
-        )
+    for name in dict.fromkeys(key for member in members for key in member):
+        if not kinds[name]:
+            groups: dict[str, list[int]] = {}
+            for number, member in enumerate(members):
+                value = repr(member.get(name, static_value(trainer, name)))
+                groups.setdefault(value, []).append(number)
+            if set(groups) != {repr(static_value(trainer, name))}:
+                raise _static(trainer, name, groups)
+
+
+def _check_static(
+    trainer: "TrainerModule", member: Mapping[str, Any], kinds: Mapping[str, bool], number: int
+) -> None:
+    for name, value in member.items():
+        if not kinds[name] and repr(value) != repr(static_value(trainer, name)):
+            raise _static(trainer, name, {repr(value): [number]})
+
+
+def _static(
+    trainer: "TrainerModule", name: str, groups: Mapping[str, list[int]]
+) -> ConfigurationError:
+    own = static_value(trainer, name)
+    shown = "; ".join(f"{name}={value}: members {_listed(n)}" for value, n in groups.items())
+    home = "model_hparams" if name in trainer.model_hparams else "the trainer"
+    if name in trainer.hparams and isinstance(own, int) and not isinstance(own, bool):
+        home = f"the trainer as {name}={float(own)}, so that it is a traced number, or"
+    return ConfigurationError(
+        f"Received members with {name}, which changes shapes or is fixed in the compiled "
+        "program; expected numbers that are values in it. These are groups for one population "
+        f"each: {shown}. Write {name} into {home}, and one Population for each group."
+    )
 
 
 def _check_optimizer_values(

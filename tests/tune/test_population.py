@@ -1,6 +1,5 @@
 """Populations: each member is its single run, whatever happens to the others."""
 
-from functools import partial
 from pathlib import Path
 
 import jax
