@@ -80,8 +80,6 @@ def test_what_a_single_run_refuses_is_refused_for_a_member(trainer, tmp_path):
 
 
 def test_a_learning_rate_that_bends_the_schedule_is_refused(tmp_path):
-    schedule = {"name": "cosine_onecycle_schedule", "peak_value": 0.1}
-    hparams = {"optimizer": "sgd", "schedule": schedule}
     trainer = classifier(
         tmp_path,
         optimizer_hparams={
@@ -93,7 +91,6 @@ def test_a_learning_rate_that_bends_the_schedule_is_refused(tmp_path):
             },
         },
     )
-    del schedule, hparams
     population = Population(trainer, [{"lr": 0.1}, {"lr": 0.5}])
     with pytest.raises(OptimizerError, match="expected a schedule that lr multiplies"):
         population.train_model(train_loader(), num_epochs=1)
