@@ -41,12 +41,26 @@ from suite.tasks import TASKS, Task, make_data
 
 SMALL = {
     "CNN": Task(
-        "CNN", "cnn", "CNN 8/16/16 with BatchNorm, 14x14x1, batch 32",
-        (14, 14, 1), (8, 16, 16, 10), 32, 64, 16, fuse=4, is_unrolled=True,
+        "CNN",
+        "cnn",
+        "CNN 8/16/16 with BatchNorm, 14x14x1, batch 32",
+        (14, 14, 1),
+        (8, 16, 16, 10),
+        32,
+        64,
+        16,
+        fuse=4,
+        is_unrolled=True,
     ),
     "T3": Task(
-        "T3", "lm", "causal transformer, d 32, 1 layer, 4 heads, 32 tokens of 256, batch 16",
-        (32,), (256, 32, 1, 4), 16, 64, 16,
+        "T3",
+        "lm",
+        "causal transformer, d 32, 1 layer, 4 heads, 32 tokens of 256, batch 16",
+        (32,),
+        (256, 32, 1, 4),
+        16,
+        64,
+        16,
     ),
 }
 HPARAMS = {"optimizer": "adam", "lr": 1e-3, "schedule": "constant", "gradient_clip": None}
@@ -163,9 +177,7 @@ def compare(task: Task, numbers: list[int], rounds: int) -> list[str]:
             ratio = {name: value / middle["population"] for name, value in alone.items()}
             lines.append(
                 f"| {number} | {run.size} | {total / middle['population']:,.0f} "
-                + "".join(
-                    f"| {total / alone[name]:,.0f} ({ratio[name]:.2f}) " for name in alone
-                )
+                + "".join(f"| {total / alone[name]:,.0f} ({ratio[name]:.2f}) " for name in alone)
                 + f"| {first:.1f} |"
             )
             print(task.name, lines[-1], flush=True)
