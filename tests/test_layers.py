@@ -22,6 +22,7 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
             "_allocator",
             "_compilation_cache",
             "_flops",
+            "_user_cache",
         },
     ),
     ("PURE", True, {"_state", "_keys", "_triggers", "_monitor", "metrics", "optim", "models"}),

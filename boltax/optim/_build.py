@@ -1,5 +1,6 @@
 """Builds what trains a model from `optimizer_hparams`: a dict, a transformation, or a function."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ def _from_settings(settings: Settings, total_steps: int | None) -> Optimizer:
     # A run of no steps (num_epochs=0) still has an optimizer.
     run = Run(None if total_steps is None else max(total_steps, 1), settings.warmup)
     schedule = _schedule(settings, run)
-    optimizer = _injected(settings, schedule)
+    optimizer = _injected(settings, schedule, run.total_steps)
     clip = _clipping(settings)
     tx = in_common_dtype(robust(optimizer if clip is None else optax.chain(clip, optimizer)))
     return Optimizer(
@@ -188,8 +189,13 @@ def _schedule(settings: Settings, run: Run) -> Schedule | None:
     return resolve(settings.schedule, settings.lr, default_lr or 0.0, run)
 
 
-def _injected(settings: Settings, schedule: Schedule | None) -> optax.GradientTransformation:
+def _injected(
+    settings: Settings, schedule: Schedule | None, total_steps: int | None
+) -> optax.GradientTransformation:
     """The optimizer, with the learning rate and a given weight decay as values in its state."""
+    if settings.entry.takes_total_steps:
+        arguments = {**settings.arguments, "total_steps": total_steps}
+        settings = dataclasses.replace(settings, arguments=arguments)
     make = functools.partial(_plain, settings)
     with noting(f"optimizer {settings.entry.name!r} of optimizer_hparams"):
         # What is injected is built at the first step, and its errors come as late: so build once.

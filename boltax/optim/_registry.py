@@ -1,7 +1,7 @@
-"""Every optimizer of optax and optax.contrib by name, and what is particular about each.
+"""Every optimizer of optax and optax.contrib by name, and ours, and what is particular about each.
 
-The names and their arguments come from optax itself; the tables below hold only what a signature
-cannot say. Nothing is built here, and no optimizer is special anywhere else in the package.
+The names and their arguments come from signatures; the tables below hold only what those cannot
+say. Nothing is built here, and no optimizer is special anywhere else in the package.
 """
 
 import functools
@@ -15,6 +15,8 @@ import optax
 import optax.contrib
 
 from boltax.errors import OptimizerError, unknown_name
+from boltax.optim._celo import celo, celo_adam
+from boltax.optim._velo import velo
 
 Decay = Literal["argument", "appended", "coupled", "none"]
 
@@ -40,8 +42,8 @@ class Entry:
     """What `boltax.optim` knows of one optimizer.
 
     Attributes:
-        name: the name in optax.
-        factory: the function of optax that makes it.
+        name: the name in optax, or of ours.
+        factory: the function that makes it.
         arguments: its own arguments, as far as a user may write them.
         required: those of them that have no default.
         has_lr: whether it takes a learning rate at all.
@@ -56,6 +58,7 @@ class Entry:
         mask_argument: what optax calls the mask of the decay; None when it takes none.
         needs: what `update` must be given besides gradients and parameters.
         presets: arguments of its own that get a value here where optax would warn.
+        takes_total_steps: whether the factory is given the number of steps of the run.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Entry:
     mask_argument: str | None = None
     needs: tuple[str, ...] = ()
     presets: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    takes_total_steps: bool = False
 
     @property
     def has_decay(self) -> bool:
@@ -83,12 +87,27 @@ class Entry:
         return self.decay == "appended" or (self.has_decay and self.mask_argument is not None)
 
 
+_OURS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {"celo": celo, "celo_adam": celo_adam, "velo": velo}
+)
+
+_LEARNED: dict[str, Any] = {
+    "has_lr": False,  # they set their step by themselves, from the loss and the true gradients
+    "default_lr": None,
+    "schedule": "constant",
+    "clip": None,
+    "needs": ("value",),
+    "takes_total_steps": True,
+}
+
 # What the signatures do not say. Clipping is off where the step size comes from the loss and the
 # true gradients.
 _PARTICULARS: dict[str, dict[str, Any]] = {
     "adadelta": {"default_lr": 1.0, "decay": "coupled"},
     # Its own `weight_decay_rate` ignores the learning rate, so the usual decay is appended instead.
     "adafactor": {"decay": "appended"},
+    "celo": _LEARNED,
+    "celo_adam": _LEARNED,
     "cocob": {"schedule": "constant", "decay": "coupled"},
     "dog": {"schedule": "constant", "decay": "coupled"},
     "dowg": {"schedule": "constant", "decay": "coupled"},
@@ -119,10 +138,14 @@ _PARTICULARS: dict[str, dict[str, Any]] = {
     "sign_sgd": {"decay": "appended"},
     "signum": {"decay": "appended"},
     "sophia": {"needs": ("obj_fn",)},
+    "velo": _LEARNED,
 }
 
-# Arguments that are left out: deprecated in optax.
-_HIDDEN: dict[str, frozenset[str]] = {"noisy_sgd": frozenset({"seed"})}
+# Arguments that are left out: deprecated in optax, or filled in.
+_HIDDEN: dict[str, frozenset[str]] = {
+    "noisy_sgd": frozenset({"seed"}),
+    **dict.fromkeys(_OURS, frozenset({"total_steps"})),
+}
 
 NOT_BY_NAME: Mapping[str, str] = MappingProxyType(
     {
@@ -190,7 +213,7 @@ def entries() -> Mapping[str, Entry]:
         >>> sorted(sgd.arguments), sgd.decay
         (['accumulator_dtype', 'momentum', 'nesterov'], 'appended')
     """
-    found = {**_discover(optax), **_discover(optax.contrib)}
+    found = {**_discover(optax), **_discover(optax.contrib), **_OURS}
     return MappingProxyType({name: _entry(name, found[name]) for name in sorted(found)})
 
 
