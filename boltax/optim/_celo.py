@@ -11,7 +11,6 @@ import optax
 from boltax.optim._learned import Rule, check_steps, learned
 from boltax.optim._learned_network import (
     MEAN_SQUARE_DECAY,
-    Moments,
     Network,
     average,
     bank_of,
@@ -73,10 +72,9 @@ def celo(
     """
     check_steps("celo", "total_steps", total_steps)
     arrays = load_weights(CELO, weights)
-    bank = Network(*(jnp.asarray(part) for part in bank_of(arrays)))  # of one network
 
     def controls(memory: Memory) -> tuple[jax.Array, Network]:
-        return _step_size(arrays, memory), bank
+        return _step_size(arrays, memory), bank_of(arrays)  # of one network
 
     rule = Rule("celo", arrays, init_moments, None, controls, update_moments, network_step)
     return learned(rule, total_steps)
@@ -138,7 +136,7 @@ def _update_adam(moments: AdamMoments, grad: jax.Array) -> AdamMoments:
 
 
 def _adam_step(
-    size: jax.Array, updates: jax.Array, param: jax.Array, grad: jax.Array, moments: AdamMoments
+    size: jax.Array, updates: jax.Array, _param: jax.Array, _grad: jax.Array, moments: AdamMoments
 ) -> jax.Array:
     count = updates.astype(jnp.float32)
     first, second = (1.0 - decay[0] ** count for decay in (_MOMENTUM_DECAY, MEAN_SQUARE_DECAY))

@@ -25,7 +25,7 @@ from boltax.optim._learned_features import (
     time_features,
     update_trend,
 )
-from boltax.optim._learned_scheduler import Memory, init_memory, remember, step_sizes
+from boltax.optim._learned_scheduler import Memory, init_memory, remember
 from boltax.optim._learned_weights import Weights
 
 _LARGEST_GRADIENT = 1000.0
@@ -90,7 +90,7 @@ def learned(rule: Rule, total_steps: int) -> optax.GradientTransformationExtraAr
         )
 
     def update(
-        updates: PyTree, state: LearnedState, params: PyTree = None, *, value: Any, **_: Any
+        updates: PyTree, state: Any, params: PyTree = None, *, value: Any = None, **_: Any
     ) -> tuple[PyTree, LearnedState]:
         leaves, structure = jax.tree.flatten(given(rule.name, params))
         if not leaves:
@@ -183,8 +183,7 @@ def check_steps(name: str, argument: str, steps: object) -> None:
     Raises:
         OptimizerError: naming the argument.
     """
-    is_number = isinstance(steps, numbers.Integral) and not isinstance(steps, bool)
-    if is_number and int(steps) >= 1:
+    if isinstance(steps, numbers.Integral) and not isinstance(steps, bool) and int(steps) >= 1:
         return
     raise OptimizerError(
         f"Received {argument}={steps!r} for optimizer {name!r}; expected a whole number of at "

@@ -5,7 +5,7 @@ the last one, an accelerator would pad each three of them to a whole row of its 
 """
 
 import functools
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def _largest_axes(shape: tuple[int, ...]) -> tuple[int, int]:
 def average(old: jax.Array, new: jax.Array, decays: np.ndarray) -> jax.Array:
     """One step of an average for each decay rate, along the first axis."""
     decay = decays.reshape(-1, *[1] * (new.ndim - 1))
-    return decay * old + (np.float32(1.0) - decay) * new
+    return jnp.asarray(decay) * old + jnp.asarray(np.float32(1.0) - decay) * new
 
 
 class Network(NamedTuple):
@@ -109,9 +109,9 @@ class Network(NamedTuple):
 
 def bank_of(weights: Weights) -> Network:
     """The networks of a file of weights: ``[bank, ...]`` each."""
-    of_file = {name: weights[f"ff_mod_stack/~/{name}"] for name in Network._fields[1:]}
+    of_file = {name: jnp.asarray(weights[f"ff_mod_stack/~/{name}"]) for name in Network._fields[1:]}
     first = [weights[f"ff_mod_stack/~/w0__{k}"] for k in range(len(CHANNELS))]
-    return Network(np.concatenate(first, axis=1), **of_file)
+    return Network(jnp.concatenate(first, axis=1), **of_file)
 
 
 def mixed(bank: Network, controls: jax.Array) -> Network:
@@ -121,18 +121,16 @@ def mixed(bank: Network, controls: jax.Array) -> Network:
         bank: arrays ``[bank, ...]``.
         controls: how much of each a tensor gets, ``[tensors, bank]``.
     """
-    columns = np.concatenate([part.reshape(part.shape[0], -1) for part in bank], axis=1)
-    rows = matmul(controls, jnp.asarray(columns))
+    columns = jnp.concatenate([part.reshape(part.shape[0], -1) for part in bank], axis=1)
+    rows = matmul(controls, columns)
     ends = np.cumsum([part[0].size for part in bank])[:-1]
     flat = jnp.split(rows, ends, axis=1)
-    return Network(
-        *(x.reshape(-1, *part.shape[1:]) for x, part in zip(flat, bank, strict=True))
-    )
+    return Network(*(x.reshape(-1, *part.shape[1:]) for x, part in zip(flat, bank, strict=True)))
 
 
 def network_step(
     controls: tuple[jax.Array, Network],
-    updates: jax.Array,
+    _: jax.Array,
     param: jax.Array,
     grad: jax.Array,
     moments: Moments,
@@ -144,7 +142,7 @@ def network_step(
 
     Args:
         controls: the size of the tensor's step, a scalar, and its network.
-        updates: unused.
+        _: updates so far, which count for nothing.
         param: ``[1, *shape]``.
         grad: ``[1, *shape]``.
         moments: with this gradient in them.
@@ -165,12 +163,11 @@ def _inputs(param: jax.Array, grad: jax.Array, moments: Moments) -> list[jax.Arr
     """The 14 inputs; those that are equal along an axis have length 1 there."""
     momentum, mean_square, second = moments
     rms = jax.lax.rsqrt(mean_square + 1e-6)
-    if second.whole is not None:
-        row = column = second.whole
-        scaled = grad * jax.lax.rsqrt(jnp.maximum(second.whole + 1e-9, 1e-9))
-        averaged = momentum * jax.lax.rsqrt(second.whole)
+    if second.row is None or second.column is None:
+        row = column = whole = cast("jax.Array", second.whole)
+        scaled = grad * jax.lax.rsqrt(jnp.maximum(whole + 1e-9, 1e-9))
+        averaged = momentum * jax.lax.rsqrt(whole)
     else:
-        assert second.row is not None and second.column is not None
         row, column = second.row, second.column
         mean = jnp.mean(row, axis=_largest_axes(grad.shape[1:])[0], keepdims=True)
         row_factor = jax.lax.rsqrt(jnp.maximum(row / (mean + 1e-9), 1e-9))

@@ -190,7 +190,10 @@ def _sizes(found: Mapping[str, Any], published: Published) -> tuple[int, int]:
 
 def layout(published: Published, hidden: int, bank: int) -> dict[str, tuple[int, ...]]:
     """The shape of every array in a file of weights, by its path there."""
-    shapes = {"lstm_init_state/hidden": (1, hidden), "lstm_init_state/cell": (1, hidden)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "lstm_init_state/hidden": (1, hidden),
+        "lstm_init_state/cell": (1, hidden),
+    }
     layers = {
         "linear": (published.features, hidden),  # in every file, and used by none of the methods
         "linear_1": (published.features, hidden),
@@ -200,7 +203,9 @@ def layout(published: Published, hidden: int, bank: int) -> dict[str, tuple[int,
     }
     if bank:
         layers["rnn_to_controls"] = (hidden, bank)
-        networks = {f"w0__{k}": (bank, width, _WIDTH) for k, width in enumerate(CHANNELS)}
+        networks: dict[str, tuple[int, ...]] = {
+            f"w0__{k}": (bank, width, _WIDTH) for k, width in enumerate(CHANNELS)
+        }
         networks |= {"b0": (bank, _WIDTH), "w1": (bank, _WIDTH, _WIDTH), "b1": (bank, _WIDTH)}
         networks |= {"w2": (bank, _WIDTH, _OUTPUTS), "b2": (bank, _OUTPUTS)}
         shapes |= {f"ff_mod_stack/~/{name}": shape for name, shape in networks.items()}

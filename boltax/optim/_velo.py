@@ -69,7 +69,6 @@ def velo(
     check_steps("velo", "total_steps", total_steps)
     check_steps("velo", "max_training_steps", max_training_steps)
     arrays = load_weights(VELO, weights)
-    bank = bank_of(arrays)
 
     def features(param: jax.Array, moments: Moments) -> dict[str, jax.Array]:
         return tensor_features(param, moments.momentum, moments.mean_square)
@@ -77,11 +76,9 @@ def velo(
     def controls(memory: Memory) -> tuple[jax.Array, Network]:
         of_bank = dense(arrays, "rnn_to_controls", memory.hidden)
         of_bank *= _BANK_SCALE / of_bank.shape[1]
-        return step_sizes(arrays, memory), mixed(bank, of_bank)
+        return step_sizes(arrays, memory), mixed(bank_of(arrays), of_bank)
 
-    rule = Rule(
-        "velo", arrays, init_moments, features, controls, update_moments, network_step
-    )
+    rule = Rule("velo", arrays, init_moments, features, controls, update_moments, network_step)
     every = math.ceil(total_steps / max_training_steps)
     tx = learned(rule, total_steps // every)
     return tx if every == 1 else _averaging(tx, every)
@@ -118,20 +115,21 @@ def _averaging(
         )
 
     def update(
-        updates: PyTree, state: AveragingState, params: PyTree = None, *, value: Any, **_: Any
+        updates: PyTree, state: Any, params: PyTree = None, *, value: Any = None, **_: Any
     ) -> tuple[PyTree, AveragingState]:
         grads = jax.tree.map(lambda old, new: old + new.astype(jnp.float32), state.grads, updates)
         loss = state.loss + loss_of("velo", value)
+        summed = AveragingState(state.updates + 1, grads, loss, inner=None)
 
         def step() -> tuple[PyTree, AveragingState]:
             mean = jax.tree.map(lambda grad: grad / every, grads)
             changes, inner = tx.update(mean, state.inner, params, value=loss / every)
-            return changes, AveragingState(*_zeros((state.updates, grads, loss)), inner)
+            return changes, _zeros(summed)._replace(inner=inner)
 
         def wait() -> tuple[PyTree, AveragingState]:
-            return _zeros(given("velo", params)), AveragingState(state.updates + 1, grads, loss, state.inner)
+            return _zeros(given("velo", params)), summed._replace(inner=state.inner)
 
-        return jax.lax.cond(state.updates + 1 == every, step, wait)
+        return jax.lax.cond(summed.updates == every, step, wait)
 
     return requiring(optax.GradientTransformationExtraArgs(init, update), "velo", ("value",))
 

@@ -4,6 +4,7 @@ The data are no part of the repository; their README has the tolerances.
 """
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -11,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from learned_weights import MAKERS, PUBLISHED, REFERENCE
 
 from boltax.optim._learned import LearnedState
 from boltax.optim._learned_features import (
@@ -22,6 +22,7 @@ from boltax.optim._learned_features import (
 )
 from boltax.optim._learned_scheduler import dense, step_sizes
 from boltax.optim._learned_weights import load_weights
+from learned_weights import MAKERS, PUBLISHED, REFERENCE
 
 pytestmark = pytest.mark.skipif(
     not REFERENCE.is_dir(), reason="the golden trajectories of ../shared/data/lopt are not here"
@@ -132,7 +133,7 @@ def test_internals_are_those_of_the_reference(name, inputs):
     golden = under(read(name), f"{inputs}.internal.")
     weights = load_weights(PUBLISHED[FILES[name][0]], REFERENCE / FILES[name][1])
     num_steps, losses = int(read("inputs")[f"{inputs}.num_steps"]), read("inputs")
-    for step, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+    for step, (before, after) in enumerate(itertools.pairwise(states)):
         loss = jnp.asarray(losses[f"{inputs}.losses"][step])
         features = trend_features(before.trend, loss, before.updates)
         close(features, golden["loss_features"][step], atol=1e-5)

@@ -1,13 +1,13 @@
-"""Tests of `boltax.optim._learned_weights`: what is loaded, and what is refused with which words."""
+"""Tests of `boltax.optim._learned_weights`: what is loaded, and what is refused."""
 
 import numpy as np
 import pytest
 from flax import serialization
-from learned_weights import MAKERS, NAMES, PUBLISHED, arrays, nested, write, write_all
 
 from boltax import optim
 from boltax.errors import OptimizerError
 from boltax.optim._learned_weights import VARIABLE, load_weights
+from learned_weights import MAKERS, NAMES, PUBLISHED, arrays, nested, write, write_all
 
 each_optimizer = pytest.mark.parametrize("name", NAMES)
 
@@ -64,7 +64,7 @@ def test_without_weights_the_error_says_where_to_get_and_to_put_them(name, tmp_p
 
 
 def test_a_path_that_is_not_there_is_named():
-    with pytest.raises(OptimizerError, match="Received weights='nowhere/velo.params'"):
+    with pytest.raises(OptimizerError, match=r"Received weights='nowhere/velo\.params'"):
         optim.velo(10, "nowhere/velo.params")
 
 
