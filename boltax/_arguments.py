@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from boltax._monitor import check_form
@@ -14,6 +15,8 @@ from boltax.optim._build import check_hparams
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
+LOADING = ContextVar("loading", default=False)
+"""Whether a trainer is made for a run that there is: it leaves the folder as it is."""
 LOGGER_PARAMS = ("base_log_dir", "logger_name", "logger_type", "project_name", "log_dir")
 
 
@@ -53,7 +56,8 @@ def check_arguments(
         raise ConfigurationError(
             f"Received parallel={parallel!r}; expected None: this version uses one device."
         )
-    if not lacks_parts(trainer.optimizer_hparams):
+    # An optimizer is needed only to train; a stored one may ask for files that are elsewhere.
+    if not LOADING.get() and not lacks_parts(trainer.optimizer_hparams):
         check_hparams(trainer.optimizer_hparams)
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from boltax._allocator import late_hint
-from boltax._arguments import overrides
+from boltax._arguments import LOADING, overrides
 from boltax._bodies import EvalStep, TrainStep
 from boltax._compilation_cache import enable_compilation_cache
 from boltax._loss import LossSteps
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 
 _SUMMARY_LINES = 60  # a longer summary is shown by its upper level
 _has_hinted = threading.Event()
-LOADING = ContextVar("loading", default=False)
-"""Whether a trainer is made for a run that there is: it leaves the folder as it is."""
 _PREVIEW: ContextVar[str | None] = ContextVar("preview", default=None)
 """The folder of trainers that are only looked at, in place of a run's; None for all others."""
 

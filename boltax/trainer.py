@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from flax import core
 
 from boltax import _batch_size, _epoch, _evaluate, _fit, _preflight
-from boltax._arguments import check_arguments, check_positive, overrides
+from boltax._arguments import LOADING, check_arguments, check_positive, overrides
 from boltax._bodies import EvalStep, TrainStep
 from boltax._initialise import call_model, initialise
 from boltax._loss import inputs_of
@@ -39,7 +39,6 @@ from boltax._progress._progress import Progress
 from boltax._run import Run, planned_steps
 from boltax._save import Copies, save_small, save_variables
 from boltax._setup import (
-    LOADING,
     build_optimizer,
     compile_for,
     compiled_steps,
