@@ -48,7 +48,8 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
 
     A dict has these keys, each optional, beside the optimizer's own arguments:
 
-    - ``optimizer``: a name from optax or optax.contrib; ``"adamw"``.
+    - ``optimizer``: a name from optax or optax.contrib, or ``"velo"``, ``"celo"``,
+      ``"celo_adam"``; ``"adamw"``.
     - ``lr``: the learning rate, the peak of the schedule. 1e-3, except where the method is made for
       another: 1.0 for adadelta, cocob, dadapt_adamw, dog, dowg, momo, prodigy, schedule_free_sgd,
       0.01 for momo_adam, 0.0025 for schedule_free_adamw. lbfgs finds its own, polyak_sgd has none.
@@ -88,6 +89,9 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
     update without it is an error. sm3 takes no parameters without axes. The parameters that
     schedule_free_* train are those at which gradients are taken;
     `optax.contrib.schedule_free_eval_params` gives their average.
+
+    The learned optimizers `velo`, `celo` and `celo_adam` need the loss, the number of steps, and
+    their ``weights``. They have no learning rate, schedule, clipping or decoupled decay.
 
     Args:
         optimizer_hparams: the dict; or a transformation, which is used as it is, without schedule
