@@ -38,6 +38,7 @@ from boltax.loggers._group import LoggerGroup
 from boltax.models._calls import Call
 from boltax.models._summary import summarize, summarize_variables
 from boltax.optim._build import Optimizer, build
+from boltax.optim._plateau import first_evaluations
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -221,6 +222,7 @@ def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer) -> Any:
             tx=optimizer.tx,
             opt_state=optimizer.tx.init(state.params),
             hparams=hparams or None,
+            evaluations=first_evaluations(optimizer.metrics),
         )
 
     return compile_create(create)(trainer.state)

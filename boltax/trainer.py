@@ -54,7 +54,7 @@ from boltax._setup import (
     traced_hparams,
     write_hparams,
 )
-from boltax._state import split_collections, variables_of
+from boltax._state import counted_once, split_collections, variables_of
 from boltax._steps import Steps
 from boltax._types import Batch, PyTree, ScalarMetrics, Variables
 from boltax.callbacks._base import Callback, as_callbacks
@@ -260,6 +260,7 @@ class TrainerModule:
         are, once for each batch.
         """
         train_step, eval_step = self.create_functions()
+        train_step = counted_once(train_step)
         if self.debug:
             self.train_step, self.eval_step = train_step, eval_step
         else:

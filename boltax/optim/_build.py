@@ -9,8 +9,11 @@ from typing import Any, TypeAlias, TypeGuard
 import optax
 
 from boltax.errors import OptimizerError, noting
-from boltax.optim._adapt import in_common_dtype, requiring, robust
+from boltax.optim._adapt import in_common_dtype, requiring, robust, with_axes
+from boltax.optim._by_path import describe_freeze, with_lr_scale, without_frozen
 from boltax.optim._learning_rate import ScheduledLearningRate
+from boltax.optim._named import by_name
+from boltax.optim._plateau import PlateauLearningRate
 from boltax.optim._regularization import describe_mask, mask_function
 from boltax.optim._run import Run, Schedule
 from boltax.optim._schedules import resolve
@@ -36,11 +39,13 @@ class Optimizer:
             `grad`, `value_fn`), and hands on what the optimizer knows.
         l2_regularization: coefficient of `l2_penalty` in the loss; 0 for none.
         describe: one line for logs.
+        metrics: the metrics of the validation that it asks for; see `TrainState.evaluations`.
     """
 
     tx: optax.GradientTransformationExtraArgs
     l2_regularization: float
     describe: str
+    metrics: frozenset[str] = frozenset()
 
 
 def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optimizer:
@@ -66,6 +71,17 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
       regular expression over paths such as ``"Dense_0/kernel"``; or a function from the parameters
       to a tree of bools. ``"all"``.
     - ``l2_regularization``: coefficient of ``0.5 * c * |params|^2`` in the loss; none.
+    - ``lr_scale``: ``{"encoder/": 0.1}``: factors of the learning rate for the parameters in whose
+      paths a regular expression is found. The first that is found counts; decoupled decay is scaled
+      with it; none.
+    - ``freeze``: a regular expression over paths, a list of them, or a function from the parameters
+      to a tree of bools: these parameters are not trained, do not decay, do not enter the norm that
+      clips, and take no memory in the optimizer; none.
+
+    Or it has the one key ``optimizers``, a dict from each name at the top of the parameters to what
+    could stand in place of the whole dict: ``{"optimizers": {"generator": {"optimizer": "adam",
+    "lr": 1e-4}, "discriminator": {...}}}``. A step then may update the parts one by one; see
+    `TrainState.apply_gradients`.
 
     `weight_decay` is ``p <- p - lr_t * weight_decay * p`` beside the optimizer's own step: it
     follows the schedule, and passes neither through momentum nor through a preconditioner. With
@@ -111,6 +127,8 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
     if optimizer_hparams is None:
         optimizer_hparams = {}
     if isinstance(optimizer_hparams, Mapping):
+        if "optimizers" in optimizer_hparams:
+            return _from_several(optimizer_hparams, total_steps)
         return _from_settings(read(optimizer_hparams), total_steps)
     if _is_transformation(optimizer_hparams):
         return Optimizer(robust(optimizer_hparams), 0.0, "the given optax transformation")
@@ -137,7 +155,11 @@ def check_hparams(optimizer_hparams: OptimizerHparams) -> None:
         boltax.errors.UnknownNameError: Received optimizer 'sdg'; expected one of: ... Did you mean
         'sgd'?
     """
-    if optimizer_hparams is None or isinstance(optimizer_hparams, Mapping):
+    if isinstance(optimizer_hparams, Mapping) and "optimizers" in optimizer_hparams:
+        for name, hparams in _several(optimizer_hparams).items():
+            with noting(f"optimizer_hparams['optimizers'][{name!r}]"):
+                check_hparams(hparams)
+    elif optimizer_hparams is None or isinstance(optimizer_hparams, Mapping):
         build(optimizer_hparams, _SOME_STEPS)
     elif not _is_transformation(optimizer_hparams):
         _checked_function(optimizer_hparams)
@@ -171,17 +193,64 @@ def _from_function(function: Callable[[int | None], Any], total_steps: int | Non
     )
 
 
+def _several(hparams: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The value of the key ``optimizers``, checked."""
+    others, several = [key for key in hparams if key != "optimizers"], hparams["optimizers"]
+    if others:
+        raise OptimizerError(
+            f"Received {', '.join(map(str, others))} beside optimizers; expected optimizers alone, "
+            "because each of them has its own settings. Write "
+            f"{{'optimizers': {{name: {{{others[0]!r}: ...}}}}}}."
+        )
+    if not isinstance(several, Mapping) or not several:
+        raise OptimizerError(
+            f"Received optimizers={several!r}; expected a dict from each name at the top of the "
+            "parameters to its optimizer. Write for instance {'optimizers': {'generator': "
+            "{'optimizer': 'adam'}, 'discriminator': {'optimizer': 'adam'}}}."
+        )
+    for name, inner in several.items():
+        if isinstance(inner, Mapping) and inner.get("l2_regularization"):
+            raise OptimizerError(
+                f"Received l2_regularization={inner['l2_regularization']} for the optimizer of "
+                f"{name}; expected it in the loss, because it may not be known which loss is that "
+                f"of {name}. Add boltax.optim.l2_penalty(params[{name!r}], coefficient) to it."
+            )
+        if isinstance(inner, Mapping) and "optimizers" in inner:
+            raise OptimizerError(
+                f"Received optimizers inside the optimizer of {name}; expected one optimizer for "
+                f"each name at the top of the parameters. Write {{{name!r}: {{'optimizer': ...}}}}."
+            )
+    return several
+
+
+def _from_several(hparams: Mapping[str, Any], total_steps: int | None) -> Optimizer:
+    found: dict[str, Optimizer] = {}
+    for name, inner in _several(hparams).items():
+        with noting(f"optimizer_hparams['optimizers'][{name!r}]"):
+            found[name] = build(inner, total_steps)
+    words = "; ".join(f"{name}: {optimizer.describe}" for name, optimizer in found.items())
+    metrics = frozenset[str]().union(*(optimizer.metrics for optimizer in found.values()))
+    tx = by_name({name: optimizer.tx for name, optimizer in found.items()})
+    return Optimizer(tx, 0.0, words, metrics)
+
+
 def _from_settings(settings: Settings, total_steps: int | None) -> Optimizer:
     # A run of no steps (num_epochs=0) still has an optimizer.
     run = Run(None if total_steps is None else max(total_steps, 1), settings.warmup)
-    schedule = _schedule(settings, run)
-    optimizer = _injected(settings, schedule, run.total_steps)
-    clip = _clipping(settings)
-    tx = in_common_dtype(robust(optimizer if clip is None else optax.chain(clip, optimizer)))
+    schedule, entry = _schedule(settings, run), settings.entry
+    plateau = schedule and schedule.plateau
+    plain, clip = _injected(settings, schedule, run.total_steps), _clipping(settings)
+    plain = with_lr_scale(plain, settings.lr_scale)
+    tx = in_common_dtype(robust(plain if clip is None else optax.chain(clip, plain)))
+    if entry.has_axes_only:
+        tx = with_axes(tx, entry.name)
+    needs_loss = plateau is not None and plateau.metric is None and "value" not in entry.needs
+    needs = ("value", *entry.needs) if needs_loss else entry.needs
     return Optimizer(
-        requiring(tx, settings.entry.name, settings.entry.needs),
+        without_frozen(requiring(tx, entry.name, needs), settings.freeze),
         settings.l2_regularization,
         _describe(settings, schedule),
+        frozenset() if plateau is None or plateau.metric is None else frozenset({plateau.metric}),
     )
 
 
@@ -207,7 +276,9 @@ def _injected(
     if schedule is None:
         return plain
     lr = schedule.base
-    if schedule.shape is not None:
+    if schedule.plateau is not None:
+        lr = PlateauLearningRate(schedule.shape, schedule.base, schedule.plateau)
+    elif schedule.shape is not None:
         lr = ScheduledLearningRate(schedule.shape, schedule.base)
     return optax.inject_hyperparams(make)(learning_rate=lr, weight_decay=settings.weight_decay)
 
@@ -256,4 +327,6 @@ def _describe(settings: Settings, schedule: Schedule | None) -> str:
     if settings.weight_decay:
         words.append(f"decay {settings.weight_decay:g} on {describe_mask(settings.decay_mask)}")
     words += [f"l2 {settings.l2_regularization:g}"] if settings.l2_regularization else []
+    words += [f"lr of /{key}/ x {factor:g}" for key, factor in settings.lr_scale.items()]
+    words += [] if settings.freeze is None else [f"frozen {describe_freeze(settings.freeze)}"]
     return ", ".join(words)

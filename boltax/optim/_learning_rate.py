@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._types import PyTree
+from boltax.optim._named import NamedState
 
 
 class LearningRateState(NamedTuple):
@@ -52,7 +53,7 @@ class ScheduledLearningRate:
         return state.base * jnp.asarray(self.shape(state.updates), jnp.float32)
 
 
-def learning_rate(opt_state: PyTree) -> jax.Array | None:
+def learning_rate(opt_state: PyTree) -> jax.Array | dict[str, jax.Array | None] | None:
     """The learning rate of the last update, or of the first one before any.
 
     Found are the learning rate of every optimizer that `build` makes, of an
@@ -64,7 +65,8 @@ def learning_rate(opt_state: PyTree) -> jax.Array | None:
 
     Returns:
         A scalar, with leading axes where the state has them; None when there is no learning rate in
-        the state, as with a transformation that has it built in.
+        the state, as with a transformation that has it built in. With several optimizers, a dict of
+        these by name.
 
     Example:
         >>> import jax.numpy as jnp
@@ -73,6 +75,12 @@ def learning_rate(opt_state: PyTree) -> jax.Array | None:
         >>> float(learning_rate(tx.init({"w": jnp.ones(3)})))
         0.5
     """
+    if isinstance(opt_state, NamedState):
+        return {name: _only(state) for name, state in opt_state.parts.items()}
+    return _only(opt_state)
+
+
+def _only(opt_state: PyTree) -> jax.Array | None:
     found = [*_injected(opt_state), *_line_searched(opt_state)]
     return found[0] if found else None
 

@@ -56,6 +56,8 @@ class Entry:
             weight_decay * p`` is added to the finished update. ``"coupled"``: optax adds it to the
             gradients, which is an L2 penalty and not decoupled. ``"none"``: the method has none.
         mask_argument: what optax calls the mask of the decay; None when it takes none.
+        lr_is_whole: why its learning rate cannot differ between parameters; empty where it can.
+        has_axes_only: whether every parameter must have an axis.
         needs: what `update` must be given besides gradients and parameters.
         presets: arguments of its own that get a value here where optax would warn.
         takes_total_steps: whether the factory is given the number of steps of the run.
@@ -72,6 +74,8 @@ class Entry:
     clip: float | None = DEFAULT_CLIP
     decay: Decay = "none"
     mask_argument: str | None = None
+    lr_is_whole: str = ""
+    has_axes_only: bool = False
     needs: tuple[str, ...] = ()
     presets: Mapping[str, Any] = field(default_factory=dict[str, Any])
     takes_total_steps: bool = False
