@@ -5,6 +5,7 @@ several to a program.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from boltax._trees import num_examples
 from boltax._types import Batch, PyTree
 from boltax.errors import TrainingError
 from boltax.metrics._accumulate import Metrics, empty_like, extend, merge, pack, start
+from boltax.optim._named import NamedState
 
 TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
 EvalStep = Callable[[Any, Batch], dict[str, Any]]
@@ -104,6 +106,19 @@ def checked_result(result: Any) -> tuple[Any, dict[str, Any]]:
         f"Received {type(result).__name__} from train_step; expected a pair (state, metrics). "
         "End the train_step of create_functions with: return state, metrics"
     )
+
+
+def counted_once(train_step: TrainStep) -> TrainStep:
+    """`train_step`; with several optimizers its state is one step on, whatever it has updated."""
+
+    @functools.wraps(train_step)
+    def step(state: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        new, metrics = checked_result(train_step(state, batch))
+        if isinstance(getattr(state, "opt_state", None), NamedState):
+            new = new.replace(step=state.step + 1)
+        return new, metrics
+
+    return step
 
 
 def with_batch_rng(state: Any, metrics: Metrics) -> Any:

@@ -1,7 +1,5 @@
 """The training state: everything that an optimizer step changes, as one frozen pytree."""
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -63,8 +61,8 @@ class TrainState(train_state.TrainState):
 
         Returns:
             A new state whose `step` is one higher; with gradients of some parts `step` is the same,
-            because a step of training may update several parts one after the other. A trainer
-            counts one step for each call of its ``train_step``, whatever happens in it.
+            because a step of training may update several parts one after the other. With several
+            optimizers a trainer counts one step for each call of its ``train_step``.
 
         Raises:
             OptimizerError: when the optimizer needs something that is not given.
@@ -82,24 +80,6 @@ class TrainState(train_state.TrainState):
             new = {**self.params, **new}
         step = self.step + 1 if part is None else self.step
         return self.replace(**{"step": step, "params": new, "opt_state": opt_state, **changes})
-
-
-def counted_once(
-    train_step: Callable[[Any, Any], tuple[Any, Any]],
-) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """`train_step`, whose state is one step on, however often it applied gradients."""
-
-    @functools.wraps(train_step)
-    def step(state: Any, batch: Any) -> tuple[Any, Any]:
-        result = train_step(state, batch)
-        if not isinstance(state, train_state.TrainState) or not isinstance(result, tuple):
-            return result
-        new, *metrics = result
-        if isinstance(new, train_state.TrainState):
-            new = new.replace(step=state.step + 1)
-        return (new, *metrics)
-
-    return step
 
 
 def variables_of(state: Any) -> Variables:

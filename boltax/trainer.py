@@ -29,7 +29,7 @@ from flax import core
 
 from boltax import _batch_size, _epoch, _evaluate, _fit, _preflight
 from boltax._arguments import LOADING, check_arguments, check_positive, overrides
-from boltax._bodies import EvalStep, TrainStep
+from boltax._bodies import EvalStep, TrainStep, counted_once
 from boltax._initialise import call_model, initialise
 from boltax._loss import inputs_of
 from boltax._monitor import GUIDE_ORDER, is_better
@@ -54,7 +54,7 @@ from boltax._setup import (
     traced_hparams,
     write_hparams,
 )
-from boltax._state import counted_once, split_collections, variables_of
+from boltax._state import split_collections, variables_of
 from boltax._steps import Steps
 from boltax._types import Batch, PyTree, ScalarMetrics, Variables
 from boltax.callbacks._base import Callback, as_callbacks

@@ -90,13 +90,17 @@ def with_lr_scale(
 
         return jax.tree.map(factor, params, *masks)
 
+    def init(params: PyTree) -> PyTree:
+        factors(params)  # a pattern without a match is found before the first step
+        return optax.EmptyState()
+
     def scaled(updates: PyTree, _: PyTree) -> PyTree:
         def scale(update: jax.Array, factor: float) -> jax.Array:
             return update if factor == 1.0 else update * factor
 
         return jax.tree.map(scale, updates, factors(updates))
 
-    return optax.chain(tx, optax.stateless(scaled))
+    return optax.chain(tx, optax.stateless(scaled)._replace(init=init))
 
 
 def without_frozen(

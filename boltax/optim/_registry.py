@@ -102,7 +102,11 @@ _LEARNED: dict[str, Any] = {
     "clip": None,
     "needs": ("value",),
     "takes_total_steps": True,
+    "lr_is_whole": "it has no learning rate",
 }
+
+_ESTIMATES = "it estimates one step size for all of them"
+_AVERAGES = "it averages its iterates, and a scaled step is not what leads from one to the next"
 
 # What the signatures do not say. Clipping is off where the step size comes from the loss and the
 # true gradients.
@@ -112,19 +116,22 @@ _PARTICULARS: dict[str, dict[str, Any]] = {
     "adafactor": {"decay": "appended"},
     "celo": _LEARNED,
     "celo_adam": _LEARNED,
-    "cocob": {"schedule": "constant", "decay": "coupled"},
-    "dog": {"schedule": "constant", "decay": "coupled"},
-    "dowg": {"schedule": "constant", "decay": "coupled"},
+    "cocob": {"schedule": "constant", "decay": "coupled", "lr_is_whole": _ESTIMATES},
+    "dadapt_adamw": {"lr_is_whole": _ESTIMATES},
+    "dog": {"schedule": "constant", "decay": "coupled", "lr_is_whole": _ESTIMATES},
+    "dowg": {"schedule": "constant", "decay": "coupled", "lr_is_whole": _ESTIMATES},
+    "fromage": {"lr_is_whole": "its learning rate is no factor of its step"},
     "lars": {"decay": "coupled"},
     "lbfgs": {
         "default_lr": None,  # the line search finds the step size
         "schedule": "constant",
         "clip": None,
         "needs": ("value", "grad", "value_fn"),
+        "lr_is_whole": "its line search finds one step for all of them",
     },
-    "madgrad": {"decay": "coupled"},
-    "momo": {"clip": None, "needs": ("value",)},
-    "momo_adam": {"clip": None, "needs": ("value",)},
+    "madgrad": {"decay": "coupled", "lr_is_whole": _AVERAGES},
+    "momo": {"clip": None, "needs": ("value",), "lr_is_whole": _ESTIMATES},
+    "momo_adam": {"clip": None, "needs": ("value",), "lr_is_whole": _ESTIMATES},
     # Its decay is split over two arguments, of which one takes no mask.
     "muon": {"decay": "appended"},
     "noisy_sgd": {"decay": "appended", "presets": {"key": 0}},
@@ -134,13 +141,20 @@ _PARTICULARS: dict[str, dict[str, Any]] = {
         "schedule": "constant",
         "clip": None,
         "needs": ("value",),
+        "lr_is_whole": _ESTIMATES,
     },
-    "rprop": {"schedule": "constant", "lr_is_fixed": True},
-    "schedule_free_adamw": {"schedule": "constant"},
-    "schedule_free_sgd": {"schedule": "constant"},
+    "prodigy": {"lr_is_whole": _ESTIMATES},
+    "rprop": {
+        "schedule": "constant",
+        "lr_is_fixed": True,
+        "lr_is_whole": "it reads the learning rate once, and adapts a step size for each number",
+    },
+    "schedule_free_adamw": {"schedule": "constant", "lr_is_whole": _AVERAGES},
+    "schedule_free_sgd": {"schedule": "constant", "lr_is_whole": _AVERAGES},
     "sgd": {"decay": "appended"},
     "sign_sgd": {"decay": "appended"},
     "signum": {"decay": "appended"},
+    "sm3": {"has_axes_only": True},
     "sophia": {"needs": ("obj_fn",)},
     "velo": _LEARNED,
 }

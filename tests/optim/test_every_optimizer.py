@@ -1,6 +1,11 @@
-"""The contract that every optimizer keeps: builds by name, trains, keeps types, compiles once."""
+"""The contract that every optimizer keeps: builds by name, trains, keeps types, compiles once.
 
+It resumes bitwise, too, and trains members of a population side by side.
+"""
+
+import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,6 +15,7 @@ import optax
 import pytest
 
 from boltax import optim
+from boltax.checkpoint._arrays import read_arrays, write_arrays
 from boltax.errors import OptimizerError
 
 PARAMS: dict[str, Any] = {
@@ -59,30 +65,102 @@ def step_function(
 ) -> Callable[[Any, Any], Any]:
     def step(params: Any, state: Any) -> Any:
         traces.append(1)
+        return update_of(tx)(params, state)
+
+    return jax.jit(step)
+
+
+def update_of(tx: optax.GradientTransformationExtraArgs) -> Callable[[Any, Any], Any]:
+    def update(params: Any, state: Any) -> Any:
         loss, grads = jax.value_and_grad(loss_of)(params)
         extra = {"value": loss, "loss": loss, "grad": grads, "value_fn": loss_of}
         updates, state = tx.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state, updates, loss
 
-    return jax.jit(step)
+    return update
 
 
 def dtypes(tree: Any) -> list[Any]:
     return [leaf.dtype for leaf in jax.tree.leaves(tree)]
 
 
+def train(step: Any, params: Any, state: Any, steps: int) -> tuple[Any, Any, list[Any]]:
+    losses: list[Any] = []
+    for _ in range(steps):
+        params, state, _, loss = step(params, state)
+        losses.append(loss)
+    return params, state, losses
+
+
+def restored(folder: Path, tree: Any) -> Any:
+    """A tree as a resume checkpoint gives it back."""
+    folder.mkdir()
+    write_arrays(folder, "arrays", tree)
+    return read_arrays(folder, "arrays", template=jax.tree.map(jnp.asarray, tree))
+
+
+@functools.cache
+def compiled(name: str) -> tuple[Any, Any, list[int]]:
+    """The optimizer, a step with it, and a list that has an item for each time it was traced."""
+    tx, traces = optim.build(hparams_of(name), total_steps=50).tx, list[int]()
+    return tx, step_function(tx, traces), traces
+
+
+def bits(tree: Any) -> list[np.ndarray]:
+    leaves = jax.tree.leaves(tree)
+    is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    raw = [jax.random.key_data(x) if key else x for x, key in zip(leaves, is_key, strict=True)]
+    return [np.asarray(leaf) for leaf in raw]
+
+
 @every_optimizer
-def test_trains_and_keeps_types_and_compiles_once(name: str) -> None:
-    tx = optim.build(hparams_of(name), total_steps=50).tx
-    params, traces, losses = PARAMS, [], []
-    state = tx.init(params)
-    before, step = dtypes(state), step_function(tx, traces)
-    for _ in range(6):
-        params, state, updates, loss = step(params, state)
-        losses.append(float(loss))
-    assert losses[-1] < losses[0]
-    assert dtypes(params) == dtypes(updates) == dtypes(PARAMS)
-    assert dtypes(state) == before
+def test_trains_keeps_types_compiles_once_and_resumes_bitwise(name: str, tmp_path: Path) -> None:
+    tx, step, traces = compiled(name)
+    state = tx.init(PARAMS)
+    before = dtypes(state)
+    *saved, first = train(step, PARAMS, state, 3)
+    *final, last = train(step, *saved, 3)
+    *resumed, _ = train(step, *restored(tmp_path / "saved", saved), 3)
+    assert last[-1] < first[0]
+    assert [dtypes(tree) for tree in final] == [dtypes(PARAMS), before]
+    assert all(map(np.array_equal, bits(resumed), bits(final)))
+    assert len(traces) == 1
+
+
+# Those whose learning rate is not in the state, so that the members of a population share it.
+SHARED_LR = {
+    "lbfgs": "its line search finds it",
+    "polyak_sgd": "it has none",
+    "rprop": "it is read once, where the state is made",
+}
+
+
+def with_lr(state: Any, lr: float) -> Any:
+    """The state of a member with this learning rate."""
+
+    def replace(path: Any, leaf: Any) -> Any:
+        is_lr = jax.tree_util.keystr(path).endswith((".base", ".hyperparams['learning_rate']"))
+        return jnp.asarray(lr, leaf.dtype) if is_lr else leaf
+
+    return jax.tree_util.tree_map_with_path(replace, state)
+
+
+@every_optimizer
+def test_members_of_a_population_are_single_runs(name: str) -> None:
+    """Members that differ in their start and learning rate are the same program, one axis wider."""
+    tx, step, traces = compiled(name)
+    starts = [jax.tree.map(lambda leaf, k=k: jnp.asarray(leaf) * k, PARAMS) for k in (1.0, 0.5)]
+    states = [tx.init(params) for params in starts]
+    if name not in SHARED_LR:
+        states[1] = with_lr(states[1], 0.5 * hparams_of(name)["lr"])
+    members = list(zip(starts, states, strict=True))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+    together = train(jax.jit(jax.vmap(update_of(tx))), *stacked, 3)[0]
+    for index, member in enumerate(members):
+        single = train(step, *member, 3)[0]
+        for leaf, expected in zip(*map(jax.tree.leaves, (together, single)), strict=True):
+            found = leaf[index].astype(jnp.float32)
+            np.testing.assert_allclose(found, expected.astype(jnp.float32), rtol=1e-2, atol=1e-5)
     assert len(traces) == 1
 
 
