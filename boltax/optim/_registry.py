@@ -171,7 +171,7 @@ NOT_BY_NAME: Mapping[str, str] = MappingProxyType(
         "lookahead": "it wraps another optimizer and keeps two copies of the parameters",
         "mechanize": "it wraps another optimizer",
         "optimistic_adam": "optax deprecated it in favour of 'optimistic_adam_v2'",
-        "reduce_on_plateau": "it follows another optimizer in a chain",
+        "reduce_on_plateau": 'here it is a schedule: schedule={"name": "reduce_on_plateau"}',
         "sam": "it wraps two other optimizers",
         "schedule_free": (
             "it wraps another optimizer; 'schedule_free_adamw' and 'schedule_free_sgd' can be named"
