@@ -188,11 +188,17 @@ def test_defaults_can_be_built_for_a_run_of_known_length(name: str) -> None:
 # an error says what to write.
 
 
-def two_updates(name: str, tx: optax.GradientTransformation) -> list[Any]:
-    """Two updates in a row at the same parameters: what enters a momentum shows in the second."""
+def two_updates(name: str, tx: optax.GradientTransformation, l2: float = 0.0) -> list[Any]:
+    """Two updates in a row at the same parameters: what enters a momentum shows in the second.
+
+    With `l2` as the steps of a trainer have it, whose loss holds the penalty.
+    """
     tx, keys = optax.with_extra_args_support(tx), optim.optimizers()[name].needs
     params = {"kernel": jnp.asarray([[1.0, -2.0], [3.0, 0.5]]), "bias": jnp.asarray([2.0, -1.0])}
     grads = {"kernel": jnp.asarray([[0.3, 0.2], [-0.1, 0.4]]), "bias": jnp.asarray([0.1, 0.2])}
+    if l2:
+        of_penalty = jax.grad(optim.l2_penalty)(params, l2)
+        grads = jax.tree.map(jnp.add, grads, of_penalty)
     state, found = tx.init(params), []
     for _ in range(2):
         extra = {"value": jnp.asarray(0.9), "grad": grads, "value_fn": loss_of, "obj_fn": loss_of}
@@ -252,12 +258,31 @@ def test_weight_decay_is_an_error_where_there_is_none(name: str) -> None:
 
 
 @every_optimizer
-def test_l2_is_left_to_the_loss_and_alone(name: str) -> None:
-    optimizer = optim.build(hparams_of(name, l2_regularization=0.1), total_steps=50)
+def test_l2_is_in_the_gradients_once_and_alone(name: str) -> None:
+    """The optimizer of optax, given ``g + c * p``, does the same."""
+    entry = optim.optimizers()[name]
+    optimizer = optim.build(constant(name, l2_regularization=0.1), total_steps=50)
     assert optimizer.l2_regularization == 0.1
-    assert "decay" not in optimizer.describe
+    off = {"weight_decay": 0.0} if entry.decay == "argument" else {}
+    plain = entry.factory(**arguments_of_optax(name), **off)
+    with jax.numpy_dtype_promotion("standard"):
+        by_hand = two_updates(name, _with_coupled(plain, 0.1))
+    found = two_updates(name, optimizer.tx, l2=optimizer.l2_regularization)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), found, by_hand)
     with pytest.raises(OptimizerError, match="shrink the parameters twice"):
         optim.build(hparams_of(name, l2_regularization=0.1, weight_decay=0.1), total_steps=50)
+
+
+def _with_coupled(tx: optax.GradientTransformation, l2: float) -> optax.GradientTransformation:
+    tx = optax.with_extra_args_support(tx)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        updates = jax.tree.map(lambda grad, param: grad + l2 * param, updates, params)
+        return tx.update(
+            updates, state, params, **(extra | {"grad": updates} if "grad" in extra else extra)
+        )
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
 
 
 @every_optimizer
