@@ -139,10 +139,11 @@ def _check_by_path(settings: Settings) -> None:
     if settings.freeze is not None:
         check_freeze(settings.freeze)
     entry = settings.entry
-    if settings.lr_scale and entry.lr_is_whole:
+    why = entry.lr_is_whole or ("" if entry.has_lr else "it has no learning rate")
+    if settings.lr_scale and why:
         raise OptimizerError(
             f"Received lr_scale={dict(settings.lr_scale)!r} for optimizer {entry.name!r}; expected "
-            f"one learning rate for all parameters, because {entry.lr_is_whole}. Leave lr_scale "
+            f"one learning rate for all parameters, because {why}. Leave lr_scale "
             "out, or choose an optimizer such as 'adamw'."
         )
 

@@ -18,7 +18,15 @@ PARAMS: dict[str, Any] = {
 GRADS = jax.tree.map(lambda leaf: 0.1 + 0.5 * leaf, PARAMS)
 PLAIN = {"schedule": "constant", "gradient_clip": None}
 DIFFERING = {name: entry for name, entry in optim.optimizers().items() if not entry.lr_is_whole}
+# A few of all kinds; the slow tests have the others.
+QUICK = {"adamw", "galore", "lbfgs", "muon", "novograd", "prodigy", "schedule_free_sgd", "sgd"}
 WHOLE = sorted(optim.optimizers().keys() - DIFFERING.keys())
+
+
+def slowly(names: Any) -> Any:
+    slow = pytest.mark.slow
+    params = [name if name in QUICK else pytest.param(name, marks=slow) for name in names]
+    return pytest.mark.parametrize("name", params)
 
 
 def loss_of(params: Any) -> jax.Array:
@@ -40,7 +48,7 @@ def updates_of(hparams: dict[str, Any], steps: int = 2) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("name", DIFFERING)
+@slowly(DIFFERING)
 def test_a_scaled_learning_rate_is_that_learning_rate(name: str) -> None:
     hparams = {"optimizer": name, "lr": 0.1, **PLAIN}
     if DIFFERING[name].has_decay:
@@ -67,7 +75,8 @@ def test_the_first_pattern_counts_and_zero_stops() -> None:
     np.testing.assert_allclose(found["head"]["kernel"], -GRADS["head"]["kernel"])
 
 
-@pytest.mark.parametrize("name", optim.optimizers())
+# Learned optimizers need their weights.
+@slowly(name for name, entry in optim.optimizers().items() if not entry.takes_total_steps)
 def test_frozen_parameters_are_not_there_for_the_optimizer(name: str) -> None:
     """The rest trains as if it were alone; what is frozen has no memory, and keeps every bit."""
     optimizer = optim.build({"optimizer": name, "freeze": "^encoder/"}, total_steps=50)

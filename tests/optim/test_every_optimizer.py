@@ -47,6 +47,15 @@ WITHOUT_DECAY = sorted(
     if not entry.has_decay and name not in LEARNED
 )
 every_optimizer = pytest.mark.parametrize("name", sorted(optim.optimizers().keys() - LEARNED))
+# What takes a compilation more for each is left to the slow tests, but for a few of all kinds.
+QUICK = {"adamw", "lbfgs", "muon", "noisy_sgd", "prodigy", "rprop", "schedule_free_sgd", "sgd"}
+every_optimizer_slowly = pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in sorted(optim.optimizers().keys() - LEARNED)
+    ],
+)
 
 
 def hparams_of(name: str, **more: Any) -> dict[str, Any]:
@@ -145,7 +154,7 @@ def with_lr(state: Any, lr: float) -> Any:
     return jax.tree_util.tree_map_with_path(replace, state)
 
 
-@every_optimizer
+@every_optimizer_slowly
 def test_members_of_a_population_are_single_runs(name: str) -> None:
     """Members that differ in their start and learning rate are the same program, one axis wider."""
     tx, step, traces = compiled(name)
@@ -268,7 +277,9 @@ def test_l2_is_in_the_gradients_once_and_alone(name: str) -> None:
     with jax.numpy_dtype_promotion("standard"):
         by_hand = two_updates(name, _with_coupled(plain, 0.1))
     found = two_updates(name, optimizer.tx, l2=optimizer.l2_regularization)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), found, by_hand)
+    # fromage takes a difference of parameters near 3: its updates are exact to their last bit only.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=5e-7)
+    jax.tree.map(close, found, by_hand)
     with pytest.raises(OptimizerError, match="shrink the parameters twice"):
         optim.build(hparams_of(name, l2_regularization=0.1, weight_decay=0.1), total_steps=50)
 
