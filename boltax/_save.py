@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from boltax._ema import evaluated
 from boltax._options import CheckpointOptions
 from boltax._run import Run, Stage
 from boltax._state import variables_of
@@ -180,7 +181,7 @@ def save_variables(trainer: "TrainerModule", run: Run | None, step: int, *, is_b
         folder, metrics = BestCheckpoints(directory.saved, keep=sys.maxsize), {}
         what = f"the model of step {step}"
     in_background = run is not None and run.is_active
-    variables = variables_of(trainer.state)
+    variables = variables_of(evaluated(trainer.state))
     if in_background:
         variables = trainer.copies.copy(variables)
     resume = ResumeCheckpoints(directory.resume)

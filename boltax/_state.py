@@ -7,6 +7,7 @@ import optax
 from flax import struct
 from flax.training import train_state
 
+from boltax._ema import restarted
 from boltax._types import Variables
 
 
@@ -27,12 +28,17 @@ class TrainState(train_state.TrainState):
         collections: the model's other mutable collections by name, or None when it has none.
         hparams: numbers given to the trainer as extra hyperparameters, traced so that a sweep may
             vary them.
+        ema: with ``LoopOptions(ema=...)`` the moving average of parameters and BatchNorm
+            statistics, which is evaluated and saved; else None.
+        loss_scale: with ``LoopOptions(precision="fp16")`` the scale of the loss; else None.
     """
 
     batch_stats: Any = None
     rng: Any = None
     collections: Any = None
     hparams: Any = struct.field(default=None)
+    ema: Any = None
+    loss_scale: Any = None
 
     def apply_gradients(
         self, *, grads: Any, loss: Any = None, value_fn: Any = None, **changes: Any
@@ -84,6 +90,12 @@ def split_collections(variables: Variables) -> dict[str, Any]:
         name: value for name, value in variables.items() if name not in ("params", "batch_stats")
     }
     return {"batch_stats": variables.get("batch_stats"), "collections": others or None}
+
+
+def with_variables(state: Any, variables: Variables) -> Any:
+    """The state with other variables of its model; an average begins anew with them."""
+    new = state.replace(params=variables["params"], **split_collections(variables))
+    return restarted(new)
 
 
 def is_traced_hyperparameter(value: object) -> bool:
