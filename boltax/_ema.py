@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from boltax._trees import wide
 from boltax._types import PyTree, Variables
 
 AVERAGED = ("params", "batch_stats")
@@ -88,8 +89,7 @@ def _averaged(state: Any) -> Variables:
 def _wide(leaf: Any) -> jax.Array:
     """A copy, whose memory is its own, of a floating-point array at least in float32."""
     is_inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
-    dtype = jnp.promote_types(leaf.dtype, jnp.float32) if is_inexact else leaf.dtype
-    return jnp.array(leaf, dtype, copy=True)
+    return jnp.array(leaf, wide(leaf.dtype) if is_inexact else leaf.dtype, copy=True)
 
 
 def _as(tree: PyTree, like: PyTree) -> PyTree:

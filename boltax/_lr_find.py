@@ -130,9 +130,11 @@ def result_of(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Learni
     smoothed, suggestion = smoothed[:count], None
     if count >= LEAST_STEPS:
         slopes = np.gradient(smoothed)
-        # The average has few losses behind it at first, so its slope there is noise.
+        # At first the average has few losses behind it, and behind its lowest point it falls only
+        # from where a loss too high has taken it: both are noise.
         first = count // LEAST_STEPS
-        steepest = first + int(np.argmin(slopes[first:]))
+        last = max(int(np.argmin(smoothed)), first)
+        steepest = first + int(np.argmin(slopes[first : last + 1]))
         suggestion = float(rates[steepest]) if slopes[steepest] < 0 else None
     return LearningRateTest(rates[:count], losses[:count], smoothed, suggestion)
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from boltax._trees import num_examples
+from boltax._trees import num_examples, wide
 from boltax._types import Batch, PyTree, Variables
 from boltax.metrics._accumulate import Mean, Metrics, merge, start
 
@@ -56,7 +56,7 @@ def over_parts(
         like: arrays of the shapes and dtypes of the parts' `sums`.
     """
     params, zero = variables["params"], jnp.zeros((), jnp.float32)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _wide(x.dtype)), like)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, wide(x.dtype)), like)
 
     def one(carry: Any, part: tuple[Any, Batch]) -> tuple[Any, Metrics]:
         sums, weights, collections = carry
@@ -129,8 +129,3 @@ def _split(batch: Batch, parts: int) -> tuple[Batch, Batch | None]:
 
 def _without_params(variables: Variables) -> Variables:
     return {name: value for name, value in variables.items() if name != "params"}
-
-
-def _wide(dtype: Any) -> Any:
-    """The dtype of a sum: at least float32."""
-    return jnp.promote_types(dtype, jnp.float32)

@@ -93,7 +93,11 @@ class LoopOptions(Options):
                 "LoopOptions(steps_per_execution=...)", self.steps_per_execution, ["auto"]
             )
         if self.precision not in PRECISIONS:
-            raise unknown_name("LoopOptions(precision=...)", self.precision, PRECISIONS)
+            raise ConfigurationError(
+                f"Received LoopOptions(precision={self.precision!r}); expected one of "
+                f'{", ".join(PRECISIONS)}. Write precision="bf16" to compute in bfloat16 with '
+                "parameters in float32."
+            )
         if self.ema is not None and not (isinstance(self.ema, float) and 0 < self.ema < 1):
             raise ConfigurationError(
                 f"Received LoopOptions(ema={self.ema!r}); expected a decay between 0 and 1, or "

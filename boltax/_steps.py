@@ -269,13 +269,19 @@ def host_steps(
     add = jax.jit(accumulate, static_argnums=2, donate_argnums=0)
     is_bad_step = jax.jit(is_step_bad)
 
+    def none_of(metrics: Any, batch_metrics: dict[str, Any], count: int) -> Any:
+        """The metrics as they are; before the first step they learn their names."""
+        if isinstance(metrics, SavedMetrics) or metrics.values:
+            return metrics
+        return empty_like(jax.eval_shape(partial(start, num_examples=count), batch_metrics))
+
     def train(_: Any, carry: Training, batch: Batch) -> tuple[Training, jax.Array]:
         state, metrics = carry
         new, batch_metrics = checked_result(train_step(state, batch))
         count = num_examples(batch)
         is_overflow = has_overflowed(state, new)
         if is_overflow is not None and jax.device_get(is_overflow):
-            return Training(new, metrics), jnp.zeros((), bool)
+            return Training(new, none_of(metrics, batch_metrics, count)), jnp.zeros((), bool)
         is_bad = is_bad_step(batch_metrics, params_of(new))
         if on_nonfinite != "continue" and not is_deleted(state) and jax.device_get(is_bad):
             return carry, is_bad

@@ -55,6 +55,11 @@ def tree_bytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def wide(dtype: Any) -> Any:
+    """The dtype in which to add up numbers of a floating-point dtype: at least float32."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
 def is_deleted(tree: PyTree) -> bool:
     """Whether a compiled function was given the memory of any array of a tree."""
     return any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(tree))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import boltax as bx
-from boltax.errors import ConfigurationError, UnknownNameError
+from boltax.errors import ConfigurationError
 from boltax.models._adapter import adapt
 from boltax.models._precision import in_precision
 from dummies import Classifier, GuideRegressor, Linear, Mlp, NnxMlp, classes, classifier, to_host
@@ -52,7 +52,11 @@ def test_inputs_by_name_are_rounded_and_what_is_no_float_is_passed_on():
         {}, (jnp.ones((2, 4)),), {}, train=True, keys=lambda _: key, initializing=True
     )[1]
     outputs, after = adapter.apply(
-        variables, (np.ones((2, 4), np.float32),), {"scale": jnp.ones(2)}, train=True, keys=None
+        variables,
+        (np.ones((2, 4), np.float32),),
+        {"scale": jnp.ones(2)},
+        train=True,
+        keys=lambda _: key,
     )
     assert (SEEN["scale"], outputs.dtype) == (jnp.bfloat16, jnp.float32)
     assert after["params"] is variables["params"]
@@ -99,7 +103,7 @@ def test_masters_keep_what_half_precision_would_lose(tmp_path):
 
 
 def test_a_precision_that_there_is_not_is_refused():
-    with pytest.raises(UnknownNameError, match=r"precision.*'bfloat16'.*float32, bf16, fp16"):
+    with pytest.raises(ConfigurationError, match=r"precision='bfloat16'.*float32, bf16, fp16"):
         bx.LoopOptions(precision="bfloat16")
 
 
