@@ -55,8 +55,9 @@ class LoopOptions(Options):
             run with the state of the step before, ``"skip"`` leaves the state as it was before the
             step and goes on with the next batch, ``"continue"`` only reports it.
         microbatches: compute the gradients of a batch in so many parts, one after the other inside
-            the step, in the memory of one: the same update as that of the whole batch. BatchNorm
-            normalises by the part and updates its statistics with each. Needs `loss_function`.
+            the step, with the activations of one: the same update as that of the whole batch.
+            BatchNorm normalises by the part and updates its statistics with each. Needs
+            `loss_function`.
         precision: ``"float32"``, the model's own; ``"bf16"`` or ``"fp16"`` have calls of the model
             compute in bfloat16 or float16, with parameters, statistics, outputs, and so the loss,
             in float32. ``"fp16"`` scales the loss, and leaves out steps whose gradients overflow.

@@ -39,6 +39,8 @@ from boltax.metrics._accumulate import Metrics, SavedMetrics, compute, merge, re
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
+OPTIONAL = ("ema", "loss_scale")
+"""Fields of the state that only an option of the loop adds."""
 RETRY_SECONDS = 30.0
 """After a save that failed, the next one is tried so much later, or when it is due anyway."""
 _log = logging.getLogger("boltax")
@@ -256,13 +258,17 @@ def finish_saving(trainer: "TrainerModule", run: Run) -> list[str]:
 
 
 def state_tree(state: Any) -> PyTree:
-    """The arrays of a state by the names of its fields; any pytree but Flax's stays as it is."""
+    """The arrays of a state by the names of its fields; any pytree but Flax's stays as it is.
+
+    What an option adds is there with the option only, so that older checkpoints fit.
+    """
     if not is_dataclass(state):
         return state
     return {
-        field.name: getattr(state, field.name)
+        field.name: value
         for field in fields(state)
         if field.metadata.get("pytree_node", True)
+        and ((value := getattr(state, field.name)) is not None or field.name not in OPTIONAL)
     }
 
 

@@ -261,8 +261,8 @@ class TrainerModule:
             train: whether this is a training step.
 
         Returns:
-            ``(loss, metrics)``: a floating-point loss, a scalar or ``[batch]``; and a dict of
-            metrics.
+            ``(loss, metrics)``: a floating-point loss, a scalar, ``[batch]``, or a pair
+            ``(total, count)`` whose quotient it is; and a dict of metrics.
         """
         raise ConfigurationError(
             f"Received a call of loss_function, which {self.name} does not have; expected one, as "

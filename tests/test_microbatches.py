@@ -78,9 +78,9 @@ def assert_close(left, right):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), left, right)
 
 
-@pytest.mark.parametrize("form", ["examples", "scalar", "pair"])
 @pytest.mark.parametrize(
-    ("examples", "parts"), [(12, 3), (10, 4), (2, 4)], ids=["equal", "uneven", "fewer"]
+    ("form", "examples", "parts"),
+    [("pair", 12, 3), ("examples", 10, 4), ("scalar", 10, 4), ("pair", 10, 4), ("examples", 2, 4)],
 )
 def test_parts_give_the_update_and_the_metrics_of_the_whole(tmp_path, form, examples, parts):
     whole = one_step(tmp_path, examples, 1, trainer_class=form_of(form))

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 import boltax as bx
+from boltax._replay import replay
 from boltax._save import state_tree
+from boltax.errors import NonFiniteError
 from boltax.testing import assert_resumes_exactly
 from dummies import (
     Classifier,
@@ -81,10 +83,20 @@ def test_norms_are_those_of_the_parameters_and_their_change(tmp_path, own):
     assert row["train/update_norm"] == pytest.approx(np.linalg.norm(after - before), rel=1e-4)
 
 
+def test_a_step_that_is_not_finite_is_replayed_with_them(tmp_path):
+    bad = classes(8)
+    bad[0][3] = np.nan
+    trainer = make(tmp_path)
+    with pytest.raises(NonFiniteError, match="step 2"):
+        trainer.train_model([classes(8), bad], num_epochs=1)
+    assert "The first NaN" in replay(tmp_path, Steep)
+
+
 def test_a_step_without_options_has_nothing_of_them(tmp_path):
     trainer = classifier(tmp_path)
     trainer.init_optimizer(1, 1)
     assert trainer.state.ema is None
     assert trainer.state.loss_scale is None
+    assert not {"ema", "loss_scale"} & state_tree(trainer.state).keys()  # as in older checkpoints
     _, metrics = trainer.train_step(trainer.state, jax.device_put(classes(8)))
     assert metrics.keys() == {"loss", "acc", "grad_norm"}

@@ -62,8 +62,9 @@ def test_inputs_by_name_are_rounded_and_what_is_no_float_is_passed_on():
     assert after["params"] is variables["params"]
 
 
-@pytest.mark.parametrize("model_class", [Mlp, NnxMlp], ids=["linen", "nnx"])
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("model_class", "precision"), [(Mlp, "bf16"), (NnxMlp, "fp16")], ids=["linen", "nnx"]
+)
 def test_it_trains_like_float32(tmp_path, model_class, precision):
     losses = {}
     data = bx.data.ArrayLoader(classes(48), 16)
