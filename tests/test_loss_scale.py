@@ -1,6 +1,5 @@
 """The scale of the loss: its rules, and steps that overflow."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,7 @@ import boltax as bx
 from boltax import _loss_scale
 from boltax._loss_scale import first_loss_scale
 from boltax.errors import NonFiniteError
-from dummies import Classifier, Mlp, classes, classifier, to_host
+from dummies import Classifier, Mlp, Plain, classes, classifier, to_host
 
 FP16 = {"precision": "fp16", "log_every": 2}
 
@@ -43,12 +42,6 @@ class Steep(Classifier):
     def loss_function(self, model, batch, train):
         loss, metrics = super().loss_function(model, batch, train)
         return 20 * loss.mean(), metrics
-
-
-class Plain(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        return nn.Dense(3)(nn.relu(nn.Dense(6)(x)))
 
 
 @pytest.mark.parametrize(

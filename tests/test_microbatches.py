@@ -14,17 +14,9 @@ from boltax._state import variables_of
 from boltax.errors import ConfigurationError, LossError
 from boltax.metrics import confusion_matrix
 from boltax.metrics._accumulate import Metrics, compute
-from dummies import Classifier, GuideRegressor, Linear, classes, classifier, to_host
+from dummies import Classifier, GuideRegressor, Linear, Plain, classes, classifier, to_host
 
 SGD = {"optimizer": "sgd", "lr": 0.1, "schedule": "constant", "gradient_clip": None}
-
-
-class Plain(nn.Module):
-    """Without BatchNorm and dropout, so that a part is computed as it is in the whole batch."""
-
-    @nn.compact
-    def __call__(self, x):
-        return nn.Dense(3)(nn.relu(nn.Dense(6)(x)))
 
 
 class NnxPlain(nnx.Module):

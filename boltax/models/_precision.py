@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from boltax._types import PyTree, Variables
 from boltax.models._adapter import ModelAdapter
-from boltax.models._calls import Call, Method
+from boltax.models._calls import Call
 from boltax.models._collections import PARAMS
 
 DTYPES: Mapping[str, Any] = {"bf16": jnp.bfloat16, "fp16": jnp.float16}
@@ -51,12 +51,7 @@ class MixedPrecision:
         variables: Variables,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        *,
-        train: bool,
-        keys: Callable[[str], jax.Array],
-        method: Method = None,
-        initializing: bool = False,
-        mutable: Any = None,
+        **options: Any,
     ) -> tuple[Any, Variables]:
         """Calls the model in half precision. See `ModelAdapter.apply`."""
         params = variables[PARAMS]
@@ -66,11 +61,7 @@ class MixedPrecision:
                 {**variables, PARAMS: self._rounded(params)},
                 self._rounded(args),
                 self._rounded(dict(kwargs)),
-                train=train,
-                keys=keys,
-                method=method,
-                initializing=initializing,
-                mutable=mutable,
+                **options,
             )
         return self._widened(outputs), {**after, PARAMS: params}
 
