@@ -158,6 +158,7 @@ def _trained(
         limit=count,
         depth=trainer.loop.prefetch,
         copy=not source.owns_batches,
+        is_compiled=step.is_compiled,
     )
     found: list[Any] = []
     for chunk in stream:
