@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from boltax._arguments import overrides
 from boltax._bodies import Training
 from boltax._chunks import Chunk
+from boltax._ema import evaluated
 from boltax._evaluate import evaluate
 from boltax._monitor import check_monitor
 from boltax._notify import notify
@@ -70,6 +71,7 @@ def compile_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
             steps.train.precompile((), Training(state, metrics), chunk.feed)
         source = None if val_loader is None else run.source(val_loader, "val_loader")
         if (chunk := _first_of_arrays(source, steps.evaluate)) is not None:
+            state = evaluated(state)
             steps.evaluate.precompile(state, steps.empty_eval(state, chunk, None), chunk.feed)
 
 
@@ -91,7 +93,12 @@ def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None
     source = run.source(val_loader, "val_loader")
     with noting("the check of one validation batch before the first epoch", "val, epoch 0, step 0"):
         metrics = evaluate(
-            trainer.steps, trainer.state, source, track=_untracked, prefix="val/", limit=1
+            trainer.steps,
+            evaluated(trainer.state),
+            source,
+            track=_untracked,
+            prefix="val/",
+            limit=1,
         )
     if overrides(trainer, "on_validation_epoch_end") or overriding(
         trainer.callbacks, "on_validation_epoch_end"

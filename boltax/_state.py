@@ -7,6 +7,7 @@ import optax
 from flax import struct
 from flax.training import train_state
 
+from boltax._ema import restarted
 from boltax._types import Variables
 from boltax.optim._adapt import robust
 from boltax.optim._named import params_to_update
@@ -32,6 +33,9 @@ class TrainState(train_state.TrainState):
             vary them.
         evaluations: what the newest validation gave of the metrics that the optimizer asks for (a
             schedule may follow them); None when it asks for none.
+        ema: with ``LoopOptions(ema=...)`` the moving average of parameters and BatchNorm
+            statistics, which is evaluated and saved; else None.
+        loss_scale: with ``LoopOptions(precision="fp16")`` the scale of the loss; else None.
     """
 
     batch_stats: Any = None
@@ -39,6 +43,8 @@ class TrainState(train_state.TrainState):
     collections: Any = None
     hparams: Any = struct.field(default=None)
     evaluations: Any = None
+    ema: Any = None
+    loss_scale: Any = None
 
     def apply_gradients(
         self, *, grads: Any, loss: Any = None, value_fn: Any = None, **changes: Any
@@ -112,6 +118,12 @@ def split_collections(variables: Variables) -> dict[str, Any]:
         name: value for name, value in variables.items() if name not in ("params", "batch_stats")
     }
     return {"batch_stats": variables.get("batch_stats"), "collections": others or None}
+
+
+def with_variables(state: Any, variables: Variables) -> Any:
+    """The state with other variables of its model; an average begins anew with them."""
+    new = state.replace(params=variables["params"], **split_collections(variables))
+    return restarted(new)
 
 
 def is_traced_hyperparameter(value: object) -> bool:

@@ -85,6 +85,29 @@ def _only(opt_state: PyTree) -> jax.Array | None:
     return found[0] if found else None
 
 
+def with_learning_rate(opt_state: PyTree, value: jax.Array) -> PyTree:
+    """The state with another learning rate, where `optax.inject_hyperparams` has put one.
+
+    One that follows a schedule is computed anew by the next update.
+
+    Args:
+        opt_state: an optimizer's state, of any `build` or of the user.
+        value: a float32 scalar.
+    """
+
+    def is_injected(node: Any) -> bool:
+        return "learning_rate" in (getattr(node, "hyperparams", None) or {})
+
+    def replaced(node: Any) -> Any:
+        if not is_injected(node):
+            return node
+        old = node.hyperparams["learning_rate"]
+        changed = {**node.hyperparams, "learning_rate": value.astype(jnp.result_type(old))}
+        return node._replace(hyperparams=changed)
+
+    return jax.tree.map(replaced, opt_state, is_leaf=is_injected)
+
+
 def _parts(node: Any) -> list[Any]:
     if isinstance(node, Mapping):
         return list(node.values())
