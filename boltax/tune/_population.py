@@ -337,7 +337,8 @@ def _check_trainer(trainer: Any) -> None:
     if trainer.loop.ema is not None or trainer.loop.precision == "fp16":
         raise ConfigurationError(
             f"Received LoopOptions(ema={trainer.loop.ema!r}, "
-            f"precision={trainer.loop.precision!r}); expected no average of parameters and no scaled loss, which populations do not have "
+            f"precision={trainer.loop.precision!r}); expected no average of parameters and no "
+            "scaled loss, which populations do not have "
             'yet. Leave ema out, and write precision="bf16" for half precision.'
         )
     if trainer.debug:
