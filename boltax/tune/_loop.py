@@ -105,7 +105,7 @@ def _chunks(run: PopulationRun, left: int | None) -> Generator[Chunk]:
         limit=left,
         depth=run.trainer.loop.prefetch if run.layout is not None else 1,
         copy=not run.source.owns_batches,
-        takes_rows=True,
+        is_compiled=True,
     )
 
 
@@ -213,7 +213,7 @@ def _validate(run: PopulationRun, source: Source) -> None:
         limit=limit,
         depth=run.trainer.loop.prefetch,
         copy=not source.owns_batches,
-        takes_rows=True,
+        is_compiled=True,
     ):
         if not metrics:
             metrics = [steps.empty_eval(state, chunk, None) for state in run.states]

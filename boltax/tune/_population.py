@@ -13,7 +13,7 @@ The loop is in `_loop.py`, what schedulers may ask for in `_schedulers.py`, wher
 lives in `_values.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,10 +189,51 @@ class Population:
         """
         check_positive(num_epochs=num_epochs)
         run = self._run = self._prepared(train_loader, val_loader, num_epochs)
+        return self._train(run, lambda: (resume and restore_population(run)) or self._start(run))
+
+    def train_further(self, members: Iterable[Mapping[str, Any]]) -> Table:
+        """Trains new members in the programs of those that have ended, on the same data.
+
+        They get the next free numbers, and train for as many epochs as the others did.
+
+        Args:
+            members: as for the constructor, with the same hyperparameters.
+
+        Returns:
+            The table of all members.
+
+        Raises:
+            TrainingError: before the first `train_model`.
+            ConfigurationError: for members that cannot share the program.
+        """
+        run, chosen = self._started(), self._started().layout
+        first = len(run.members)
+        new = [
+            Member(number=number, seed=given.seed, values=given.values)
+            for number, given in enumerate(read_members(self.trainer, members), first)
+        ]
+        for member in new:
+            run.varied.complete(member.values, member.number)
+        run.members += new
+
+        def begin() -> None:
+            run.layout = None
+            self._place(run, new)
+            if chosen is not None:
+                group(run, chosen)
+
+        return self._train(run, begin)
+
+    def release(self) -> None:
+        """Gives up the memory on the device of members that have ended; their best are on disk."""
+        run = self._started()
+        if not run.training:
+            run.states, run.best, run.occupants = [], [], []
+
+    def _train(self, run: PopulationRun, begin: Callable[[], Any]) -> Table:
         with RunLock(self.log_dir), run.signals:
             try:
-                if not resume or not restore_population(run):
-                    self._start(run)
+                begin()
                 run.is_saveable = True
                 passes = range(run.epoch, run.epoch + run.passes_left)
                 bar = self.trainer.tracker(train(run), desc="Epochs", total=len(passes))
@@ -276,10 +317,13 @@ class Population:
             save_trigger=save_trigger(trainer.checkpoint),
         )
 
-    def _start(self, run: PopulationRun) -> None:
-        run.states = [run.maker.fresh(member.seed, member.values) for member in run.members]
+    def _place(self, run: PopulationRun, members: Sequence[Member]) -> None:
+        run.states = [run.maker.fresh(member.seed, member.values) for member in members]
         run.best = [run.rows.copy(variables_of(state)) for state in run.states]
-        run.occupants = [member.number for member in run.members]
+        run.occupants = [member.number for member in members]
+
+    def _start(self, run: PopulationRun) -> None:
+        self._place(run, run.members)
         size = self._members_per_step
         if isinstance(size, int) and size > 1:
             parts = -(-len(run.members) // size)  # 10 members by 8 are 5 and 5

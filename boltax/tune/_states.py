@@ -15,7 +15,7 @@ from flax import core
 
 from boltax._arguments import overrides
 from boltax._initialise import init_variables
-from boltax._setup import state_without_optimizer, static_hparams, traced_hparams
+from boltax._setup import state_without_optimizer, traced_hparams
 from boltax._steps import (
     compile_copy,
     compile_create,
@@ -112,7 +112,7 @@ class MemberStates:
         run = trainer.loss_steps.run if self._uses_loss() else _call
         own = {name: values[name] for name in self._varied.loss_names}
         traced = {**traced_hparams(trainer), **own}
-        static = static_hparams(trainer)
+        static = trainer.loss_steps.hparams
         return init_variables(trainer.adapter, run, static, [], example, key, traced)
 
     def _uses_loss(self) -> bool:
