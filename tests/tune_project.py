@@ -8,9 +8,6 @@ import boltax as bx
 from boltax.data import ArrayLoader
 from boltax.models import dropout
 
-traces = []
-"""The width of the model at each trace of the loss."""
-
 space = {"lr": ("log", 1e-3, 1e-1), "weight_decay": ("log", 1e-4, 1e-2), "rate": (0.0, 0.5)}
 two_widths = {**space, "width": [4, 8]}
 
@@ -48,7 +45,6 @@ class Classifier(bx.TrainerModule):
 
     def loss_function(self, model, batch, train):
         inputs, labels = batch
-        traces.append(self.model_hparams["width"])
         logits = model(inputs, rate=model.hparams["rate"])
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return loss, {"acc": logits.argmax(-1) == labels}

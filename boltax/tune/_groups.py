@@ -3,9 +3,11 @@
 `make_trainer` says what a hyperparameter means, so what counts is what its trainer is made with.
 The numbers in a dict of `optimizer_hparams` and the floats among the extra hyperparameters, which
 `loss_function` reads as ``model.hparams``, are values in the program; all else is the program.
+Of these numbers the study varies some; the others are constants, as in a run of their own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,12 +16,15 @@ import numpy as np
 
 from boltax._setup import describe_trainer
 from boltax.errors import ConfigurationError
+from boltax.tune._space import SearchSpace, optuna_module
 from boltax.tune._values import SEED, kinds_of_names
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
 MakeTrainer = Callable[..., Any]
+LOOKS = 8
+"""Configurations that are looked at to see which numbers vary."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,12 @@ class Description:
         """Whether both trainers can be members of one population."""
         return self.values.keys() == other.values.keys() and is_same(self.program, other.program)
 
+    def varying(self, names: Collection[str]) -> "Description":
+        """The same with these numbers as values, and the others as parts of the program."""
+        values = {name: value for name, value in self.values.items() if name in names}
+        constants = {name: value for name, value in self.values.items() if name not in names}
+        return Description({**self.program, "constants": constants}, values)
+
 
 def describe(make_trainer: MakeTrainer, hyperparameters: Mapping[str, Any]) -> Description:
     """What `make_trainer` makes its trainer with; no trainer is made.
@@ -53,6 +64,25 @@ def describe(make_trainer: MakeTrainer, hyperparameters: Mapping[str, Any]) -> D
             "boltax.TrainerModule. Write def make_trainer(lr): return MyTrainer(...)."
         )
     return description_of(made)
+
+
+def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
+    """The numbers that differ between trials, by a look at some configurations of the space.
+
+    One that is overlooked costs a group for each of its values, and nothing else.
+    """
+    optuna = optuna_module()
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    optuna.logging.set_verbosity(verbosity)
+    seen: dict[str, set[Any]] = {SEED: {None, ...}}
+    for _ in range(LOOKS):
+        with suppress(Exception):  # a trial of this configuration will tell what is wrong
+            hyperparameters = space.hyperparameters(study.ask(space.distributions))
+            for name, value in describe(make_trainer, hyperparameters).values.items():
+                seen.setdefault(name, set()).add(value)
+    return {name for name, values in seen.items() if len(values) > 1}
 
 
 def description_of(trainer: "TrainerModule") -> Description:

@@ -9,7 +9,13 @@ import jax
 
 from boltax._monitor import Monitor, check_monitor, is_better
 from boltax.errors import ConfigurationError, noting
-from boltax.tune._groups import Description, MakeTrainer, describe, description_of
+from boltax.tune._groups import (
+    Description,
+    MakeTrainer,
+    describe,
+    description_of,
+    varied_names,
+)
 from boltax.tune._members_table import MembersTable, Shown
 from boltax.tune._population import Population
 from boltax.tune._saved import member_folder
@@ -87,6 +93,7 @@ class Search:
         self._make_trainer, self._space = make_trainer, space
         self._num_epochs, self._population = num_epochs, population
         self._groups: list[Group] = []
+        self._varied = varied_names(make_trainer, space)
 
     def has_work(self) -> bool:
         """Fills the places with trials; waits when there are none. False at the study's end."""
@@ -142,7 +149,8 @@ class Search:
             if self._space.function is not None:
                 check_arguments_of(self._make_trainer, hyperparameters)
             trial.set_user_attr(HYPERPARAMETERS, hyperparameters)
-            description = describe(self._make_trainer, hyperparameters)
+            described = describe(self._make_trainer, hyperparameters)
+        description = described.varying(self._varied)
         asked = Asked(trial, hyperparameters, description)
         for group in self._groups:
             if group.description.shares_program(description):
@@ -154,7 +162,7 @@ class Search:
     def _trainer(self, asked: Asked) -> "TrainerModule":
         """The trainer of a group's population: that of its first trial."""
         trainer: TrainerModule = self._make_trainer(**asked.hyperparameters)
-        if not description_of(trainer).shares_program(asked.description):
+        if not description_of(trainer).varying(self._varied).shares_program(asked.description):
             raise ConfigurationError(
                 f"Received a make_trainer that makes several trainers for "
                 f"{dict(asked.hyperparameters)!r}; expected it to make one, the one that it "

@@ -6,7 +6,8 @@ import pytest
 
 import tune_project as project
 from boltax.errors import OptimizerError
-from boltax.tune._groups import describe, description_of, is_same
+from boltax.tune._groups import describe, description_of, is_same, varied_names
+from boltax.tune._space import SearchSpace
 
 PAIRS = {
     "a learning rate": ({"lr": 0.1}, {"lr": 0.2}, True),
@@ -44,6 +45,16 @@ def test_an_optimizer_or_a_number_that_only_one_has_makes_a_group():
     )
     assert not adam.shares_program(sgd)
     assert not sgd.shares_program(momentum)
+
+
+def test_only_numbers_that_the_space_varies_are_values():
+    space = SearchSpace({"lr": (0.01, 0.1), "width": [4, 8], "weight_decay": [1e-3]})
+    names = varied_names(project.make_trainer, space)
+    assert names == {"lr", "seed"}
+    described = describe(project.make_trainer, {"lr": 0.05}).varying(names)
+    assert described.values == {"lr": 0.05, "seed": 0}
+    other = describe(project.make_trainer, {"lr": 0.05, "weight_decay": 0.5}).varying(names)
+    assert not described.shares_program(other)
 
 
 def test_a_description_makes_no_trainer(tmp_path):

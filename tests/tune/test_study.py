@@ -67,6 +67,28 @@ def test_a_trial_that_begins_with_the_data_has_the_value_of_its_single_run():
         assert trial.value == pytest.approx(max(values))
 
 
+class Unread(project.Classifier):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.half = self.hparams["unread"] / 2  # a number that no step reads
+
+
+def test_numbers_that_a_study_leaves_alone_need_not_be_read_by_the_step():
+    def make_trainer(lr):
+        return Unread(
+            model_class=project.Mlp,
+            optimizer_hparams={"lr": lr},
+            exmp_input=next(iter(project.make_loaders()[0])),
+            rate=0.1,
+            unread=0.5,
+            logger_params={"logger_type": "none"},
+            enable_progress_bar=False,
+        )
+
+    study = study_of({"lr": (0.01, 0.1)}, make_trainer, n_trials=2)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+
+
 def test_a_space_may_be_a_function_of_the_trial():
     study = study_of(project.by_hand, n_trials=3)
     for trial in study.trials:
