@@ -133,10 +133,20 @@ def variant(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) 
 
 def write_variant(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) -> None:
     """Writes the ``hparams.json`` of `variant`, without making that trainer, which takes longer."""
-    made: Any = describe_trainer(lambda: _changed(trainer, folder, changes))
-    made.adapter, made.log_dir = trainer.adapter, str(folder)
-    made.config = config_of(made, _quiet(folder)["logger_params"])
-    write_hparams(made, made.call)
+    write_described(describe_trainer(lambda: _changed(trainer, folder, changes)), trainer, folder)
+
+
+def write_described(described: Any, trainer: "TrainerModule", folder: Path) -> None:
+    """Writes the ``hparams.json`` of a trainer that `describe_trainer` gave.
+
+    Args:
+        described: that trainer; it has the model class of `trainer`.
+        trainer: one that was made.
+        folder: of the run.
+    """
+    described.adapter, described.log_dir = trainer.adapter, str(folder)
+    described.config = config_of(described, _quiet(folder)["logger_params"])
+    write_hparams(described, described.call)
 
 
 def _quiet(folder: Path) -> dict[str, Any]:

@@ -50,8 +50,10 @@ class Description:
         return Description({**self.program, "constants": constants}, values)
 
 
-def describe(make_trainer: MakeTrainer, hyperparameters: Mapping[str, Any]) -> Description:
-    """What `make_trainer` makes its trainer with; no trainer is made.
+def described_trainer(
+    make_trainer: MakeTrainer, hyperparameters: Mapping[str, Any]
+) -> "TrainerModule":
+    """The trainer that `make_trainer` would make, with its arguments and nothing else.
 
     Raises:
         ConfigurationError: when it makes none.
@@ -63,7 +65,7 @@ def describe(make_trainer: MakeTrainer, hyperparameters: Mapping[str, Any]) -> D
             f"{dict(hyperparameters)!r}; expected a function from hyperparameters to a "
             "boltax.TrainerModule. Write def make_trainer(lr): return MyTrainer(...)."
         )
-    return description_of(made)
+    return made
 
 
 def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
@@ -80,7 +82,8 @@ def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
     for _ in range(LOOKS):
         with suppress(Exception):  # a trial of this configuration will tell what is wrong
             hyperparameters = space.hyperparameters(study.ask(space.distributions))
-            for name, value in describe(make_trainer, hyperparameters).values.items():
+            trainer = described_trainer(make_trainer, hyperparameters)
+            for name, value in description_of(trainer).values.items():
                 seen.setdefault(name, set()).add(value)
     return {name for name, values in seen.items() if len(values) > 1}
 

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from boltax._monitor import Monitor, check_monitor, is_better
+from boltax._setup import write_described
+from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError, noting
 from boltax.tune._groups import (
     Description,
     MakeTrainer,
-    describe,
+    described_trainer,
     description_of,
     varied_names,
 )
@@ -41,10 +43,11 @@ HYPERPARAMETERS, METRICS, LOG_DIR = "boltax:hyperparameters", "boltax:metrics", 
 
 @dataclass(frozen=True)
 class Asked:
-    """A trial, with what its trainer is made with."""
+    """A trial, with its trainer as far as it is described."""
 
     trial: "optuna.Trial"
     hyperparameters: Mapping[str, Any]
+    trainer: "TrainerModule"
     description: Description
 
 
@@ -149,9 +152,9 @@ class Search:
             if self._space.function is not None:
                 check_arguments_of(self._make_trainer, hyperparameters)
             trial.set_user_attr(HYPERPARAMETERS, hyperparameters)
-            described = describe(self._make_trainer, hyperparameters)
-        description = described.varying(self._varied)
-        asked = Asked(trial, hyperparameters, description)
+            trainer = described_trainer(self._make_trainer, hyperparameters)
+        description = description_of(trainer).varying(self._varied)
+        asked = Asked(trial, hyperparameters, trainer, description)
         for group in self._groups:
             if group.description.shares_program(description):
                 group.waiting.append(asked)
@@ -240,7 +243,10 @@ class Trials(Scheduler):
     def _report(self, member: Member, asked: Asked) -> str | None:
         """Reports a member to its trial, and ends the trial when it is over: says why."""
         search, trial = self._search, asked.trial
-        attrs: dict[str, Any] = {LOG_DIR: str(member_folder(self._trainer, member.number))}
+        folder = member_folder(self._trainer, member.number)
+        attrs: dict[str, Any] = {LOG_DIR: str(folder)}
+        if not RunDirectory(folder).hparams.exists():  # else the population writes its own
+            write_described(asked.trainer, self._trainer, folder)
         if member.status is Status.DIVERGED:
             search.worker.end(trial, None, {REASON: member.reason, **attrs})
             return self._ended(asked, "diverged", member, member.reason)

@@ -6,8 +6,13 @@ import pytest
 
 import tune_project as project
 from boltax.errors import OptimizerError
-from boltax.tune._groups import describe, description_of, is_same, varied_names
+from boltax.tune._groups import described_trainer, description_of, is_same, varied_names
 from boltax.tune._space import SearchSpace
+
+
+def describe(make_trainer, hyperparameters):
+    return description_of(described_trainer(make_trainer, hyperparameters))
+
 
 PAIRS = {
     "a learning rate": ({"lr": 0.1}, {"lr": 0.2}, True),

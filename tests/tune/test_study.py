@@ -67,26 +67,34 @@ def test_a_trial_that_begins_with_the_data_has_the_value_of_its_single_run():
         assert trial.value == pytest.approx(max(values))
 
 
-class Unread(project.Classifier):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.half = self.hparams["unread"] / 2  # a number that no step reads
+class Own(project.Classifier):
+    """Its constructor takes hyperparameters; one of them no step reads."""
 
-
-def test_numbers_that_a_study_leaves_alone_need_not_be_read_by_the_step():
-    def make_trainer(lr):
-        return Unread(
-            model_class=project.Mlp,
+    def __init__(self, lr, unread, exmp_input=None, logger_params=None):
+        super().__init__(
+            project.Mlp,
             optimizer_hparams={"lr": lr},
-            exmp_input=next(iter(project.make_loaders()[0])),
-            rate=0.1,
-            unread=0.5,
-            logger_params={"logger_type": "none"},
+            exmp_input=exmp_input,
+            logger_params=logger_params,
             enable_progress_bar=False,
+            rate=0.1,
+            unread=unread,
         )
+
+
+def test_a_trainer_may_have_a_constructor_and_numbers_of_its_own():
+    example = next(iter(project.make_loaders()[0]))
+
+    def make_trainer(lr):
+        return Own(lr, 0.5, example, {"logger_type": "none"})
 
     study = study_of({"lr": (0.01, 0.1)}, make_trainer, n_trials=2)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+    for trial in study.trials:
+        trainer = Own.load_from_checkpoint(trial.user_attrs["boltax:log_dir"])
+        assert trainer.optimizer_hparams == {"lr": trial.params["lr"]}
+        metrics = trainer.eval_model(project.make_loaders()[1])
+        assert metrics["acc"] == pytest.approx(trial.value)
 
 
 def test_a_space_may_be_a_function_of_the_trial():
