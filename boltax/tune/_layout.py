@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 
 from boltax._bodies import Training
 from boltax._chunks import Chunk, Mode, Plan, Rows
@@ -215,5 +216,10 @@ def _repeated(chunk: Chunk, plan: Plan, distance: int) -> Chunk:
     if plan.mode is Mode.UNROLLED:
         feed = (feed,) * steps
     elif plan.mode is Mode.LOOP and not isinstance(feed, Rows):
-        feed = jax.tree.map(lambda leaf: jax.numpy.stack([leaf] * plan.capacity), feed)
+        feed = jax.tree.map(lambda leaf: _stack(leaf, plan.capacity), feed)
     return Chunk(plan, feed, chunk.cursors * steps, chunk.size)
+
+
+def _stack(leaf: Any, capacity: int) -> Any:
+    """A batch several times, on the host where it is there, as `prefetch_to_device` has it."""
+    return (np if isinstance(leaf, np.ndarray) else jax.numpy).stack([leaf] * capacity)

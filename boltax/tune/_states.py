@@ -14,7 +14,7 @@ import numpy as np
 from flax import core
 
 from boltax._arguments import overrides
-from boltax._initialise import init_variables
+from boltax._initialise import call_model, init_variables
 from boltax._setup import state_without_optimizer, traced_hparams
 from boltax._steps import (
     compile_copy,
@@ -24,7 +24,6 @@ from boltax._steps import (
     compile_per_member,
 )
 from boltax._types import PyTree, Variables
-from boltax.models._view import ModelView
 from boltax.optim._traced import TracedOptimizer
 from boltax.tune._values import Varied
 
@@ -109,11 +108,10 @@ class MemberStates:
         self, example: Any, key: jax.Array, values: Mapping[str, jax.Array]
     ) -> Variables:
         trainer = self._trainer
-        run = trainer.loss_steps.run if self._uses_loss() else _call
+        run = trainer.loss_steps.run if self._uses_loss() else call_model
         own = {name: values[name] for name in self._varied.loss_names}
         traced = {**traced_hparams(trainer), **own}
-        static = trainer.loss_steps.hparams
-        return init_variables(trainer.adapter, run, static, [], example, key, traced)
+        return init_variables(trainer.adapter, run, trainer.hparams, [], example, key, traced)
 
     def _uses_loss(self) -> bool:
         return overrides(self._trainer, "loss_function")
@@ -194,7 +192,3 @@ class Rows:
 
 def _index(rows: int | Sequence[int]) -> jax.Array:
     return jax.device_put(np.asarray(rows, np.int32))
-
-
-def _call(model: ModelView, inputs: Sequence[Any]) -> None:
-    model(*inputs)
