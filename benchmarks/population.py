@@ -30,14 +30,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from suite.linen_models import MODELS, make_model, make_optimizer, per_example
+from suite.tasks import TASKS, Task, make_data
 
 import boltax as bx
 from boltax.data import ArrayLoader
 from boltax.tune import Population
 from boltax.tune._loop import train
 from boltax.tune._run import PopulationRun
-from suite.linen_models import MODELS, make_model, make_optimizer, per_example
-from suite.tasks import TASKS, Task, make_data
 
 SMALL = {
     "CNN": Task(
@@ -96,10 +96,15 @@ def population(task: Task, data: Any, members: int, folder: str) -> tuple[Callab
     rates = [1e-3 * 1.02**number for number in range(members)]
     given = [{"seed": number, "lr": rate} for number, rate in enumerate(rates)]
     many = Population(make_trainer(task, data, folder), given)
-    run: PopulationRun = many._prepared(make_loader(task, data), None, 10**6)
-    many._start(run)
+    run: PopulationRun = many._prepared(make_loader(task, data), None, 10**6)  # noqa: SLF001 - the loop by hand
+    many._start(run)  # noqa: SLF001
     passes = train(run)
-    return lambda: (next(passes), jax.block_until_ready(run.states))[0] and None, run
+
+    def one_pass() -> None:
+        next(passes)
+        jax.block_until_ready(run.states)
+
+    return one_pass, run
 
 
 def in_turn(task: Task, data: Any, folder: str) -> Callable[[], None]:
@@ -165,7 +170,10 @@ def compare(task: Task, numbers: list[int], rounds: int) -> list[str]:
             together, run = population(task, data, number, folder)
             together()
             first = time.perf_counter() - began
-            together()
+            for _ in range(50):  # until it is known how steps are best sent off
+                together()
+                if getattr(run.steps.train, "chosen", None) is not None:
+                    break
             sides = {"population": together, "in turn": single, "by hand": hand}
             seconds: dict[str, list[float]] = {name: [] for name in sides}
             for _ in range(rounds):
@@ -212,6 +220,33 @@ def train_whole(name: str, members: str, steps: str, epochs: str, folder: str) -
         Population(trainer, given).train_model(loader, num_epochs=int(epochs))
 
 
+def _section(task: Task, options: argparse.Namespace, lines: list[str]) -> list[str]:
+    about = f"{task.steps} steps a pass; examples/s over all members, median of {options.rounds}"
+    head = "| members | in one program | population | in turn | by hand, one dispatch a step "
+    return [
+        f"## {task.name}: {task.about}",
+        "",
+        f"{about} rounds.",
+        "",
+        f"{head}| first pass, s |",
+        "|---|---|---|---|---|---|",
+        *lines,
+        "",
+    ]
+
+
+def _processes(task: Task, members: int, epochs: int) -> list[str]:
+    alone = whole_process(task, 0, task.steps, epochs)
+    together = whole_process(task, members, task.steps, epochs)
+    line = (
+        f"Whole processes, {epochs} epochs: a population of {members} {together:.1f} s; one single "
+        f"run {alone:.1f} s, {members} of them {alone * members:.0f} s "
+        f"({alone * members / together:.1f} times as long)."
+    )
+    print(line, flush=True)
+    return [line, ""]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", default="T1s,T1,CNN,T3")
@@ -229,28 +264,9 @@ def main() -> None:
     numbers, report = [int(n) for n in options.members.split(",")], list[str]()
     for name in options.tasks.split(","):
         task = {**TASKS, **SMALL}[name].shortened(options.steps)
-        report += [
-            f"## {name}: {task.about}",
-            f"{task.steps} steps a pass; examples/s over all members, median of "
-            f"{options.rounds} rounds.",
-            "",
-            "| members | in one program | population | in turn | by hand, one dispatch a step "
-            "| first pass, s |",
-            "|---|---|---|---|---|---|",
-            *compare(task, numbers, options.rounds),
-            "",
-        ]
+        report += _section(task, options, compare(task, numbers, options.rounds))
         if options.processes:
-            alone = whole_process(task, 0, task.steps, options.epochs)
-            together = whole_process(task, numbers[-1], task.steps, options.epochs)
-            report += [
-                f"Whole processes, {options.epochs} epochs: a population of {numbers[-1]} "
-                f"{together:.1f} s; one single run {alone:.1f} s, {numbers[-1]} of them "
-                f"{alone * numbers[-1]:.0f} s ({alone * numbers[-1] / together:.1f} times as "
-                "long).",
-                "",
-            ]
-            print(report[-2], flush=True)
+            report += _processes(task, numbers[-1], options.epochs)
     text = "\n".join(report)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")

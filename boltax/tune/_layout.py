@@ -21,12 +21,15 @@ from boltax.tune._run import Layout, PopulationRun
 
 GAIN = 1.05
 """A larger group must be faster by this factor."""
+CLEAR = 1.5
+"""A larger group that is slower by this factor ends the search; else the next one is tried too."""
 PAYS_FROM = 10.0
 """Compiling for a larger group may take this part of the time that is left, and no more."""
-ROUNDS = 4
+ROUNDS = 8
 """How often two candidates are timed, in turn; the best time of each counts."""
-WINDOW = 0.05
+WINDOW = 0.02
 """Seconds that a timing takes at least, unless one dispatch is longer."""
+
 LONGEST = 60.0
 """Seconds after which the way of sending off steps is taken as it is by then."""
 
@@ -88,6 +91,9 @@ def _smaller(run: PopulationRun, layout: Layout, number: int) -> Layout | None:
     if saved < 2 * layout.compile_seconds:
         return None
     return Layout(size, layout.seconds * size / layout.size, layout.compile_seconds)
+
+
+_FULL = "RESOURCE_EXHAUSTED"
 
 
 class _Candidate:
@@ -176,20 +182,29 @@ def _measured(run: PopulationRun, chunk: Chunk) -> Layout:
     number = len(run.occupants)
     best = _Candidate(run, chunk, 1)
     best.time()
+    misses = 0
     for size in _sizes(number):
         if not _pays(run, best):
             break
         try:
             candidate = _Candidate(run, chunk, size, best.chosen)
-        except NotImplementedError as error:  # an operation without a rule for one more axis
-            run.trainer.progress.note(f"Population: members in turn, since {error}")
+        except (NotImplementedError, jax.errors.JaxRuntimeError) as error:
+            # an operation without a rule for one more axis, or more than the memory holds
+            if isinstance(error, jax.errors.JaxRuntimeError) and _FULL not in str(error):
+                raise
+            run.trainer.progress.note(
+                f"Population: no {size} members in one program: {str(error).splitlines()[0]}"
+            )
             break
         for _ in range(ROUNDS):
             best.time()
             candidate.time()
-        if best.per_member < GAIN * candidate.per_member:
+        if best.per_member >= GAIN * candidate.per_member:
+            best = candidate
+            continue
+        misses += 1
+        if misses > 1 or candidate.per_member > CLEAR * best.per_member:
             break
-        best = candidate
     return best.layout
 
 

@@ -160,7 +160,7 @@ def _end_epoch(run: PopulationRun) -> None:
             write_best(run, member)
     shrink(run)
     run.is_saveable = True
-    if is_save_due(run, ended_epoch=run.epoch):
+    if run.signals.received is not None or is_save_due(run, ended_epoch=run.epoch):
         save_population(run)
     run.signals.poll()
 

@@ -136,10 +136,7 @@ class Population:
         """All members that there ever were, by number, as they are now."""
         if self._run is not None:
             return tuple(self._run.members)
-        return tuple(
-            Member(number=number, seed=given.seed, values=given.values)
-            for number, given in enumerate(self._given)
-        )
+        return tuple(self._members())
 
     @property
     def table(self) -> Table:
@@ -309,16 +306,27 @@ class Population:
             val_source=None if val_loader is None else as_source(val_loader, name="val_loader"),
             make_steps=self._steps_of,
             layout=None if size == "auto" and len(self._given) > 1 else Layout(1),
-            members=[
-                Member(number=number, seed=given.seed, values=given.values)
-                for number, given in enumerate(self._given)
-            ],
+            members=self._members(),
             given=[{"seed": given.seed, **given.values} for given in self._given],
             save_trigger=save_trigger(trainer.checkpoint),
         )
 
+<<<<<<< HEAD
     def _place(self, run: PopulationRun, members: Sequence[Member]) -> None:
         run.states = [run.maker.fresh(member.seed, member.values) for member in members]
+=======
+    def _members(self) -> list[Member]:
+        """The first members, before their first step."""
+        return [
+            Member(
+                number=number, seed=given.seed, values=self._varied.complete(given.values, number)
+            )
+            for number, given in enumerate(self._given)
+        ]
+
+    def _start(self, run: PopulationRun) -> None:
+        run.states = [run.maker.fresh(member.seed, member.values) for member in run.members]
+>>>>>>> population
         run.best = [run.rows.copy(variables_of(state)) for state in run.states]
         run.occupants = [member.number for member in members]
 

@@ -51,7 +51,8 @@ class Member:
     Attributes:
         number: which one; it stays the same. Replacements get the next free numbers.
         seed: of its parameters and its random streams.
-        values: its hyperparameters, as given and as schedulers have changed them.
+        values: those of its hyperparameters that the population varies: as given, or else the
+            trainer's own, and as schedulers have changed them.
         epoch: its own completed epochs.
         step: its own completed optimizer updates.
         metrics: ``train/...`` and ``val/...`` of its last epoch; empty before.

@@ -8,7 +8,7 @@ import pytest
 from flax import linen as nn
 
 from boltax.optim._traced import TracedOptimizer
-from boltax.tune import Overwrite, Population, Replace, Scheduler, Status, Stop
+from boltax.tune import Overwrite, Population, Replace, Scheduler, Status, Stop, _layout
 from dummies import Classifier, Mlp, NnxMlp, classes, classifier, loader
 from tune_dummies import MEMBERS, SGD, arrays, train_loader
 
@@ -242,8 +242,6 @@ def test_the_loggers_get_members_best_and_mean(tmp_path):
 
 
 def test_the_fastest_way_is_measured_and_members_stay_what_they_are(tmp_path, monkeypatch):
-    from boltax.tune import _layout
-
     monkeypatch.setattr(_layout, "PAYS_FROM", 0.0)
     monkeypatch.setattr(_layout, "GAIN", 0.0)  # the largest group wins
     together = population(tmp_path, size="auto", model_class=Plain)
@@ -252,3 +250,25 @@ def test_the_fastest_way_is_measured_and_members_stay_what_they_are(tmp_path, mo
     hparams = {**SGD, "weight_decay": 0.1, "lr": 3e-2}
     alone = single(tmp_path, model_class=Plain, optimizer_hparams=hparams, seed=1)
     assert_close(together.member(1), alone)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError("Batching rule for 'own' not implemented"),
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+    ],
+)
+def test_what_does_not_go_into_one_program_goes_in_turn(tmp_path, monkeypatch, error):
+    class OneOnly(_layout._Candidate):
+        def __init__(self, run, chunk, size, chosen=None):
+            if size > 1:
+                raise error
+            super().__init__(run, chunk, size, chosen)
+
+    monkeypatch.setattr(_layout, "PAYS_FROM", 0.0)
+    monkeypatch.setattr(_layout, "_Candidate", OneOnly)
+    together = population(tmp_path, size="auto", model_class=Plain)
+    together.train_model(train_loader(), num_epochs=1)
+    assert together._run.layout.size == 1
+    assert {member.status for member in together.members} == {Status.FINISHED}
