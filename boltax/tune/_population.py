@@ -40,7 +40,7 @@ from boltax.tune._saved import (
 from boltax.tune._schedulers import Member, Scheduler
 from boltax.tune._states import MemberStates
 from boltax.tune._table import Table
-from boltax.tune._values import Varied, read_members
+from boltax.tune._values import Given, Varied, read_members
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -136,7 +136,7 @@ class Population:
         """All members that there ever were, by number, as they are now."""
         if self._run is not None:
             return tuple(self._run.members)
-        return tuple(self._members())
+        return tuple(self._fresh(self._given))
 
     @property
     def table(self) -> Table:
@@ -204,13 +204,7 @@ class Population:
             ConfigurationError: for members that cannot share the program.
         """
         run, chosen = self._started(), self._started().layout
-        first = len(run.members)
-        new = [
-            Member(number=number, seed=given.seed, values=given.values)
-            for number, given in enumerate(read_members(self.trainer, members), first)
-        ]
-        for member in new:
-            run.varied.complete(member.values, member.number)
+        new = self._fresh(read_members(self.trainer, members), len(run.members))
         run.members += new
 
         def begin() -> None:
@@ -306,27 +300,20 @@ class Population:
             val_source=None if val_loader is None else as_source(val_loader, name="val_loader"),
             make_steps=self._steps_of,
             layout=None if size == "auto" and len(self._given) > 1 else Layout(1),
-            members=self._members(),
+            members=self._fresh(self._given),
             given=[{"seed": given.seed, **given.values} for given in self._given],
             save_trigger=save_trigger(trainer.checkpoint),
         )
 
-<<<<<<< HEAD
-    def _place(self, run: PopulationRun, members: Sequence[Member]) -> None:
-        run.states = [run.maker.fresh(member.seed, member.values) for member in members]
-=======
-    def _members(self) -> list[Member]:
-        """The first members, before their first step."""
+    def _fresh(self, given: Iterable[Given], first: int = 0) -> list[Member]:
+        """Members before their first step, from a number on."""
         return [
-            Member(
-                number=number, seed=given.seed, values=self._varied.complete(given.values, number)
-            )
-            for number, given in enumerate(self._given)
+            Member(number=number, seed=one.seed, values=self._varied.complete(one.values, number))
+            for number, one in enumerate(given, first)
         ]
 
-    def _start(self, run: PopulationRun) -> None:
-        run.states = [run.maker.fresh(member.seed, member.values) for member in run.members]
->>>>>>> population
+    def _place(self, run: PopulationRun, members: Sequence[Member]) -> None:
+        run.states = [run.maker.fresh(member.seed, member.values) for member in members]
         run.best = [run.rows.copy(variables_of(state)) for state in run.states]
         run.occupants = [member.number for member in members]
 
