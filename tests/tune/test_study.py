@@ -1,8 +1,5 @@
 """Studies: trials train together, compile once for each shape, and end in an Optuna study."""
 
-from collections import Counter
-
-import jax
 import numpy as np
 import optuna
 import pytest
@@ -11,14 +8,7 @@ import tune_project as project
 from boltax.errors import ConfigurationError, MetricsError, UnknownNameError
 from boltax.tune import load_configuration, open_storage, optimize, save_configuration
 from boltax.tune._configuration import hyperparameters_of
-
-compiled: Counter[str] = Counter()
-jax.monitoring.register_event_duration_secs_listener(
-    lambda event, _, fun_name="", **__: compiled.update(
-        [fun_name] if event.endswith("backend_compile_duration") else []
-    )
-)
-STEPS = ("jit(_single)", "jit(_loop)", "jit(_unrolled)")
+from compile_counts import STEPS, compiled
 
 
 @pytest.fixture(autouse=True)
