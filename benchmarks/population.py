@@ -13,7 +13,8 @@ The last two are timed for one member, compiled before, and count `members` time
 ``--processes`` whole processes are timed too, from their start to their end with imports and
 compilation, without a compilation cache: one that trains a population, and one that trains a single
 member, which counts `members` times. A number is the median of the rounds; in brackets, how many
-times faster the population is.
+times faster the population is, by the clock and by the time of the processors, which other
+processes on the machine change less.
 """
 
 import argparse
@@ -150,11 +151,11 @@ def by_hand(task: Task, data: Any) -> Callable[[], None]:
     return epoch
 
 
-def timed(function: Callable[[], None]) -> float:
-    """Seconds of one call."""
-    began = time.perf_counter()
+def timed(function: Callable[[], None]) -> tuple[float, float]:
+    """Seconds of one call: by the clock, and of all processors together."""
+    began, used = time.perf_counter(), time.process_time()
     function()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - used
 
 
 def compare(task: Task, numbers: list[int], rounds: int) -> list[str]:
@@ -175,21 +176,29 @@ def compare(task: Task, numbers: list[int], rounds: int) -> list[str]:
                 if getattr(run.steps.train, "chosen", None) is not None:
                     break
             sides = {"population": together, "in turn": single, "by hand": hand}
-            seconds: dict[str, list[float]] = {name: [] for name in sides}
+            seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
             for _ in range(rounds):
                 for name, side in sides.items():
                     seconds[name].append(timed(side))
-            middle = {name: statistics.median(values) for name, values in seconds.items()}
-            total = task.steps * task.batch * number
-            alone = {name: middle[name] * number for name in ("in turn", "by hand")}
-            ratio = {name: value / middle["population"] for name, value in alone.items()}
-            lines.append(
-                f"| {number} | {run.size} | {total / middle['population']:,.0f} "
-                + "".join(f"| {total / alone[name]:,.0f} ({ratio[name]:.2f}) " for name in alone)
-                + f"| {first:.1f} |"
-            )
+            lines.append(_line(task, number, run.size, seconds, first))
             print(task.name, lines[-1], flush=True)
     return lines
+
+
+def _line(
+    task: Task, number: int, size: int, seconds: dict[str, list[tuple[float, float]]], first: float
+) -> str:
+    """The row of the report for a number of members."""
+    middle = {
+        name: [statistics.median(values) for values in zip(*rounds, strict=True)]
+        for name, rounds in seconds.items()
+    }
+    (clock, used), total = middle.pop("population"), task.steps * task.batch * number
+    cells = [f"{number}", f"{size}", f"{total / clock:,.0f}"]
+    for alone_clock, alone_used in middle.values():
+        ratios = f"{alone_clock * number / clock:.2f}; {alone_used * number / used:.2f}"
+        cells.append(f"{total / alone_clock / number:,.0f} ({ratios})")
+    return f"| {' | '.join([*cells, f'{first:.1f}'])} |"
 
 
 def whole_process(task: Task, members: int, steps: int, epochs: int) -> float:

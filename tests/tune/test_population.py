@@ -152,7 +152,7 @@ class Asked(Scheduler):
         return self.requests.get(view.epoch)
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_stopped_member_leaves_and_keeps_its_best(tmp_path, size):
     scheduler = Asked({1: Stop(1, "enough"), 2: [Stop(0, "enough")]})
     together = population(tmp_path, size=size, scheduler=scheduler, model_class=Plain)
@@ -168,7 +168,7 @@ def test_a_stopped_member_leaves_and_keeps_its_best(tmp_path, size):
     )
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_replacement_is_a_fresh_member_with_epochs_of_its_own(tmp_path, size):
     values = {"seed": 7, "lr": 0.02, "weight_decay": 0.0}
     scheduler = Asked({1: Replace(1, values, "a better idea")})
@@ -189,7 +189,7 @@ def test_a_replacement_is_a_fresh_member_with_epochs_of_its_own(tmp_path, size):
     assert_close(together.member(3), alone)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_an_overwritten_member_goes_on_as_a_copy_with_other_values(tmp_path, size):
     scheduler = Asked({1: Overwrite(0, 2, {"lr": 0.03})})
     together = population(tmp_path, size=size, scheduler=scheduler, model_class=Plain)

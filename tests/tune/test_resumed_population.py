@@ -74,7 +74,7 @@ def assert_same(one, other):
         jax.tree.map(np.testing.assert_array_equal, left["params"], right["params"])
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_interrupted_between_and_within_epochs_it_goes_on_bit_for_bit(tmp_path, size):
     whole = population(tmp_path / "whole", size, Counting())
     whole.train_model(train_loader(), loader(32, 8), num_epochs=3)
