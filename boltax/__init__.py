@@ -11,17 +11,20 @@
 parts; `boltax.errors` every exception.
 """
 
-from boltax import _allocator, callbacks, data, errors, loggers, metrics, optim
+from boltax import callbacks, data, errors, loggers, metrics, optim
+from boltax._allocator import keep_memory as _keep_memory
+from boltax._lr_find import LearningRateTest
 from boltax._options import CheckpointOptions, LoopOptions
 from boltax._state import TrainState
 from boltax.trainer import TrainerModule
 
 __version__ = "0.1.0"
 
-_allocator.keep_memory()  # helps only before JAX's CPU backend has started its threads
+_keep_memory()  # helps only before JAX's CPU backend has started its threads
 
 __all__ = [
     "CheckpointOptions",
+    "LearningRateTest",
     "LoopOptions",
     "TrainState",
     "TrainerModule",

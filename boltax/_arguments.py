@@ -3,6 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from boltax._monitor import check_form
@@ -14,6 +15,8 @@ from boltax.optim._build import check_hparams
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
+LOADING = ContextVar("loading", default=False)
+"""Whether a trainer is made for a run that there is: it leaves the folder as it is."""
 LOGGER_PARAMS = ("base_log_dir", "logger_name", "logger_type", "project_name", "log_dir")
 
 
@@ -47,14 +50,34 @@ def check_arguments(
                 f"Received {name}={getattr(trainer, name)!r}; expected {kind.__name__}. Write "
                 f"{name}=boltax.{kind.__name__}(...)."
             )
+    _check_step_options(trainer)
     check_form(trainer.monitor)
     check_positive(check_val_every_n_epoch=trainer.check_val_every_n_epoch)
     if parallel is not None:
         raise ConfigurationError(
             f"Received parallel={parallel!r}; expected None: this version uses one device."
         )
-    if not lacks_parts(trainer.optimizer_hparams):
+    # An optimizer is needed only to train; a stored one may ask for files that are elsewhere.
+    if not LOADING.get() and not lacks_parts(trainer.optimizer_hparams):
         check_hparams(trainer.optimizer_hparams)
+
+
+def _check_step_options(trainer: "TrainerModule") -> None:
+    """Refuses options of the step where boltax does not make the step."""
+    loop, default = trainer.loop, LoopOptions()
+    needs = {"ema": "create_jitted_functions", "log_norms": "create_jitted_functions"}
+    if not overrides(trainer, "loss_function"):
+        needs |= {"microbatches": "create_functions", "precision": "create_functions"}
+    for name, method in needs.items():
+        value = getattr(loop, name)
+        if value == getattr(default, name) or not overrides(trainer, method):
+            continue
+        write = "loss_function" if method == "create_functions" else "create_functions"
+        raise ConfigurationError(
+            f"Received LoopOptions({name}={value!r}) for {trainer.name}, which writes its steps "
+            f"itself in {method}; expected steps that boltax can complete. Write {write} instead, "
+            f"or leave {name} out and do it in your own step."
+        )
 
 
 def overrides(trainer: "TrainerModule", method: str) -> bool:

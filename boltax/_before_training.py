@@ -11,18 +11,21 @@ import jax.numpy as jnp
 from boltax._arguments import overrides
 from boltax._bodies import Training
 from boltax._chunks import Chunk
+from boltax._ema import evaluated
 from boltax._evaluate import evaluate
 from boltax._monitor import check_monitor
 from boltax._notify import notify
 from boltax._resume import resume_run, start_anew
 from boltax._run import Run
 from boltax._save import save_resume
+from boltax._state import evaluations_of
 from boltax._steps import Step
 from boltax.callbacks._base import overriding
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source
 from boltax.errors import ConfigurationError, noting
+from boltax.optim._plateau import check_metrics
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -43,6 +46,7 @@ def prepare(
     trainer.state = trainer.state.replace(
         step=jax.device_put(jnp.asarray(trainer.state.step, jnp.int32))
     )
+    check_followed(trainer, val_loader)
     if resume is None or resume is False or not resume_run(trainer, run, resume):
         run.is_save_due = start_anew(trainer)
     if not run.is_over:
@@ -67,6 +71,7 @@ def compile_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
             steps.train.precompile((), Training(state, metrics), chunk.feed)
         source = None if val_loader is None else run.source(val_loader, "val_loader")
         if (chunk := _first_of_arrays(source, steps.evaluate)) is not None:
+            state = evaluated(state)
             steps.evaluate.precompile(state, steps.empty_eval(state, chunk, None), chunk.feed)
 
 
@@ -80,22 +85,40 @@ def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None
     """Evaluates one validation batch, so that a mistake in the evaluation shows before an epoch.
 
     Raises:
-        MetricsError: when the trainer's monitor is not among the metrics.
+        MetricsError: when the trainer's monitor, or what its optimizer follows, is not among the
+            metrics.
     """
     if hasattr(val_loader, "__next__"):
         return  # it can be read only once, and that is not ours to spend
     source = run.source(val_loader, "val_loader")
     with noting("the check of one validation batch before the first epoch", "val, epoch 0, step 0"):
         metrics = evaluate(
-            trainer.steps, trainer.state, source, track=_untracked, prefix="val/", limit=1
+            trainer.steps,
+            evaluated(trainer.state),
+            source,
+            track=_untracked,
+            prefix="val/",
+            limit=1,
         )
-    if (
-        trainer.monitor
-        and trainer.monitor[0].startswith("val/")
-        and not overrides(trainer, "on_validation_epoch_end")
-        and not overriding(trainer.callbacks, "on_validation_epoch_end")
+    if overrides(trainer, "on_validation_epoch_end") or overriding(
+        trainer.callbacks, "on_validation_epoch_end"
     ):
+        return  # they may add metrics
+    if trainer.monitor and trainer.monitor[0].startswith("val/"):
         check_monitor(trainer.monitor, metrics)
+    if (evaluations := evaluations_of(trainer.state)) is not None:
+        check_metrics(evaluations, metrics)
+
+
+def check_followed(trainer: "TrainerModule", val_loader: Any) -> None:
+    """Refuses an optimizer that follows the validation where there is none."""
+    evaluations = evaluations_of(trainer.state)
+    if evaluations is not None and val_loader is None:
+        raise ConfigurationError(
+            f"Received optimizer_hparams that follow {', '.join(evaluations.metrics)}, but no "
+            "val_loader; expected one to compute it from. Write train_model(train_loader, "
+            'val_loader, ...), or leave "monitor" out of the schedule to follow the training loss.'
+        )
 
 
 def check_monitors(trainer: "TrainerModule", val_loader: Any) -> None:

@@ -5,17 +5,22 @@ several to a program.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
+from boltax._loss_scale import has_overflowed
 from boltax._state import params_of
-from boltax._trees import num_examples
+from boltax._trees import choose, num_examples
 from boltax._types import Batch, PyTree
-from boltax.errors import TrainingError
+from boltax.errors import ConfigurationError, TrainingError
 from boltax.metrics._accumulate import Metrics, empty_like, extend, merge, pack, start
+from boltax.optim._adapt import optax_promotion
+from boltax.optim._named import NamedState
 
 TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
 EvalStep = Callable[[Any, Batch], dict[str, Any]]
@@ -37,6 +42,9 @@ def train_body(
     new, batch_metrics = checked_result(train_step(state, batch))
     extended = accumulate(metrics, batch_metrics, num_examples(batch))
     is_bad = is_step_bad(batch_metrics, params_of(new))
+    is_overflow = has_overflowed(state, new)
+    if is_overflow is not None:  # left out by the step itself, to be expected with float16
+        extended, is_bad = choose(is_overflow, metrics, extended), is_bad & ~is_overflow
     if on_nonfinite == "continue":
         return Training(new, extended), is_bad
     # A step that is left out is one that had no effect: its inputs are its outputs.
@@ -44,7 +52,7 @@ def train_body(
     if on_nonfinite == "stop":  # steps that the host has sent off before it knew
         is_left_out |= metrics.left_out > 0
     noted = dataclasses.replace(metrics, left_out=metrics.left_out + 1)
-    kept = _where(is_left_out, Training(state, noted), Training(new, extended))
+    kept = choose(is_left_out, Training(state, noted), Training(new, extended))
     return kept, is_bad
 
 
@@ -60,6 +68,41 @@ def turn_metrics(
     return whole, following, pack(interval)
 
 
+def completed(train_step: TrainStep, *, has_ema: bool, log_norms: bool) -> TrainStep:
+    """A user's step, with what boltax computes beside any: the average of parameters, and norms.
+
+    Args:
+        train_step: the step.
+        has_ema: whether the state keeps an average.
+        log_norms: whether the norms of the parameters and of their change are metrics.
+    """
+
+    def step(state: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        new, metrics = checked_result(train_step(state, batch))
+        if log_norms:
+            metrics = {**metrics, **_norms(params_of(state), params_of(new))}
+        if not has_ema:
+            return new, metrics
+        if getattr(new, "ema", None) is None:
+            raise ConfigurationError(
+                f"Received LoopOptions(ema=...) and a state of type {type(new).__name__} without "
+                "an average; expected one with the field ema, as TrainerModule.init_optimizer "
+                "makes it. Call super().init_optimizer(num_epochs, num_steps_per_epoch) first, "
+                "and change its self.state with replace."
+            )
+        is_overflow = has_overflowed(state, new)
+        is_step = None if is_overflow is None else ~is_overflow
+        return new.replace(ema=state.ema.updated(new, is_step)), metrics
+
+    return step if has_ema or log_norms else train_step
+
+
+def _norms(before: PyTree, after: PyTree) -> dict[str, jax.Array]:
+    with optax_promotion():
+        update = optax.tree.sub(after, before)
+        return {"param_norm": optax.tree.norm(after), "update_norm": optax.tree.norm(update)}
+
+
 def is_step_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:
     """Whether the loss or the gradients are not finite; without their norm the parameters tell."""
     suspects = (batch_metrics.get("loss"), batch_metrics.get("grad_norm", params))
@@ -69,13 +112,6 @@ def is_step_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:
         if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
     ]
     return ~jnp.stack(finite).all() if finite else jnp.zeros((), bool)
-
-
-def _where(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-    def choose(left: Any, right: Any) -> Any:
-        return left if left is right else jnp.where(condition, left, right)
-
-    return jax.tree.map(choose, yes, no)
 
 
 def eval_body(
@@ -104,6 +140,19 @@ def checked_result(result: Any) -> tuple[Any, dict[str, Any]]:
         f"Received {type(result).__name__} from train_step; expected a pair (state, metrics). "
         "End the train_step of create_functions with: return state, metrics"
     )
+
+
+def counted_once(train_step: TrainStep) -> TrainStep:
+    """`train_step`; with several optimizers its state is one step on, whatever it has updated."""
+
+    @functools.wraps(train_step)
+    def step(state: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
+        new, metrics = checked_result(train_step(state, batch))
+        if isinstance(getattr(state, "opt_state", None), NamedState):
+            new = new.replace(step=state.step + 1)
+        return new, metrics
+
+    return step
 
 
 def with_batch_rng(state: Any, metrics: Metrics) -> Any:

@@ -19,7 +19,6 @@ import os
 import re
 import shutil
 import stat
-import sys
 import time
 import warnings
 import zlib
@@ -31,6 +30,7 @@ from typing import Any
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from boltax._user_cache import user_cache
 from boltax.errors import ConfigurationError
 
 VARIABLE = "BOLTAX_COMPILATION_CACHE"
@@ -103,19 +103,6 @@ def _wanted_folder() -> str | None:
     return value
 
 
-def _default_folder() -> Path:
-    """Where the system has the caches of a user."""
-    if sys.platform == "darwin":
-        caches = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        caches = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
-        if not caches.is_absolute():  # the standard says to ignore it then
-            caches = Path.home() / ".cache"
-    return caches / "boltax" / "compilation"
-
-
 def _prepare(wanted: str) -> Path:
     """Makes the folder, tries it out and tidies it.
 
@@ -123,7 +110,7 @@ def _prepare(wanted: str) -> Path:
         OSError: when it cannot be made or written, or is not safe to use.
         RuntimeError: when the user has no home.
     """
-    folder = Path(wanted) if wanted else _default_folder()
+    folder = Path(wanted) if wanted else user_cache("compilation")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_shared(folder)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from boltax._chunks import Chunk, Plan
+from boltax._ema import evaluated
 from boltax._fused import MOST_STEPS
 from boltax._ledger import Ledger
 from boltax._progress._progress import advance_examples
@@ -43,7 +44,7 @@ def evaluate_for(trainer: "TrainerModule", loader: Any, prefix: str) -> ScalarMe
     left = (run.num_epochs or 0) - run.epoch if is_repeated else 0
     return evaluate(
         trainer.steps,
-        trainer.state,
+        evaluated(trainer.state),
         run.known_source(loader),
         track=trainer.tracker,
         prefix=prefix,

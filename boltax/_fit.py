@@ -51,7 +51,7 @@ import jax
 from boltax._after_training import end_early, test
 from boltax._before_training import check_monitors, prepare
 from boltax._epoch import already, open_train_source, running
-from boltax._notify import notify
+from boltax._notify import notify, tell_optimizer
 from boltax._progress._progress import set_metrics
 from boltax._record import log, scalars
 from boltax._resume import history_rows
@@ -195,6 +195,7 @@ def _validate(trainer: "TrainerModule", val_loader: Any) -> None:
         trainer, run, "on_validation_epoch_end", "val", metrics, row=run.row | metrics
     )
     log(trainer, run, metrics, run.step)
+    tell_optimizer(trainer, metrics)
     trainer.save_metrics(f"eval_epoch_{run.epoch:03d}", metrics)
     with _hook(trainer, run, "is_new_model_better", "val"):
         is_better = bool(trainer.is_new_model_better(metrics, run.best))

@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from boltax._keys import step_key
+from boltax._microbatches import Part, over_parts
 from boltax._state import TrainState, split_collections, variables_of
-from boltax._trees import describe, describe_leaf, num_examples
+from boltax._trees import choose, describe, describe_leaf, num_examples
 from boltax._types import Batch, Variables
 from boltax.errors import ConfigurationError, LossError, MetricsError, noting
 from boltax.models._adapter import ModelAdapter
@@ -21,9 +23,18 @@ from boltax.models._view import ModelView
 from boltax.optim._adapt import optax_promotion
 from boltax.optim._regularization import l2_penalty
 
-RESERVED_METRICS = ("loss", "l2_penalty", "grad_norm", "epoch", "step")
+RESERVED_METRICS = (
+    "loss",
+    "l2_penalty",
+    "grad_norm",
+    "loss_scale",
+    "param_norm",
+    "update_norm",
+    "epoch",
+    "step",
+)
 LossFunction = Callable[[ModelView, Batch, bool], Any]
-Objective = Callable[[Any], tuple[jax.Array, tuple[dict[str, Any], Variables]]]
+Objective = Callable[[Any], tuple[jax.Array, Part]]
 
 
 class LossSteps:
@@ -35,6 +46,7 @@ class LossSteps:
         predict_function: ``(model, batch) -> outputs``.
         owner: the trainer's class name, for notes on exceptions.
         hparams: hyperparameters that are no traced numbers; those come from the state.
+        microbatches: in how many parts a training step computes its gradients.
     """
 
     def __init__(
@@ -45,12 +57,14 @@ class LossSteps:
         *,
         owner: str,
         hparams: Mapping[str, Any],
+        microbatches: int = 1,
     ) -> None:
         self.adapter = adapter
         self.loss_function = loss_function
         self.predict_function = predict_function
         self.owner = owner
         self.hparams = hparams
+        self.microbatches = microbatches
 
     def run(self, model: ModelView, batch: Batch) -> None:
         """Runs the loss for its calls of the model, as initialisation does."""
@@ -58,38 +72,74 @@ class LossSteps:
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         """One optimizer update, by the gradients of the loss and of an L2 term where asked for."""
-        objective = self._objective(state, batch)
-        (total, (metrics, variables)), grads = jax.value_and_grad(objective, has_aux=True)(
-            state.params
-        )
-        state = state.apply_gradients(
-            grads=grads,
-            loss=total,
-            value_fn=lambda params: objective(params)[0],
-            **split_collections(variables),
+        found = self._with_gradients(state, batch)
+        new = state.apply_gradients(
+            grads=found.sums,
+            loss=found.loss,
+            value_fn=lambda params: self._value(state, batch, params),
+            **split_collections(found.variables),
         )
         with optax_promotion():
-            norm = optax.tree.norm(grads)
-        return state, {**metrics, "grad_norm": norm}
+            norm = optax.tree.norm(found.sums)
+        metrics = {**found.metrics, "grad_norm": norm}
+        if state.loss_scale is None:
+            return new, metrics
+        scale = state.loss_scale.scale
+        is_overflow = jnp.isfinite(found.loss) & ~jnp.isfinite(norm) & (scale > 1)
+        new = choose(is_overflow, state, new)
+        return (
+            new.replace(loss_scale=state.loss_scale.after(is_overflow)),
+            {**metrics, "loss_scale": scale},
+        )
 
     def gradients(self, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
         """The loss of a batch and the gradients as they come, before the optimizer has them."""
-        objective = self._objective(state, batch)
-        (total, _), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        return total, grads
+        found = self._with_gradients(state, batch)
+        return found.loss, found.sums
 
-    def _objective(self, state: TrainState, batch: Batch) -> Objective:
-        def objective(params: Any) -> tuple[jax.Array, tuple[dict[str, Any], Variables]]:
-            view = self._view(state, {**variables_of(state), "params": params}, "train")
+    def _with_gradients(self, state: TrainState, batch: Batch) -> Part:
+        """What is found of a batch, its `sums` being the gradients."""
+
+        def find(variables: Variables, examples: Batch, part: Any) -> Part:
+            objective = self._objective(state, variables, examples, part)
+            return _differentiated(objective, state)
+
+        return self._over_batch(find, state, batch, like=state.params)
+
+    def _value(self, state: TrainState, batch: Batch, params: Any) -> jax.Array:
+        """The loss of a batch with other parameters."""
+
+        def find(variables: Variables, examples: Batch, part: Any) -> Part:
+            return self._objective(state, variables, examples, part)(params)[1]
+
+        return self._over_batch(find, state, batch).loss
+
+    def _over_batch(
+        self,
+        find: Callable[[Variables, Batch, Any], Part],
+        state: TrainState,
+        batch: Batch,
+        like: Any = (),
+    ) -> Part:
+        variables = variables_of(state)
+        if self.microbatches == 1:
+            return find(variables, batch, None)
+        return over_parts(find, variables, batch, self.microbatches, like)
+
+    def _objective(
+        self, state: TrainState, variables: Variables, batch: Batch, part: Any
+    ) -> Objective:
+        def objective(params: Any) -> tuple[jax.Array, Part]:
+            view = self._view(state, {**variables, "params": params}, "train", part)
             loss, metrics = self._loss(view, batch, train=True)
-            total = jnp.mean(loss)
+            total, weight = _mean_and_weight(loss, batch)
             if "l2_regularization" in (state.hparams or {}):
                 penalty = l2_penalty(params, state.hparams["l2_regularization"])
                 total, metrics = (
                     total + penalty.astype(total.dtype),
                     {**metrics, "l2_penalty": penalty},
                 )
-            return total, ({"loss": loss, **metrics}, view.variables)
+            return total, Part(total, weight, {"loss": loss, **metrics}, view.variables)
 
         return objective
 
@@ -106,14 +156,15 @@ class LossSteps:
         with noting(f"predict_function of {self.owner}"):
             return self.predict_function(view, batch)
 
-    def _view(self, state: TrainState, variables: Variables, phase: str) -> ModelView:
+    def _view(
+        self, state: TrainState, variables: Variables, phase: str, part: Any = None
+    ) -> ModelView:
         key = step_key(state.rng, phase, jnp.asarray(state.step, jnp.int32))
+        key = key if part is None else jax.random.fold_in(key, part)
         hparams = {**self.hparams, **(state.hparams or {})}
         return ModelView(self.adapter, variables, key, train=phase == "train", hparams=hparams)
 
-    def _loss(
-        self, view: ModelView, batch: Batch, *, train: bool
-    ) -> tuple[jax.Array, dict[str, Any]]:
+    def _loss(self, view: ModelView, batch: Batch, *, train: bool) -> tuple[Any, dict[str, Any]]:
         with noting(f"loss_function of {self.owner}"):
             result = self.loss_function(view, batch, train)
         loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
@@ -135,21 +186,52 @@ def inputs_of(batch: Batch) -> Any:
     return batch[0] if isinstance(batch, tuple | list) else batch
 
 
-def _check_loss(loss: Any, batch: Batch, owner: str) -> jax.Array:
-    is_array = isinstance(loss, jax.Array) or (hasattr(loss, "shape") and hasattr(loss, "dtype"))
-    if (
-        is_array
-        and jnp.issubdtype(loss.dtype, jnp.floating)
-        and loss.shape in ((), (num_examples(batch),))
-    ):
-        return jnp.asarray(loss)
-    received = describe_leaf(loss) if is_array else type(loss).__name__
+def _differentiated(objective: Objective, state: TrainState) -> Part:
+    """The objective at the state's parameters, with its gradients."""
+    if state.loss_scale is None:
+        (_, found), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        return found._replace(sums=grads)
+    scale = state.loss_scale.scale
+
+    def scaled(params: Any) -> tuple[jax.Array, Part]:
+        total, found = objective(params)
+        return total * scale.astype(total.dtype), found
+
+    (_, found), grads = jax.value_and_grad(scaled, has_aux=True)(state.params)
+    return found._replace(sums=jax.tree.map(lambda g: g / scale.astype(g.dtype), grads))
+
+
+def _mean_and_weight(loss: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """The loss to minimise, and what it counts beside that of other examples."""
+    if not isinstance(loss, tuple):
+        return jnp.mean(loss), jnp.float32(num_examples(batch))
+    total, count = loss
+    weight = lax.stop_gradient(count).astype(total.dtype)
+    return total / jnp.where(weight == 0, 1, weight), weight
+
+
+def _check_loss(loss: Any, batch: Batch, owner: str) -> Any:
+    """A loss as an array, or a pair of arrays."""
+    is_pair = isinstance(loss, tuple) and len(loss) == 2
+    parts: tuple[Any, ...] = loss if is_pair else (loss,)
+    forms = ((),) if is_pair else ((), (num_examples(batch),))
+    is_floating = _is_array(parts[0]) and jnp.issubdtype(parts[0].dtype, jnp.floating)
+    if is_floating and all(_is_array(part) and part.shape in forms for part in parts):
+        arrays = tuple(jnp.asarray(part) for part in parts)
+        return arrays if is_pair else arrays[0]
+    received = ", ".join(
+        describe_leaf(part) if _is_array(part) else type(part).__name__ for part in parts
+    )
     raise LossError(
         f"Received a loss of {received} from loss_function of {owner}, for {describe(batch)}; "
         "expected (loss, metrics) with a floating-point loss of shape [] or "
-        f"[{num_examples(batch)}], one value per example. "
+        f"[{num_examples(batch)}], one value per example, or a pair (total, count) of scalars. "
         "Write loss.mean() over the other axes, and return (loss, {...})."
     )
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array) or (hasattr(value, "shape") and hasattr(value, "dtype"))
 
 
 def _check_names(metrics: Any, owner: str) -> dict[str, Any]:

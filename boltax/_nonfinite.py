@@ -18,7 +18,7 @@ import numpy as np
 from boltax._arguments import overrides
 from boltax._chunks import Chunk
 from boltax._run import Run
-from boltax._save import state_tree
+from boltax._save import OPTIONAL, state_tree
 from boltax._state import params_of
 from boltax._steps import compile_init
 from boltax._trees import describe_leaf, path_name
@@ -201,6 +201,7 @@ def _store(trainer: "TrainerModule", run: Run, step: Step, where: str, found: st
             "policy": trainer.loop.on_nonfinite,
             "state_of_step": int(jax.device_get(trainer.state.step)),
             "batch": spec,
+            "optional": [name for name in OPTIONAL if name in arrays["state"]],
             "num_epochs": run.num_epochs,
             "steps_per_epoch": run.train_source.num_batches,
         }

@@ -1,14 +1,16 @@
-"""Tells callbacks what happens, and does what they ask for."""
+"""Tells callbacks what happens, and does what they ask for; tells the optimizer of validations."""
 
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from boltax._run import Run
+from boltax._state import evaluations_of
 from boltax._types import ScalarMetrics
 from boltax.callbacks._base import Callback, Log, Save, Stop, View, as_requests, overriding
 from boltax.errors import noting
 from boltax.metrics._accumulate import to_host
+from boltax.optim._plateau import next_evaluations
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -88,3 +90,15 @@ def _log_media(trainer: "TrainerModule", request: Log, step: int) -> None:
         trainer.logger.log_histogram(key, values, step)
     for key, text in request.text.items():
         trainer.logger.log_text(key, text, step)
+
+
+def tell_optimizer(trainer: "TrainerModule", metrics: ScalarMetrics) -> None:
+    """Puts what the optimizer follows of a validation into the state.
+
+    Raises:
+        MetricsError: when it is not among the metrics.
+    """
+    evaluations = evaluations_of(trainer.state)
+    if evaluations is not None:
+        evaluations = next_evaluations(evaluations, metrics)
+        trainer.state = trainer.state.replace(evaluations=evaluations)

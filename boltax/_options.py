@@ -6,6 +6,7 @@ from typing import Any, Self
 from boltax.errors import ConfigurationError, unknown_name
 
 ON_NONFINITE = ("stop", "skip", "continue")
+PRECISIONS = ("float32", "bf16", "fp16")
 
 
 class Options:
@@ -53,6 +54,18 @@ class LoopOptions(Options):
         on_nonfinite: what to do when the loss or a gradient is not finite: ``"stop"`` ends the
             run with the state of the step before, ``"skip"`` leaves the state as it was before the
             step and goes on with the next batch, ``"continue"`` only reports it.
+        microbatches: compute the gradients of a batch in so many parts, one after the other inside
+            the step, with the activations of one: the same update as that of the whole batch.
+            BatchNorm normalises by the part and updates its statistics with each. Needs
+            `loss_function`.
+        precision: ``"float32"``, the model's own; ``"bf16"`` or ``"fp16"`` have calls of the model
+            compute in bfloat16 or float16, with parameters, statistics, outputs, and so the loss,
+            in float32. ``"fp16"`` scales the loss, and leaves out steps whose gradients overflow.
+            Needs `loss_function`.
+        ema: keep a moving average of the parameters with this decay, such as 0.999. It is what is
+            evaluated, saved as the best model and bound; `state.params` are those that train.
+        log_norms: log the norms of the parameters and of their change as ``train/param_norm`` and
+            ``train/update_norm``, beside ``train/grad_norm``.
 
     Example:
         >>> LoopOptions(log_every=10)
@@ -68,6 +81,10 @@ class LoopOptions(Options):
     steps_per_execution: int | str = "auto"
     max_recompiles: int | None = None
     on_nonfinite: str = "stop"
+    microbatches: int = 1
+    precision: str = "float32"
+    ema: float | None = None
+    log_norms: bool = False
 
     def __post_init__(self) -> None:
         if self.on_nonfinite not in ON_NONFINITE:
@@ -75,6 +92,17 @@ class LoopOptions(Options):
         if isinstance(self.steps_per_execution, str) and self.steps_per_execution != "auto":
             raise unknown_name(
                 "LoopOptions(steps_per_execution=...)", self.steps_per_execution, ["auto"]
+            )
+        if self.precision not in PRECISIONS:
+            raise ConfigurationError(
+                f"Received LoopOptions(precision={self.precision!r}); expected one of "
+                f'{", ".join(PRECISIONS)}. Write precision="bf16" to compute in bfloat16 with '
+                "parameters in float32."
+            )
+        if self.ema is not None and not (isinstance(self.ema, float) and 0 < self.ema < 1):
+            raise ConfigurationError(
+                f"Received LoopOptions(ema={self.ema!r}); expected a decay between 0 and 1, or "
+                "None. Write ema=0.999 for an average over about a thousand steps."
             )
         fused = None if self.steps_per_execution == "auto" else self.steps_per_execution
         _check_at_least("LoopOptions", 0, max_recompiles=self.max_recompiles)
@@ -87,6 +115,7 @@ class LoopOptions(Options):
             limit_val_batches=self.limit_val_batches,
             limit_test_batches=self.limit_test_batches,
             prefetch=self.prefetch,
+            microbatches=self.microbatches,
         )
 
 

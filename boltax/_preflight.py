@@ -24,9 +24,8 @@ from boltax._chunks import Mode
 from boltax._flops import count_flops, peak_of
 from boltax._fused import MOST_BYTES, MOST_STEPS, UNROLLED, FusedStep
 from boltax._preflight_text import table
-from boltax._progress._progress import Progress
 from boltax._save import state_tree
-from boltax._setup import prepare_process
+from boltax._setup import prepare_process, twin_of
 from boltax._state import params_of
 from boltax._trees import num_examples, tree_bytes
 from boltax._types import Batch, PyTree
@@ -270,8 +269,7 @@ def _state_shapes(trainer: "TrainerModule", total_steps: int | None) -> PyTree:
     """The shapes of the state, with the optimizer that training would begin with."""
     if getattr(trainer.state, "tx", trainer) is not None:
         return _shapes(trainer.state)
-    twin = object.__new__(type(trainer))
-    twin.__dict__.update(trainer.__dict__, progress=Progress(enabled=False), run=None)
+    twin = twin_of(trainer)
 
     def create(state: Any) -> Any:
         twin.state = state

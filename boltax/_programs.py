@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from boltax._flops import flops_in
 from boltax._ledger import Ledger
@@ -79,7 +78,7 @@ class Compilations:
 REMEDY_RAGGED = "For equal batches write drop_last=True."
 REMEDY = (
     "Each form of the arguments is compiled once. For equal batches write drop_last=True, or pad "
-    "them in the loader; there, too, give all batches the same dtypes."
+    "them in the loader to a few sizes; there, too, give all batches the same dtypes."
 )
 
 
@@ -132,7 +131,7 @@ class Program:
             with jax.transfer_guard_host_to_device("allow"):  # of a CPU: see `prefetch_to_device`
                 return compiled(*args)
         except (TypeError, ValueError):  # raised before it runs, when the state has another form
-            if not _changes(self._known_forms[key], forms(args)):
+            if not self._is_new(key, args):
                 return self._function(*args)  # other devices, or an error of the arguments
         del self._known[key]
         return self._compiled(key, args)(*args)
@@ -161,6 +160,12 @@ class Program:
         done: Future[Any] = Future()
         done.set_result(known)
         return done
+
+    def _is_new(self, key: Any, args: tuple[Any, ...]) -> bool:
+        try:
+            return bool(_changes(self._known_forms[key], forms(args)))
+        except AttributeError:  # something that is no array
+            return False
 
     def _compile(self, lowered: Any, traced: float) -> Any:
         began = time.perf_counter()
@@ -198,7 +203,7 @@ def _key(batches: PyTree) -> Any:
 
 def forms(args: PyTree) -> PyTree:
     """The shapes and dtypes of arguments."""
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype), args)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), args)
 
 
 def _changes(before: PyTree, now: PyTree) -> str:

@@ -83,7 +83,8 @@ def _find(path: Path) -> Path:
 def _load(trainer: Any, folder: Path, report: dict[str, Any]) -> tuple[Any, list[Any]]:
     """The state with its optimizer, and the leaves of the batch."""
     shapes = state_tree(trainer.state)
-    free = {name: ... if name in ("opt_state", "hparams") else shapes[name] for name in shapes}
+    made_later = {"opt_state", "hparams", *(report.get("optional") or ())}
+    free = shapes | dict.fromkeys(made_later, ...)
     arrays = read_arrays(folder, "arrays", {"state": free, "batch": ...})
     variables = {n: v for n, v in arrays["state"].items() if free[n] is not ...}
     trainer.state = trainer.state.replace(**variables)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from boltax._ema import evaluated
 from boltax._options import CheckpointOptions
 from boltax._run import Run, Stage
 from boltax._state import variables_of
@@ -38,6 +39,8 @@ from boltax.metrics._accumulate import Metrics, SavedMetrics, compute, merge, re
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
+OPTIONAL = ("ema", "evaluations", "loss_scale")
+"""Fields of the state that only an option of the loop adds."""
 RETRY_SECONDS = 30.0
 """After a save that failed, the next one is tried so much later, or when it is due anyway."""
 _log = logging.getLogger("boltax")
@@ -180,7 +183,7 @@ def save_variables(trainer: "TrainerModule", run: Run | None, step: int, *, is_b
         folder, metrics = BestCheckpoints(directory.saved, keep=sys.maxsize), {}
         what = f"the model of step {step}"
     in_background = run is not None and run.is_active
-    variables = variables_of(trainer.state)
+    variables = variables_of(evaluated(trainer.state))
     if in_background:
         variables = trainer.copies.copy(variables)
     resume = ResumeCheckpoints(directory.resume)
@@ -255,13 +258,17 @@ def finish_saving(trainer: "TrainerModule", run: Run) -> list[str]:
 
 
 def state_tree(state: Any) -> PyTree:
-    """The arrays of a state by the names of its fields; any pytree but Flax's stays as it is."""
+    """The arrays of a state by the names of its fields; any pytree but Flax's stays as it is.
+
+    What an option adds is there with the option only, so that older checkpoints fit.
+    """
     if not is_dataclass(state):
         return state
     return {
-        field.name: getattr(state, field.name)
+        field.name: value
         for field in fields(state)
         if field.metadata.get("pytree_node", True)
+        and ((value := getattr(state, field.name)) is not None or field.name not in OPTIONAL)
     }
 
 

@@ -14,11 +14,14 @@ import jax.numpy as jnp
 import optax
 
 from boltax._allocator import late_hint
-from boltax._arguments import overrides
-from boltax._bodies import EvalStep, TrainStep
+from boltax._arguments import LOADING, overrides
+from boltax._bodies import EvalStep, TrainStep, completed, counted_once
 from boltax._compilation_cache import enable_compilation_cache
+from boltax._ema import first_ema
 from boltax._loss import LossSteps
+from boltax._loss_scale import first_loss_scale
 from boltax._programs import Compilations
+from boltax._progress._progress import Progress
 from boltax._state import (
     TrainState,
     is_traced_hyperparameter,
@@ -36,16 +39,16 @@ from boltax.errors import ConfigurationError, OptimizerError
 from boltax.loggers._create import as_logger_group, create_loggers
 from boltax.loggers._group import LoggerGroup
 from boltax.models._calls import Call
+from boltax.models._precision import in_precision
 from boltax.models._summary import summarize, summarize_variables
 from boltax.optim._build import Optimizer, build
+from boltax.optim._plateau import first_evaluations
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
 _SUMMARY_LINES = 60  # a longer summary is shown by its upper level
 _has_hinted = threading.Event()
-LOADING = ContextVar("loading", default=False)
-"""Whether a trainer is made for a run that there is: it leaves the folder as it is."""
 _DESCRIBING: ContextVar[bool] = ContextVar("describing", default=False)
 _PREVIEW: ContextVar[str | None] = ContextVar("preview", default=None)
 """The folder of trainers that are only looked at, in place of a run's; None for all others."""
@@ -98,6 +101,17 @@ def prepare_process(trainer: "TrainerModule") -> None:
     if hint is not None and not _has_hinted.is_set():
         _has_hinted.set()
         trainer.progress.note(hint)
+
+
+def twin_of(trainer: "TrainerModule", **attributes: Any) -> Any:
+    """A trainer of the same class and attributes but for some, silent and without a run.
+
+    What it assigns to itself, such as its state in `init_optimizer`, the trainer does not have.
+    """
+    twin = object.__new__(type(trainer))
+    silent = Progress(enabled=False)
+    twin.__dict__.update({**trainer.__dict__, "progress": silent, "run": None, **attributes})
+    return twin
 
 
 def rebuild(
@@ -236,11 +250,12 @@ def loss_steps_of(trainer: "TrainerModule") -> LossSteps:
     """The pure steps of `loss_function`; hyperparameters that are no traced numbers are in them."""
     static = {k: v for k, v in trainer.hparams.items() if not is_traced_hyperparameter(v)}
     return LossSteps(
-        trainer.adapter,
+        in_precision(trainer.adapter, trainer.loop.precision),
         trainer.loss_function,
         trainer.predict_function,
         owner=trainer.name,
         hparams=static,
+        microbatches=trainer.loop.microbatches,
     )
 
 
@@ -294,9 +309,15 @@ def build_optimizer(trainer: "TrainerModule", total_steps: int | None) -> Optimi
     return optimizer
 
 
-def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer) -> Any:
-    """A fresh state at step 0, made in one compiled call; the old state is donated."""
-    hparams = traced_hparams(trainer)
+def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer, state: Any) -> Any:
+    """A fresh state at step 0, made in one compiled call; the state that it is made of is donated.
+
+    Args:
+        trainer: whose options count.
+        optimizer: what trains it.
+        state: the state before, for its variables.
+    """
+    hparams, loop = traced_hparams(trainer), trainer.loop
     if optimizer.l2_regularization:
         hparams["l2_regularization"] = jnp.asarray(optimizer.l2_regularization, jnp.float32)
 
@@ -306,9 +327,22 @@ def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer) -> Any:
             tx=optimizer.tx,
             opt_state=optimizer.tx.init(state.params),
             hparams=hparams or None,
+            evaluations=first_evaluations(optimizer.metrics),
+            ema=None if loop.ema is None else first_ema(state, loop.ema),
+            loss_scale=first_loss_scale() if loop.precision == "fp16" else None,
         )
 
-    return compile_create(create)(trainer.state)
+    return compile_create(create)(state)
+
+
+def pure_steps(trainer: "TrainerModule") -> tuple[TrainStep, EvalStep]:
+    """The steps of `create_functions`, with what the options add to a training step."""
+    train_step, eval_step = trainer.create_functions()
+    loop = trainer.loop
+    train_step = completed(
+        counted_once(train_step), has_ema=loop.ema is not None, log_norms=loop.log_norms
+    )
+    return train_step, eval_step
 
 
 def compile_for(

@@ -35,6 +35,7 @@ from boltax._bodies import (
 )
 from boltax._chunks import Chunk, Mode, Plan, Rows, batch_at, batch_of, examples_in
 from boltax._fused import MOST_STEPS, FusedStep
+from boltax._loss_scale import has_overflowed
 from boltax._programs import Compilations, Program
 from boltax._state import params_of
 from boltax._trees import is_deleted, num_examples
@@ -154,7 +155,7 @@ def compile_steps(
         jax.jit(predict_step),
     )
     compilations = compilations or Compilations()
-    fused = partial(_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
+    fused = partial(compile_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
     train, evaluate = partial(train_body, train_step, on_nonfinite), partial(eval_body, eval_step)
     train_metrics, eval_metrics = (
         partial(batch_metrics_of, step, is_train)
@@ -180,15 +181,25 @@ def compile_steps(
     )
 
 
-def _fused(
+def compile_fused(
     body: Body,
     name: str,
     *,
     compilations: Compilations,
     wanted: int | str,
-    tell: Callable[[str], None],
+    tell: Callable[[str], None] = lambda _: None,
     may_be_ragged: bool = False,
 ) -> FusedStep:
+    """Compiles a step in its three forms; see `FusedStep`.
+
+    Args:
+        body: one step.
+        name: names it to people.
+        compilations: announces what is compiled.
+        wanted: ``"auto"``, or the number of steps in a dispatch.
+        tell: is told what was chosen.
+        may_be_ragged: whether batches of other sizes are to be expected.
+    """
     forms = {Mode.SINGLE: _single, Mode.LOOP: _loop, Mode.UNROLLED: _unrolled}
     programs = {
         mode: Program(
@@ -270,10 +281,19 @@ def host_steps(
     add = jax.jit(accumulate, static_argnums=2, donate_argnums=0)
     is_bad_step = jax.jit(is_step_bad)
 
+    def none_of(metrics: Any, batch_metrics: dict[str, Any], count: int) -> Any:
+        """The metrics as they are; before the first step they learn their names."""
+        if isinstance(metrics, SavedMetrics) or metrics.values:
+            return metrics
+        return empty_like(jax.eval_shape(partial(start, num_examples=count), batch_metrics))
+
     def train(_: Any, carry: Training, batch: Batch) -> tuple[Training, jax.Array]:
         state, metrics = carry
         new, batch_metrics = checked_result(train_step(state, batch))
         count = num_examples(batch)
+        is_overflow = has_overflowed(state, new)
+        if is_overflow is not None and jax.device_get(is_overflow):
+            return Training(new, none_of(metrics, batch_metrics, count)), jnp.zeros((), bool)
         is_bad = is_bad_step(batch_metrics, params_of(new))
         if on_nonfinite != "continue" and not is_deleted(state) and jax.device_get(is_bad):
             return carry, is_bad

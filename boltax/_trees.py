@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from boltax._types import Batch, PyTree
@@ -54,6 +55,20 @@ def tree_bytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def wide(dtype: Any) -> Any:
+    """The dtype in which to add up numbers of a floating-point dtype: at least float32."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
 def is_deleted(tree: PyTree) -> bool:
     """Whether a compiled function was given the memory of any array of a tree."""
     return any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(tree))
+
+
+def choose(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+    """One of two trees, leaf by leaf; traced. Leaves that are the same object stay as they are."""
+
+    def one(left: Any, right: Any) -> Any:
+        return left if left is right else jnp.where(condition, left, right)
+
+    return jax.tree.map(one, yes, no)

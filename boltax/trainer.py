@@ -27,35 +27,20 @@ import jax
 import jax.numpy as jnp
 from flax import core
 
-from boltax import _batch_size, _epoch, _evaluate, _fit, _preflight
-from boltax._arguments import check_arguments, check_positive, overrides
+from boltax import _batch_size, _epoch, _evaluate, _fit, _lr_find, _preflight, _setup
+from boltax._arguments import LOADING, check_arguments, check_positive, overrides
 from boltax._bodies import EvalStep, TrainStep
+from boltax._ema import evaluated
 from boltax._initialise import call_model, initialise
 from boltax._loss import inputs_of
+from boltax._lr_find import LearningRateTest
 from boltax._monitor import GUIDE_ORDER, is_better
 from boltax._options import CheckpointOptions, LoopOptions
 from boltax._preflight import Preflight
 from boltax._progress._progress import Progress
 from boltax._run import Run, planned_steps
 from boltax._save import Copies, save_small, save_variables
-from boltax._setup import (
-    LOADING,
-    build_optimizer,
-    compile_for,
-    compiled_steps,
-    complete_logger,
-    config_of,
-    loss_steps_of,
-    open_loggers,
-    prepare_process,
-    rebuild,
-    state_with_optimizer,
-    state_without_optimizer,
-    summaries,
-    traced_hparams,
-    write_hparams,
-)
-from boltax._state import split_collections, variables_of
+from boltax._state import variables_of, with_variables
 from boltax._steps import Steps
 from boltax._types import Batch, PyTree, ScalarMetrics, Variables
 from boltax.callbacks._base import Callback, as_callbacks
@@ -97,8 +82,7 @@ class TrainerModule:
         debug: call the steps as plain Python, without compiling them.
         check_val_every_n_epoch: epochs between two validations.
         callbacks: `boltax.callbacks.Callback` objects.
-        monitor: ``(metric, "min" or "max")`` that tells the best model, e.g. ``("val/acc",
-            "max")``.
+        monitor: ``(metric, "min" or "max")`` that tells the best model: ``("val/acc", "max")``.
         loop: options of the loop.
         checkpoint: what is kept on disk.
         parallel: None; reserved for training on several devices.
@@ -145,13 +129,10 @@ class TrainerModule:
         self.optimizer_hparams = {} if optimizer_hparams is None else optimizer_hparams
         self.exmp_input = exmp_input = None if exmp_input is None else to_host(exmp_input)[0]
         self.seed = seed
-        self.enable_progress_bar = enable_progress_bar
-        self.debug = debug
+        self.enable_progress_bar, self.debug = enable_progress_bar, debug
         self.check_val_every_n_epoch = check_val_every_n_epoch
-        self.callbacks = as_callbacks(callbacks)
-        self.monitor = monitor
-        self.loop = loop or LoopOptions()
-        self.checkpoint = checkpoint or CheckpointOptions()
+        self.callbacks, self.monitor = as_callbacks(callbacks), monitor
+        self.loop, self.checkpoint = loop or LoopOptions(), checkpoint or CheckpointOptions()
         self.hparams = hparams
         self.name = type(self).__name__
         self._uses_loss = overrides(self, "loss_function")
@@ -161,28 +142,28 @@ class TrainerModule:
         self.call.check_storable(self.model_hparams, hparams)
 
         self.progress = Progress(enable_progress_bar)
-        prepare_process(self)
+        _setup.prepare_process(self)
         self.run: Run | None = None
         self.saver, self.copies = Saver(), Copies()
         self.adapter = adapt(model_class, self.model_hparams, rng_streams=tuple(self.rng_streams))
         self.model = self.adapter.model
-        self.config = config_of(self, logger_params)
+        self.config = _setup.config_of(self, logger_params)
         self.summary = ""
         self._calls: list[Call] | None = None
-        self.loss_steps = loss_steps_of(self)
+        self.loss_steps = _setup.loss_steps_of(self)
         self.logger: Any = None
         self.log_dir: str = ""
         self.state: Any = None
         self.is_loaded = LOADING.get()
         self.init_logger(dict(logger_params or {}))
-        complete_logger(self)
+        _setup.complete_logger(self)
         if not self.is_loaded:
-            write_hparams(self, self.call)
+            _setup.write_hparams(self, self.call)
         self.init_model(exmp_input)
         self.print_tabulate(exmp_input)
         self.train_step: Any = None
         self.eval_step: Any = None
-        self.steps: Steps = compiled_steps(self)
+        self.steps: Steps = _setup.compiled_steps(self)
 
     def init_logger(self, logger_params: dict[str, Any]) -> None:
         """Makes the run's folder and its loggers: sets `self.logger` and `self.log_dir`.
@@ -194,7 +175,9 @@ class TrainerModule:
             RunDirectoryError: when the folder cannot be made.
             UnknownNameError: for a logger that does not exist.
         """
-        self.log_dir, self.logger = open_loggers(self, logger_params, is_new_run=not self.is_loaded)
+        self.log_dir, self.logger = _setup.open_loggers(
+            self, logger_params, is_new_run=not self.is_loaded
+        )
 
     def init_model(self, exmp_input: Any) -> None:
         """Initialises the model's variables and sets `self.state`, without an optimizer yet.
@@ -206,7 +189,7 @@ class TrainerModule:
         if not self._uses_loss and not isinstance(exmp_input, list | tuple):
             exmp_input = [exmp_input]
         variables = core.unfreeze(self.run_model_init(exmp_input, init_rng))
-        self.state = state_without_optimizer(self, variables, root)
+        self.state = _setup.state_without_optimizer(self, variables, root)
 
     def run_model_init(self, exmp_input: Any, init_rng: jax.Array) -> Variables:
         """Makes the model's variables for the example input, compiled.
@@ -226,7 +209,7 @@ class TrainerModule:
         """
         run = self.loss_steps.run if self._uses_loss else call_model
         is_abstract = LOADING.get()
-        hparams = {"hparams": self.hparams, "traced_hparams": traced_hparams(self)}
+        hparams = {"hparams": self.hparams, "traced_hparams": _setup.traced_hparams(self)}
         with nullcontext() if is_abstract else self.progress.status("initialising the model"):
             variables, self._calls = initialise(
                 self.adapter, run, exmp_input, init_rng, **hparams, is_abstract=is_abstract
@@ -239,7 +222,7 @@ class TrainerModule:
         Args:
             exmp_input: as given to the constructor.
         """
-        self.summary, shown = summaries(self, self._calls)
+        self.summary, shown = _setup.summaries(self, self._calls)
         if not self.is_loaded:
             RunDirectory(self.log_dir).model_txt.write_text(self.summary)
             self.progress.note(shown)
@@ -260,11 +243,11 @@ class TrainerModule:
         With ``debug=True`` they stay Python. An override that sets both has them called as they
         are, once for each batch.
         """
-        train_step, eval_step = self.create_functions()
+        train_step, eval_step = _setup.pure_steps(self)
         if self.debug:
             self.train_step, self.eval_step = train_step, eval_step
         else:
-            self.steps = compile_for(self, train_step, eval_step)
+            self.steps = _setup.compile_for(self, train_step, eval_step)
             self.train_step, self.eval_step = self.steps.train_step, self.steps.eval_step
 
     def loss_function(self, model: ModelView, batch: Batch, train: bool) -> Any:
@@ -278,8 +261,8 @@ class TrainerModule:
             train: whether this is a training step.
 
         Returns:
-            ``(loss, metrics)``: a floating-point loss, a scalar or ``[batch]``; and a dict of
-            metrics.
+            ``(loss, metrics)``: a floating-point loss, a scalar, ``[batch]``, or a pair
+            ``(total, count)`` whose quotient it is; and a dict of metrics.
         """
         raise ConfigurationError(
             f"Received a call of loss_function, which {self.name} does not have; expected one, as "
@@ -312,9 +295,9 @@ class TrainerModule:
         total_steps = planned_steps(
             num_epochs, num_steps_per_epoch, self.run.max_steps if self.run else None
         )
-        optimizer = build_optimizer(self, total_steps)
+        optimizer = _setup.build_optimizer(self, total_steps)
         with self.progress.status(f"setting up the optimizer: {optimizer.describe}"):
-            self.state = state_with_optimizer(self, optimizer)
+            self.state = _setup.state_with_optimizer(self, optimizer, self.state)
         if self.run is None:
             self.run = Run(num_epochs=num_epochs, total_steps=total_steps)
 
@@ -356,16 +339,9 @@ class TrainerModule:
         """
         check_positive(num_epochs=num_epochs, max_steps=max_steps)
         max_seconds = None if max_time is None else parse_duration(max_time)
-        return _fit.fit(
-            self,
-            train_loader,
-            val_loader,
-            test_loader,
-            num_epochs=num_epochs,
-            max_steps=max_steps,
-            max_seconds=max_seconds,
-            resume=resume,
-        )
+        loaders = train_loader, val_loader, test_loader
+        limits: Any = {"max_steps": max_steps, "max_seconds": max_seconds, "resume": resume}
+        return _fit.fit(self, *loaders, num_epochs=num_epochs, **limits)
 
     def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
         """What a training step needs: memory, operations, and whether it fits; ``print`` it.
@@ -395,6 +371,29 @@ class TrainerModule:
             ConfigurationError: when not one example fits, or nobody knows the device's memory.
         """
         return _batch_size.find_batch_size(self, batch, limit=limit, largest=largest)
+
+    def lr_find(
+        self, train_loader: Any, min_lr: float = 1e-7, max_lr: float = 10.0, num_steps: int = 100
+    ) -> LearningRateTest:
+        """A learning rate range test: a copy of the state is trained with growing learning rates.
+
+        Afterwards trainer and loader are as they were.
+
+        Args:
+            train_loader: as for `train_model`; it is repeated when it is too short.
+            min_lr: the learning rate of the first step.
+            max_lr: that of the last one; each step has it grow by the same factor.
+            num_steps: steps to train, those after a divergence included.
+
+        Returns:
+            The rates with their losses, ``.suggestion``, and ``.plot("lr.png")``.
+
+        Raises:
+            ConfigurationError: for a range that cannot be, or a loader that can be read only once.
+            OptimizerError: when the optimizer has no learning rate that can be set.
+            TrainingError: when the loss is not finite at the first step.
+        """
+        return _lr_find.lr_find(self, train_loader, min_lr, max_lr, num_steps)
 
     def on_training_start(self) -> None:
         """Called once, before the first epoch."""
@@ -499,7 +498,8 @@ class TrainerModule:
             CheckpointError: when there is none, or it does not fit the model.
         """
         self.saver.wait()
-        self._put(load_variables(self.log_dir, variables_of(self.state))[0])
+        variables = load_variables(self.log_dir, variables_of(self.state))[0]
+        self.state = with_variables(self.state, variables)
 
     def predict_model(self, loader: Any) -> PyTree:
         """The outputs of `predict_function` for a whole loader, in its order.
@@ -512,12 +512,16 @@ class TrainerModule:
         """
         source = (self.run or Run()).known_source(loader)
         return _evaluate.predict(
-            self.steps, self.state, source, track=self.tracker, prefetch=self.loop.prefetch
+            self.steps,
+            evaluated(self.state),
+            source,
+            track=self.tracker,
+            prefetch=self.loop.prefetch,
         )
 
     def bind_model(self) -> Any:
         """The model with its parameters, in evaluation mode: call it as ``model(inputs)``."""
-        return self.adapter.bind(variables_of(self.state))
+        return self.adapter.bind(variables_of(evaluated(self.state)))
 
     def load_weights(
         self,
@@ -544,7 +548,7 @@ class TrainerModule:
         variables, differences = load_variables(
             checkpoint, variables_of(self.state), only=only, rename=rename, partial=partial
         )
-        self._put(variables)
+        self.state = with_variables(self.state, variables)
         return differences
 
     @classmethod
@@ -564,7 +568,7 @@ class TrainerModule:
         Raises:
             CheckpointError: when the folder is not a run's, or lacks something.
         """
-        trainer = rebuild(cls, locate(checkpoint)[0], exmp_input, arguments)
+        trainer = _setup.rebuild(cls, locate(checkpoint)[0], exmp_input, arguments)
         trainer.load_weights(checkpoint)
         return trainer
 
@@ -587,12 +591,9 @@ class TrainerModule:
         scalars = {name: value for name, value in metrics.items() if jnp.ndim(value) == 0}
         self.logger.log_metrics(scalars, step)
 
-    def _put(self, variables: Variables) -> None:
-        self.state = self.state.replace(params=variables["params"], **split_collections(variables))
-
     def predict_batch(self, batch: Batch) -> PyTree:
         """The outputs of `predict_function` for one host batch, as NumPy arrays."""
-        return jax.device_get(self.steps.predict(self.state, jax.device_put(batch)))
+        return jax.device_get(self.steps.predict(evaluated(self.state), jax.device_put(batch)))
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""

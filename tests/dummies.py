@@ -26,6 +26,14 @@ class Mlp(nn.Module):
         return nn.Dense(self.num_classes)(x)
 
 
+class Plain(nn.Module):
+    """Two layers without BatchNorm and dropout, so that examples know nothing of each other."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.relu(nn.Dense(6)(x)))
+
+
 class NnxMlp(nnx.Module):
     """The same in NNX."""
 

@@ -76,7 +76,8 @@ def test_speed_is_in_the_log(tmp_path):
 
     trainer = classifier(tmp_path, Plain, loop=bx.LoopOptions(log_every=2))
     trainer.train_model(loader(64, 8), num_epochs=1)
-    rows = list(csv.DictReader((Path(trainer.log_dir) / "metrics.csv").open()))
+    text = (Path(trainer.log_dir) / "metrics.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
     rates = [row for row in rows if row["speed/steps_per_second"]]
     assert [int(row["step"]) for row in rates] == [4, 6, 8]
     for row in rates:

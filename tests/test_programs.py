@@ -77,32 +77,34 @@ class Triangle:
     pass
 
 
-def batches(*dtypes):
+def batches(*widths):
     inputs, labels = classes(16)
-    return [(inputs.astype(dtype), labels) for dtype in dtypes]
+    return [(np.resize(inputs, (16, width)), labels) for width in widths]
 
 
-class Casting(Classifier):
-    """Takes inputs of any dtype."""
+class AnyWidth(Classifier):
+    """Takes inputs of any width from 4 on."""
 
     def loss_function(self, model, batch, train):
-        return super().loss_function(model, (batch[0].astype(jnp.float32), batch[1]), train)
+        return super().loss_function(model, (batch[0][:, :4], batch[1]), train)
 
 
-def test_a_changed_dtype_is_told_with_step_and_remedy(tmp_path, caplog):
-    trainer = classifier(tmp_path, Casting)
+def test_a_changed_shape_is_told_with_step_and_remedy(tmp_path, caplog):
+    trainer = classifier(tmp_path, AnyWidth)
     with caplog.at_level(logging.WARNING, "boltax"):
-        trainer.train_model(batches("f4", "f4", "f2", "f4"), num_epochs=2)
+        trainer.train_model(batches(4, 4, 6, 4), num_epochs=2)
     (message,) = [r.getMessage() for r in caplog.records if "compiled again" in r.getMessage()]
     assert "The train step was compiled again at train, epoch 1, step 2" in message
-    assert "batch[0] was float32[16, 4] and is float16[16, 4]" in message
-    assert "same dtypes" in message
+    assert "batch[0] was float32[16, 4] and is float32[16, 6]" in message
+    assert "pad them in the loader" in message
 
 
 def test_more_recompilations_than_allowed_are_an_error(tmp_path):
-    trainer = classifier(tmp_path, Casting, loop=bx.LoopOptions(max_recompiles=1))
-    with pytest.raises(RecompilationError, match=r"batch\[0\] was float32.* and is int32"):
-        trainer.train_model(batches("f4", "f2", "i4"), num_epochs=1)
+    trainer = classifier(tmp_path, AnyWidth, loop=bx.LoopOptions(max_recompiles=1))
+    with pytest.raises(
+        RecompilationError, match=r"batch\[0\] was float32.* and is float32\[16, 7\]"
+    ):
+        trainer.train_model(batches(4, 6, 7), num_epochs=1)
     assert trainer.run.step == 2
 
 

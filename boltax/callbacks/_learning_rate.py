@@ -1,5 +1,7 @@
 """Logs the learning rate."""
 
+from typing import Any
+
 import jax
 
 from boltax.callbacks._base import Callback, Log, View
@@ -11,7 +13,8 @@ class LearningRateMonitor(Callback):
     """Logs the learning rate beside each record of training metrics, and at each epoch's end.
 
     Args:
-        key: the name under which it is logged.
+        key: the name under which it is logged; with several optimizers ``key/name`` for each that
+            has one.
 
     Raises:
         ConfigurationError: at the start of training, when the optimizer's state holds no learning
@@ -27,7 +30,7 @@ class LearningRateMonitor(Callback):
 
     def on_training_start(self, view: View) -> None:
         """Checks that there is a learning rate to log."""
-        if learning_rate(view.state.opt_state) is None:
+        if not self._rates(view):
             raise ConfigurationError(
                 "Received LearningRateMonitor for an optimizer state of type "
                 f"{type(view.state.opt_state).__name__} that holds no learning rate; expected an "
@@ -45,4 +48,11 @@ class LearningRateMonitor(Callback):
         return self._log(view)
 
     def _log(self, view: View) -> Log:
-        return Log({self.key: float(jax.device_get(learning_rate(view.state.opt_state)))})
+        rates = jax.device_get(self._rates(view))
+        return Log({key: float(rate) for key, rate in rates.items()})
+
+    def _rates(self, view: View) -> dict[str, Any]:
+        found = learning_rate(view.state.opt_state)
+        if isinstance(found, dict):
+            return {f"{self.key}/{name}": rate for name, rate in found.items() if rate is not None}
+        return {} if found is None else {self.key: found}

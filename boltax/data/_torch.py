@@ -99,22 +99,14 @@ class TorchSource:
         return self._loader
 
     def _samplers(self) -> list[Any]:
-        samplers = [getattr(self._loader, name, None) for name in ("sampler", "batch_sampler")]
-        return [*samplers, getattr(samplers[1], "sampler", None)]
-
-    def _generators(self) -> list[Any]:
-        """Those that decide the order, PyTorch's default one last."""
-        owners = [self._loader, *self._samplers()]
-        found = [getattr(owner, "generator", None) for owner in owners]
-        found += [sys.modules["torch"].default_generator]
-        return list({id(g): g for g in found if g is not None}.values())
+        return _samplers_of(self._loader)
 
     def _generator_states(self) -> list[Any]:
-        return [generator.get_state() for generator in self._generators()]
+        return [generator.get_state() for generator in generators_of(self._loader)]
 
     def _set_generators(self, states: list[Any] | None) -> None:
         if states is not None:
-            for generator, state in zip(self._generators(), states, strict=True):
+            for generator, state in zip(generators_of(self._loader), states, strict=True):
                 generator.set_state(state)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -134,6 +126,19 @@ class TorchSource:
             "sampler_settings": {n: v for n, v in settings.items() if isinstance(v, int)},
             "seed": None if generator is None else generator.initial_seed(),
         }
+
+
+def generators_of(loader: Any) -> list[Any]:
+    """The generators that decide a loader's order, PyTorch's default one last."""
+    owners = [loader, *_samplers_of(loader)]
+    found = [getattr(owner, "generator", None) for owner in owners]
+    found += [sys.modules["torch"].default_generator]
+    return list({id(g): g for g in found if g is not None}.values())
+
+
+def _samplers_of(loader: Any) -> list[Any]:
+    samplers = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
+    return [*samplers, getattr(samplers[1], "sampler", None)]
 
 
 @contextmanager

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from boltax._trees import describe_leaf
+from boltax._trees import describe_leaf, wide
 from boltax._types import ScalarMetrics
 from boltax.errors import MetricsError
 
@@ -261,7 +261,7 @@ def _number(name: str, value: Any) -> jax.Array:
 def _sum_dtype(dtype: Any) -> Any:
     if not jnp.issubdtype(dtype, jnp.inexact):
         return jnp.int32
-    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+    return wide(dtype)
 
 
 def _merge_value(name: str, left: Any, right: Any) -> Any:

@@ -25,11 +25,13 @@ A transformation, or a function that makes one from the number of steps, serves 
 """
 
 from boltax.optim._build import Optimizer, OptimizerHparams, build, check_hparams
+from boltax.optim._celo import celo, celo_adam
 from boltax.optim._learning_rate import learning_rate
 from boltax.optim._registry import NOT_BY_NAME
 from boltax.optim._registry import entries as optimizers
 from boltax.optim._regularization import DecayMask, l2_penalty
 from boltax.optim._schedules import names as schedules
+from boltax.optim._velo import velo
 
 __all__ = [
     "NOT_BY_NAME",
@@ -37,9 +39,12 @@ __all__ = [
     "Optimizer",
     "OptimizerHparams",
     "build",
+    "celo",
+    "celo_adam",
     "check_hparams",
     "l2_penalty",
     "learning_rate",
     "optimizers",
     "schedules",
+    "velo",
 ]

@@ -7,6 +7,7 @@ traced twice and cannot be scanned.
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,8 +18,11 @@ import optax
 
 from boltax._types import PyTree
 from boltax.errors import OptimizerError
+from boltax.optim._by_path import path_text
 
 _FUNCTIONS_OF_PARAMS = ("grad_fn", "obj_fn", "value_fn")
+_MISSING = re.compile(r"update\w*\(\) missing \d+ required keyword-only arguments?: (.*)")
+_QUOTED = re.compile(r"'(\w+)'")
 
 
 @contextmanager
@@ -48,10 +52,29 @@ def robust(tx: optax.GradientTransformation) -> optax.GradientTransformationExtr
         updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
         taken = {name: value for name, value in _completed(extra).items() if accepts(name)}
-        with optax_promotion():
+        with optax_promotion(), _naming_what_is_missing(extra):
             return tx.update(updates, state, params, **taken)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def with_axes(
+    tx: optax.GradientTransformationExtraArgs, name: str
+) -> optax.GradientTransformationExtraArgs:
+    """`tx`, with an error for parameters without axes, which it cannot train."""
+
+    def init(params: PyTree) -> PyTree:
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if jnp.ndim(leaf) == 0:
+                raise OptimizerError(
+                    f"Received the parameter {path_text(path)} of shape [] for optimizer "
+                    f"{name!r}; expected parameters with at least one axis, because it keeps a "
+                    "moment for each axis. Give the parameter the shape [1], or choose an "
+                    "optimizer such as 'adamw'."
+                )
+        return tx.init(params)
+
+    return optax.GradientTransformationExtraArgs(init, tx.update)
 
 
 def requiring(
@@ -65,7 +88,7 @@ def requiring(
         given = _completed(extra)
         missing = [need for need in needs if given.get(need) is None]
         if missing:
-            raise _missing_error(name, missing, sorted(given))
+            raise _missing_error(f"optimizer {name!r}", missing, sorted(given))
         return tx.update(updates, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(tx.init, update) if needs else tx
@@ -131,16 +154,29 @@ def _taking_any(value_fn: Callable[..., Any], extra: Mapping[str, Any]) -> Calla
     return value_of
 
 
-def _missing_error(name: str, missing: list[str], given: list[str]) -> OptimizerError:
-    if missing == ["value"]:
-        write = "state.apply_gradients(grads=grads, loss=loss)"
+@contextmanager
+def _naming_what_is_missing(given: Mapping[str, Any]) -> Generator[None]:
+    """Around an update of a transformation whose needs nobody told: optax names them too late."""
+    try:
+        yield
+    except TypeError as error:
+        found = _MISSING.search(str(error))
+        if found is None or not (missing := _QUOTED.findall(found[1])):
+            raise
+        raise _missing_error("the given transformation", missing, sorted(given)) from error
+
+
+def _missing_error(optimizer: str, missing: list[str], given: list[str]) -> OptimizerError:
+    if {*missing} & {*_FUNCTIONS_OF_PARAMS}:
+        write = "state.apply_gradients(grads=grads, loss=loss, value_fn=lambda params: ...)"
     else:
-        write = "tx.update(grads, opt_state, params, value=loss, grad=grads, value_fn=loss_of)"
+        write = "state.apply_gradients(grads=grads, loss=loss)"
     return OptimizerError(
-        f"Received an update of optimizer {name!r} with {', '.join(given) or 'gradients alone'}; "
+        f"Received an update of {optimizer} with {', '.join(given) or 'gradients alone'}; "
         f"expected {', '.join(missing)} too (value: the loss; grad: the gradients; value_fn or "
-        f"obj_fn: a function from parameters to the loss). Write {write} in train_step, or choose "
-        "an optimizer that needs gradients alone, such as 'adamw'."
+        "obj_fn: a function from parameters to the loss of the batch). Write "
+        f"{write} in train_step, or choose an optimizer that needs gradients alone, such as "
+        "'adamw'."
     )
 
 

@@ -1,5 +1,6 @@
 """Builds what trains a model from `optimizer_hparams`: a dict, a transformation, or a function."""
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -10,8 +11,11 @@ from typing import Any, TypeAlias, TypeGuard
 import optax
 
 from boltax.errors import OptimizerError, noting
-from boltax.optim._adapt import in_common_dtype, requiring, robust
+from boltax.optim._adapt import in_common_dtype, requiring, robust, with_axes
+from boltax.optim._by_path import describe_freeze, with_lr_scale, without_frozen
 from boltax.optim._learning_rate import ScheduledLearningRate
+from boltax.optim._named import by_name
+from boltax.optim._plateau import PlateauLearningRate
 from boltax.optim._regularization import describe_mask, mask_function
 from boltax.optim._run import Run, Schedule
 from boltax.optim._schedules import resolve
@@ -41,11 +45,13 @@ class Optimizer:
             `grad`, `value_fn`), and hands on what the optimizer knows.
         l2_regularization: coefficient of `l2_penalty` in the loss; 0 for none.
         describe: one line for logs.
+        metrics: the metrics of the validation that it asks for; see `TrainState.evaluations`.
     """
 
     tx: optax.GradientTransformationExtraArgs
     l2_regularization: float
     describe: str
+    metrics: frozenset[str] = frozenset()
 
 
 def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optimizer:
@@ -53,7 +59,8 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
 
     A dict has these keys, each optional, beside the optimizer's own arguments:
 
-    - ``optimizer``: a name from optax or optax.contrib; ``"adamw"``.
+    - ``optimizer``: a name from optax or optax.contrib, or ``"velo"``, ``"celo"``,
+      ``"celo_adam"``; ``"adamw"``.
     - ``lr``: the learning rate, the peak of the schedule. 1e-3, except where the method is made for
       another: 1.0 for adadelta, cocob, dadapt_adamw, dog, dowg, momo, prodigy, schedule_free_sgd,
       0.01 for momo_adam, 0.0025 for schedule_free_adamw. lbfgs finds its own, polyak_sgd has none.
@@ -70,6 +77,17 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
       regular expression over paths such as ``"Dense_0/kernel"``; or a function from the parameters
       to a tree of bools. ``"all"``.
     - ``l2_regularization``: coefficient of ``0.5 * c * |params|^2`` in the loss; none.
+    - ``lr_scale``: ``{"encoder/": 0.1}``: factors of the learning rate for the parameters in whose
+      paths a regular expression is found. The first that is found counts; decoupled decay is scaled
+      with it; none.
+    - ``freeze``: a regular expression over paths, a list of them, or a function from the parameters
+      to a tree of bools: these parameters are not trained, do not decay, do not enter the norm that
+      clips, and take no memory in the optimizer; none.
+
+    Or it has the one key ``optimizers``, a dict from each name at the top of the parameters to what
+    could stand in place of the whole dict: ``{"optimizers": {"generator": {"optimizer": "adam",
+    "lr": 1e-4}, "discriminator": {...}}}``. A step then may update the parts one by one; see
+    `TrainState.apply_gradients`.
 
     `weight_decay` is ``p <- p - lr_t * weight_decay * p`` beside the optimizer's own step: it
     follows the schedule, and passes neither through momentum nor through a preconditioner. With
@@ -94,6 +112,9 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
     schedule_free_* train are those at which gradients are taken;
     `optax.contrib.schedule_free_eval_params` gives their average.
 
+    The learned optimizers `velo`, `celo` and `celo_adam` need the loss, the number of steps, and
+    their ``weights``. They have no learning rate, schedule, clipping or decoupled decay.
+
     Args:
         optimizer_hparams: the dict; or a transformation, which is used as it is, without schedule
             and clipping; or a function ``total_steps -> transformation``; or None for the defaults.
@@ -112,6 +133,8 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
     if optimizer_hparams is None:
         optimizer_hparams = {}
     if isinstance(optimizer_hparams, Mapping):
+        if "optimizers" in optimizer_hparams:
+            return _from_several(optimizer_hparams, total_steps)
         return from_settings(read(optimizer_hparams), total_steps)
     if _is_transformation(optimizer_hparams):
         return Optimizer(robust(optimizer_hparams), 0.0, "the given optax transformation")
@@ -138,7 +161,11 @@ def check_hparams(optimizer_hparams: OptimizerHparams) -> None:
         boltax.errors.UnknownNameError: Received optimizer 'sdg'; expected one of: ... Did you mean
         'sgd'?
     """
-    if optimizer_hparams is None or isinstance(optimizer_hparams, Mapping):
+    if isinstance(optimizer_hparams, Mapping) and "optimizers" in optimizer_hparams:
+        for name, hparams in _several(optimizer_hparams).items():
+            with noting(f"optimizer_hparams['optimizers'][{name!r}]"):
+                check_hparams(hparams)
+    elif optimizer_hparams is None or isinstance(optimizer_hparams, Mapping):
         build(optimizer_hparams, _SOME_STEPS)
     elif not _is_transformation(optimizer_hparams):
         _checked_function(optimizer_hparams)
@@ -172,17 +199,66 @@ def _from_function(function: Callable[[int | None], Any], total_steps: int | Non
     )
 
 
+def _several(hparams: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The value of the key ``optimizers``, checked."""
+    others, several = [key for key in hparams if key != "optimizers"], hparams["optimizers"]
+    if others:
+        raise OptimizerError(
+            f"Received {', '.join(map(str, others))} beside optimizers; expected optimizers alone, "
+            "because each of them has its own settings. Write "
+            f"{{'optimizers': {{name: {{{others[0]!r}: ...}}}}}}."
+        )
+    if not isinstance(several, Mapping) or not several:
+        raise OptimizerError(
+            f"Received optimizers={several!r}; expected a dict from each name at the top of the "
+            "parameters to its optimizer. Write for instance {'optimizers': {'generator': "
+            "{'optimizer': 'adam'}, 'discriminator': {'optimizer': 'adam'}}}."
+        )
+    for name, inner in several.items():
+        if isinstance(inner, Mapping) and inner.get("l2_regularization"):
+            raise OptimizerError(
+                f"Received l2_regularization={inner['l2_regularization']} for the optimizer of "
+                f"{name}; expected it in the loss, because it may not be known which loss is that "
+                f"of {name}. Add boltax.optim.l2_penalty(params[{name!r}], coefficient) to it."
+            )
+        if isinstance(inner, Mapping) and "optimizers" in inner:
+            raise OptimizerError(
+                f"Received optimizers inside the optimizer of {name}; expected one optimizer for "
+                f"each name at the top of the parameters. Write {{{name!r}: {{'optimizer': ...}}}}."
+            )
+    return several
+
+
+def _from_several(hparams: Mapping[str, Any], total_steps: int | None) -> Optimizer:
+    found: dict[str, Optimizer] = {}
+    for name, inner in _several(hparams).items():
+        with noting(f"optimizer_hparams['optimizers'][{name!r}]"):
+            found[name] = build(inner, total_steps)
+    words = "; ".join(f"{name}: {optimizer.describe}" for name, optimizer in found.items())
+    metrics = frozenset[str]().union(*(optimizer.metrics for optimizer in found.values()))
+    tx = by_name({name: optimizer.tx for name, optimizer in found.items()})
+    return Optimizer(tx, 0.0, words, metrics)
+
+
 def from_settings(
     settings: Settings, total_steps: int | None, traced: Traced = NOTHING_TRACED
 ) -> Optimizer:
-    schedule = schedule_of(settings, total_steps)
-    optimizer = _injected(settings, schedule, traced)
-    clip = _clipping(settings, traced)
-    tx = in_common_dtype(robust(optimizer if clip is None else optax.chain(clip, optimizer)))
+    """The optimizer of settings; the values of `traced` take the place of theirs in its state."""
+    schedule, entry = schedule_of(settings, total_steps), settings.entry
+    plateau = schedule and schedule.plateau
+    steps = None if total_steps is None else max(total_steps, 1)
+    plain, clip = _injected(settings, schedule, steps, traced), _clipping(settings, traced)
+    plain = with_lr_scale(plain, settings.lr_scale)
+    tx = in_common_dtype(robust(plain if clip is None else optax.chain(clip, plain)))
+    if entry.has_axes_only:
+        tx = with_axes(tx, entry.name)
+    needs_loss = plateau is not None and plateau.metric is None and "value" not in entry.needs
+    needs = ("value", *entry.needs) if needs_loss else entry.needs
     return Optimizer(
-        requiring(tx, settings.entry.name, settings.entry.needs),
+        without_frozen(requiring(tx, entry.name, needs), settings.freeze),
         settings.l2_regularization,
         _describe(settings, schedule),
+        frozenset() if plateau is None or plateau.metric is None else frozenset({plateau.metric}),
     )
 
 
@@ -197,9 +273,12 @@ def schedule_of(settings: Settings, total_steps: int | None) -> Schedule | None:
 
 
 def _injected(
-    settings: Settings, schedule: Schedule | None, traced: Traced
+    settings: Settings, schedule: Schedule | None, total_steps: int | None, traced: Traced
 ) -> optax.GradientTransformation:
     """The optimizer, with the learning rate and a given weight decay as values in its state."""
+    if settings.entry.takes_total_steps:
+        arguments = {**settings.arguments, "total_steps": total_steps}
+        settings = dataclasses.replace(settings, arguments=arguments)
     own = {name: traced[name] for name in sorted(traced.keys() & settings.entry.arguments)}
     make = _taking(functools.partial(_plain, settings), own)
     with noting(f"optimizer {settings.entry.name!r} of optimizer_hparams"):
@@ -208,7 +287,9 @@ def _injected(
     if schedule is None and not own:
         return plain
     lr = None if schedule is None else traced.get("lr", schedule.base)
-    if schedule is not None and schedule.shape is not None:
+    if schedule is not None and schedule.plateau is not None:
+        lr = PlateauLearningRate(schedule.shape, lr, schedule.plateau)
+    elif schedule is not None and schedule.shape is not None:
         lr = ScheduledLearningRate(schedule.shape, lr)
     decay = traced.get("weight_decay", settings.weight_decay)
     return optax.inject_hyperparams(make)(learning_rate=lr, weight_decay=decay, **own)
@@ -281,4 +362,6 @@ def _describe(settings: Settings, schedule: Schedule | None) -> str:
     if settings.weight_decay:
         words.append(f"decay {settings.weight_decay:g} on {describe_mask(settings.decay_mask)}")
     words += [f"l2 {settings.l2_regularization:g}"] if settings.l2_regularization else []
+    words += [f"lr of /{key}/ x {factor:g}" for key, factor in settings.lr_scale.items()]
+    words += [] if settings.freeze is None else [f"frozen {describe_freeze(settings.freeze)}"]
     return ", ".join(words)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._types import PyTree
+from boltax.optim._named import NamedState
 
 
 class LearningRateState(NamedTuple):
@@ -52,7 +53,7 @@ class ScheduledLearningRate:
         return state.base * jnp.asarray(self.shape(state.updates), jnp.float32)
 
 
-def learning_rate(opt_state: PyTree) -> jax.Array | None:
+def learning_rate(opt_state: PyTree) -> jax.Array | dict[str, jax.Array | None] | None:
     """The learning rate of the last update, or of the first one before any.
 
     Found are the learning rate of every optimizer that `build` makes, of an
@@ -64,7 +65,8 @@ def learning_rate(opt_state: PyTree) -> jax.Array | None:
 
     Returns:
         A scalar, with leading axes where the state has them; None when there is no learning rate in
-        the state, as with a transformation that has it built in.
+        the state, as with a transformation that has it built in. With several optimizers, a dict of
+        these by name.
 
     Example:
         >>> import jax.numpy as jnp
@@ -73,8 +75,37 @@ def learning_rate(opt_state: PyTree) -> jax.Array | None:
         >>> float(learning_rate(tx.init({"w": jnp.ones(3)})))
         0.5
     """
+    if isinstance(opt_state, NamedState):
+        return {name: _only(state) for name, state in opt_state.parts.items()}
+    return _only(opt_state)
+
+
+def _only(opt_state: PyTree) -> jax.Array | None:
     found = [*_injected(opt_state), *_line_searched(opt_state)]
     return found[0] if found else None
+
+
+def with_learning_rate(opt_state: PyTree, value: jax.Array) -> PyTree:
+    """The state with another learning rate, where `optax.inject_hyperparams` has put one.
+
+    One that follows a schedule is computed anew by the next update.
+
+    Args:
+        opt_state: an optimizer's state, of any `build` or of the user.
+        value: a float32 scalar.
+    """
+
+    def is_injected(node: Any) -> bool:
+        return "learning_rate" in (getattr(node, "hyperparams", None) or {})
+
+    def replaced(node: Any) -> Any:
+        if not is_injected(node):
+            return node
+        old = node.hyperparams["learning_rate"]
+        changed = {**node.hyperparams, "learning_rate": value.astype(jnp.result_type(old))}
+        return node._replace(hyperparams=changed)
+
+    return jax.tree.map(replaced, opt_state, is_leaf=is_injected)
 
 
 def _parts(node: Any) -> list[Any]:

@@ -76,8 +76,9 @@ def _filled(
     who, filled = f"schedule {name!r}", dict(arguments)
     if "warmup_steps" in parameters:
         filled.setdefault("warmup_steps", run.warmup_steps())
-    if "init_value" in parameters:
-        filled.setdefault("init_value", 0.0)
+    if "init_value" in parameters and "init_value" not in filled:
+        # optax stays at the initial value where there is no warmup to leave it.
+        filled["init_value"] = 0.0 if filled["warmup_steps"] else filled["peak_value"]
     if "decay_steps" in parameters and "decay_steps" not in filled:
         filled["decay_steps"] = run.total(who)
     if "transition_steps" in parameters and "transition_steps" not in filled:

@@ -1,7 +1,7 @@
-"""Every optimizer of optax and optax.contrib by name, and what is particular about each.
+"""Every optimizer of optax and optax.contrib by name, and ours, and what is particular about each.
 
-The names and their arguments come from optax itself; the tables below hold only what a signature
-cannot say. Nothing is built here, and no optimizer is special anywhere else in the package.
+The names and their arguments come from signatures; the tables below hold only what those cannot
+say. Nothing is built here, and no optimizer is special anywhere else in the package.
 """
 
 import functools
@@ -15,6 +15,8 @@ import optax
 import optax.contrib
 
 from boltax.errors import OptimizerError, unknown_name
+from boltax.optim._celo import celo, celo_adam
+from boltax.optim._velo import velo
 
 Decay = Literal["argument", "appended", "coupled", "none"]
 
@@ -40,8 +42,8 @@ class Entry:
     """What `boltax.optim` knows of one optimizer.
 
     Attributes:
-        name: the name in optax.
-        factory: the function of optax that makes it.
+        name: the name in optax, or of ours.
+        factory: the function that makes it.
         arguments: its own arguments, as far as a user may write them.
         required: those of them that have no default.
         has_lr: whether it takes a learning rate at all.
@@ -54,8 +56,11 @@ class Entry:
             weight_decay * p`` is added to the finished update. ``"coupled"``: optax adds it to the
             gradients, which is an L2 penalty and not decoupled. ``"none"``: the method has none.
         mask_argument: what optax calls the mask of the decay; None when it takes none.
+        lr_is_whole: why its learning rate cannot differ between parameters; empty where it can.
+        has_axes_only: whether every parameter must have an axis.
         needs: what `update` must be given besides gradients and parameters.
         presets: arguments of its own that get a value here where optax would warn.
+        takes_total_steps: whether the factory is given the number of steps of the run.
     """
 
     name: str
@@ -69,8 +74,11 @@ class Entry:
     clip: float | None = DEFAULT_CLIP
     decay: Decay = "none"
     mask_argument: str | None = None
+    lr_is_whole: str = ""
+    has_axes_only: bool = False
     needs: tuple[str, ...] = ()
     presets: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    takes_total_steps: bool = False
 
     @property
     def has_decay(self) -> bool:
@@ -83,25 +91,47 @@ class Entry:
         return self.decay == "appended" or (self.has_decay and self.mask_argument is not None)
 
 
+_OURS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {"celo": celo, "celo_adam": celo_adam, "velo": velo}
+)
+
+_LEARNED: dict[str, Any] = {
+    "has_lr": False,  # they set their step by themselves, from the loss and the true gradients
+    "default_lr": None,
+    "schedule": "constant",
+    "clip": None,
+    "needs": ("value",),
+    "takes_total_steps": True,
+    "lr_is_whole": "it has no learning rate",
+}
+
+_ESTIMATES = "it estimates one step size for all of them"
+_AVERAGES = "it averages its iterates, and a scaled step is not what leads from one to the next"
+
 # What the signatures do not say. Clipping is off where the step size comes from the loss and the
 # true gradients.
 _PARTICULARS: dict[str, dict[str, Any]] = {
     "adadelta": {"default_lr": 1.0, "decay": "coupled"},
     # Its own `weight_decay_rate` ignores the learning rate, so the usual decay is appended instead.
     "adafactor": {"decay": "appended"},
-    "cocob": {"schedule": "constant", "decay": "coupled"},
-    "dog": {"schedule": "constant", "decay": "coupled"},
-    "dowg": {"schedule": "constant", "decay": "coupled"},
+    "celo": _LEARNED,
+    "celo_adam": _LEARNED,
+    "cocob": {"schedule": "constant", "decay": "coupled", "lr_is_whole": _ESTIMATES},
+    "dadapt_adamw": {"lr_is_whole": _ESTIMATES},
+    "dog": {"schedule": "constant", "decay": "coupled", "lr_is_whole": _ESTIMATES},
+    "dowg": {"schedule": "constant", "decay": "coupled", "lr_is_whole": _ESTIMATES},
+    "fromage": {"lr_is_whole": "its learning rate is no factor of its step"},
     "lars": {"decay": "coupled"},
     "lbfgs": {
         "default_lr": None,  # the line search finds the step size
         "schedule": "constant",
         "clip": None,
         "needs": ("value", "grad", "value_fn"),
+        "lr_is_whole": "its line search finds one step for all of them",
     },
-    "madgrad": {"decay": "coupled"},
-    "momo": {"clip": None, "needs": ("value",)},
-    "momo_adam": {"clip": None, "needs": ("value",)},
+    "madgrad": {"decay": "coupled", "lr_is_whole": _AVERAGES},
+    "momo": {"clip": None, "needs": ("value",), "lr_is_whole": _ESTIMATES},
+    "momo_adam": {"clip": None, "needs": ("value",), "lr_is_whole": _ESTIMATES},
     # Its decay is split over two arguments, of which one takes no mask.
     "muon": {"decay": "appended"},
     "noisy_sgd": {"decay": "appended", "presets": {"key": 0}},
@@ -111,18 +141,29 @@ _PARTICULARS: dict[str, dict[str, Any]] = {
         "schedule": "constant",
         "clip": None,
         "needs": ("value",),
+        "lr_is_whole": _ESTIMATES,
     },
-    "rprop": {"schedule": "constant", "lr_is_fixed": True},
-    "schedule_free_adamw": {"schedule": "constant"},
-    "schedule_free_sgd": {"schedule": "constant"},
+    "prodigy": {"lr_is_whole": _ESTIMATES},
+    "rprop": {
+        "schedule": "constant",
+        "lr_is_fixed": True,
+        "lr_is_whole": "it reads the learning rate once, and adapts a step size for each number",
+    },
+    "schedule_free_adamw": {"schedule": "constant", "lr_is_whole": _AVERAGES},
+    "schedule_free_sgd": {"schedule": "constant", "lr_is_whole": _AVERAGES},
     "sgd": {"decay": "appended"},
     "sign_sgd": {"decay": "appended"},
     "signum": {"decay": "appended"},
+    "sm3": {"has_axes_only": True},
     "sophia": {"needs": ("obj_fn",)},
+    "velo": _LEARNED,
 }
 
-# Arguments that are left out: deprecated in optax.
-_HIDDEN: dict[str, frozenset[str]] = {"noisy_sgd": frozenset({"seed"})}
+# Arguments that are left out: deprecated in optax, or filled in.
+_HIDDEN: dict[str, frozenset[str]] = {
+    "noisy_sgd": frozenset({"seed"}),
+    **dict.fromkeys(_OURS, frozenset({"total_steps"})),
+}
 
 NOT_BY_NAME: Mapping[str, str] = MappingProxyType(
     {
@@ -130,7 +171,7 @@ NOT_BY_NAME: Mapping[str, str] = MappingProxyType(
         "lookahead": "it wraps another optimizer and keeps two copies of the parameters",
         "mechanize": "it wraps another optimizer",
         "optimistic_adam": "optax deprecated it in favour of 'optimistic_adam_v2'",
-        "reduce_on_plateau": "it follows another optimizer in a chain",
+        "reduce_on_plateau": 'here it is a schedule: schedule={"name": "reduce_on_plateau"}',
         "sam": "it wraps two other optimizers",
         "schedule_free": (
             "it wraps another optimizer; 'schedule_free_adamw' and 'schedule_free_sgd' can be named"
@@ -190,7 +231,7 @@ def entries() -> Mapping[str, Entry]:
         >>> sorted(sgd.arguments), sgd.decay
         (['accumulator_dtype', 'momentum', 'nesterov'], 'appended')
     """
-    found = {**_discover(optax), **_discover(optax.contrib)}
+    found = {**_discover(optax), **_discover(optax.contrib), **_OURS}
     return MappingProxyType({name: _entry(name, found[name]) for name in sorted(found)})
 
 

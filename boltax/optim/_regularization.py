@@ -4,8 +4,6 @@ Nothing here is applied by itself: `boltax.optim.build` hands the mask to the op
 training step adds the penalty to the loss, each only when the user asked for it.
 """
 
-import functools
-import re
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -13,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._types import PyTree
-from boltax.errors import OptimizerError
+from boltax.optim._by_path import compiled, matching, path_text
 
 DecayMask: TypeAlias = str | Callable[[PyTree], PyTree]
 """``"all"``, ``"kernels"``, a regular expression over paths, or a function to a tree of bools."""
@@ -68,13 +66,8 @@ def mask_function(spec: DecayMask) -> Callable[[PyTree], PyTree] | None:
         return None
     if spec == "kernels":
         return _kernels
-    try:
-        pattern = re.compile(spec)
-    except (TypeError, re.error) as error:
-        raise OptimizerError(
-            f"Received decay_mask={spec!r} ({type(spec).__name__}: {error}); expected {_EXPECTED}"
-        ) from error
-    return functools.partial(_matching, pattern)
+    pattern = compiled("decay_mask", spec, _EXPECTED)
+    return lambda params: matching(pattern, params, "decay_mask", 'decay_mask="kernel$"')
 
 
 def describe_mask(spec: DecayMask) -> str:
@@ -91,26 +84,8 @@ _EXPECTED = (
 )
 
 
-def _path(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
 def _kernels(params: PyTree) -> PyTree:
     def is_kernel(path: tuple[Any, ...], leaf: Any) -> bool:
-        return jnp.ndim(leaf) >= 2 and _path(path[-1:]) not in _NOT_KERNELS
+        return jnp.ndim(leaf) >= 2 and path_text(path[-1:]) not in _NOT_KERNELS
 
     return jax.tree_util.tree_map_with_path(is_kernel, params)
-
-
-def _matching(pattern: re.Pattern[str], params: PyTree) -> PyTree:
-    mask = jax.tree_util.tree_map_with_path(
-        lambda path, _: pattern.search(_path(path)) is not None, params
-    )
-    if any(jax.tree.leaves(mask)):
-        return mask
-    paths = [_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    raise OptimizerError(
-        f"Received decay_mask={pattern.pattern!r}, which matches no parameter; expected a regular "
-        f"expression that is found in at least one of: {', '.join(paths[:20])}"
-        f'{", ..." if len(paths) > 20 else ""}. Write for instance decay_mask="kernel$".'
-    )

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from boltax.errors import OptimizerError, unknown_name
 from boltax.optim._adapt import optax_promotion
+from boltax.optim._plateau import Plateau
 
 Shape: TypeAlias = Callable[[Any], Any]
 """A factor by step, where the step counts completed updates."""
@@ -19,11 +20,13 @@ class Schedule:
         base: the learning rate that the shape multiplies.
         shape: the factor; None where it is 1 at every step.
         describe: a few words for logs.
+        plateau: what lets the learning rate fall beside that; None where nothing does.
     """
 
     base: float
     shape: Shape | None
     describe: str
+    plateau: Plateau | None = None
 
 
 @dataclass(frozen=True)

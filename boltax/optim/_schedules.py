@@ -14,6 +14,8 @@ import optax
 
 from boltax.errors import OptimizerError, noting, unknown_name
 from boltax.optim._optax_schedules import optax_schedule, optax_schedules
+from boltax.optim._plateau import NAME as PLATEAU
+from boltax.optim._plateau import plateau
 from boltax.optim._run import Run, Schedule, Shape, check_arguments, lenient, two_values
 
 ScheduleSpec: TypeAlias = str | Mapping[str, Any] | Shape | None
@@ -30,7 +32,10 @@ def names() -> tuple[str, ...]:
     - ``warmup_cosine`` (end 0.01) and ``cosine`` (end 0) fall as half a cosine, ``linear`` (end 0)
       on a line, ``exponential`` (end 0.01) by the same factor in every step;
     - ``piecewise`` falls by steps: ``{"name": "piecewise", "boundaries": {0.5: 0.1, 0.75: 0.1}}``,
-      where a boundary is a step, or a fraction of the run, and its value the factor from there on.
+      where a boundary is a step, or a fraction of the run, and its value the factor from there on;
+    - ``reduce_on_plateau`` of optax.contrib falls by a ``factor`` (0.1) when the mean training loss
+      of ``accumulation_size`` (1) steps has not improved ``patience`` (10) times; or, with
+      ``"monitor": ("val/loss", "min")``, when this metric of the validation has not.
 
     Those of optax have their full names and arguments; `lr` is their peak or initial value, and
     `warmup` and the length of the run are filled in.
@@ -38,9 +43,9 @@ def names() -> tuple[str, ...]:
     Example:
         >>> [name for name in names() if not name.endswith("_schedule")]
         ['constant', 'cosine', 'exponential', 'exponential_decay', 'linear', 'piecewise',
-         'warmup_cosine']
+         'reduce_on_plateau', 'warmup_cosine']
     """
-    return tuple(sorted({*_OURS, *optax_schedules()}))
+    return tuple(sorted({*_OURS, *optax_schedules(), PLATEAU}))
 
 
 def resolve(spec: ScheduleSpec, lr: float | None, default_lr: float, run: Run) -> Schedule:
@@ -66,6 +71,8 @@ def resolve(spec: ScheduleSpec, lr: float | None, default_lr: float, run: Run) -
         return _ours(name, arguments, default_lr if lr is None else lr, run)
     if isinstance(name, str) and name in optax_schedules():
         return optax_schedule(name, arguments, lr, default_lr, run)
+    if name == PLATEAU:
+        return _on_plateau(arguments, default_lr if lr is None else lr, run)
     raise unknown_name("schedule", name, names())
 
 
@@ -117,6 +124,13 @@ def _ours(name: str, arguments: Mapping[str, Any], lr: float, run: Run) -> Sched
     with noting(f"schedule {name!r} of optimizer_hparams"):
         shape = _OURS[name](run, **arguments)
     return Schedule(lr, shape and lenient(shape), f"lr {lr:g} {name}{run.describe()}")
+
+
+def _on_plateau(arguments: Mapping[str, Any], lr: float, run: Run) -> Schedule:
+    found, shape = plateau(arguments), _constant(run)
+    followed = found.metric or "the training loss"
+    words = f"lr {lr:g} {PLATEAU} of {followed}{run.describe()}"
+    return Schedule(lr, shape and lenient(shape), words, found)
 
 
 def _after_warmup(shape: Shape, run: Run) -> Shape:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from boltax.errors import OptimizerError, unknown_name
+from boltax.optim._by_path import Freeze, check_freeze, check_lr_scale
 from boltax.optim._registry import RENAMED, Entry, decay_error, lookup
 from boltax.optim._regularization import DecayMask, mask_function
 from boltax.optim._schedules import ScheduleSpec
@@ -14,9 +15,11 @@ from boltax.optim._schedules import ScheduleSpec
 KEYS = frozenset(
     {
         "decay_mask",
+        "freeze",
         "gradient_clip",
         "l2_regularization",
         "lr",
+        "lr_scale",
         "optimizer",
         "schedule",
         "warmup",
@@ -40,6 +43,8 @@ class Settings:
         weight_decay: strength of decoupled decay; None when not given.
         decay_mask: which parameters decay.
         l2_regularization: strength of the penalty in the loss; 0 for none.
+        lr_scale: factors of the learning rate by pattern.
+        freeze: what is not trained; None for nothing.
     """
 
     entry: Entry
@@ -51,6 +56,8 @@ class Settings:
     weight_decay: float | None
     decay_mask: DecayMask
     l2_regularization: float
+    lr_scale: Mapping[str, float]
+    freeze: Freeze | None
 
 
 def read(hparams: Mapping[str, Any]) -> Settings:
@@ -72,8 +79,11 @@ def read(hparams: Mapping[str, Any]) -> Settings:
         weight_decay=_optional_number(hparams, "weight_decay"),
         decay_mask="all" if mask is None else mask,
         l2_regularization=_optional_number(hparams, "l2_regularization") or 0.0,
+        lr_scale=_lr_scale(hparams.get("lr_scale")),
+        freeze=hparams.get("freeze"),
     )
     _check_learning_rate(settings)
+    _check_by_path(settings)
     _check_regularization(settings)
     if mask is not None:
         _check_mask(settings)
@@ -121,6 +131,20 @@ def _check_learning_rate(settings: Settings) -> None:
             f"Received {given} for optimizer {entry.name!r}; expected a schedule only beside lr, "
             "because without it the line search alone finds the step size. Leave schedule and "
             "warmup out, or write lr too."
+        )
+
+
+def _check_by_path(settings: Settings) -> None:
+    check_lr_scale(settings.lr_scale)
+    if settings.freeze is not None:
+        check_freeze(settings.freeze)
+    entry = settings.entry
+    why = entry.lr_is_whole or ("" if entry.has_lr else "it has no learning rate")
+    if settings.lr_scale and why:
+        raise OptimizerError(
+            f"Received lr_scale={dict(settings.lr_scale)!r} for optimizer {entry.name!r}; expected "
+            f"one learning rate for all parameters, because {why}. Leave lr_scale "
+            "out, or choose an optimizer such as 'adamw'."
         )
 
 
@@ -180,6 +204,17 @@ def _clip(value: Any) -> tuple[str, float] | None:
         )
     kind, limit = next(iter(value.items()))
     return kind, _number(f"gradient_clip[{kind!r}]", limit, is_positive=True)
+
+
+def _lr_scale(value: Any) -> dict[str, float]:
+    if value is None:
+        return {}
+    if isinstance(value, Mapping) and value:
+        return {key: _number(f"lr_scale[{key!r}]", factor) for key, factor in value.items()}
+    raise OptimizerError(
+        f"Received lr_scale={value!r} ({type(value).__name__}); expected a dict from regular "
+        'expressions over paths to factors. Write for instance lr_scale={"encoder/": 0.1}.'
+    )
 
 
 def _optional_number(hparams: Mapping[str, Any], key: str) -> float | None:

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from boltax._types import PyTree
 from boltax.errors import OptimizerError
 from boltax.optim._build import Optimizer, OptimizerHparams, build, from_settings, schedule_of
 from boltax.optim._learning_rate import LearningRateState
+from boltax.optim._plateau import PlateauState
 from boltax.optim._settings import KEYS, Settings, read
 
 _IN_STATE = {"lr": "learning_rate"}
@@ -47,7 +48,7 @@ class TracedOptimizer:
         self.names = frozenset(names)
         self._total_steps = total_steps
         self._settings: Settings | None = None
-        if optimizer_hparams is None or isinstance(optimizer_hparams, Mapping):
+        if is_one_optimizer(optimizer_hparams):
             self._settings = read(optimizer_hparams or {})
             first = {name: value_of(self._settings, name) for name in self.names}
             self.optimizer: Optimizer = from_settings(self._settings, total_steps, first)
@@ -75,7 +76,9 @@ def traceable(optimizer_hparams: OptimizerHparams, wanted: Collection[str]) -> d
         optimizer_hparams: as for `build`.
         wanted: the names for which the answer counts; others may be called fixed unasked.
     """
-    if optimizer_hparams is not None and not isinstance(optimizer_hparams, Mapping):
+    if isinstance(optimizer_hparams, Mapping) and not is_one_optimizer(optimizer_hparams):
+        return {}  # a name would mean several of them
+    if not is_one_optimizer(optimizer_hparams):
         tx = build(optimizer_hparams, 1000).tx
         found = jax.eval_shape(tx.init, _SMALL)
         return dict.fromkeys(_names_in(found), True)
@@ -93,9 +96,18 @@ def traceable(optimizer_hparams: OptimizerHparams, wanted: Collection[str]) -> d
     return is_traced
 
 
+def is_one_optimizer(
+    optimizer_hparams: OptimizerHparams,
+) -> TypeGuard[Mapping[str, Any] | None]:
+    """Whether a dict, or nothing, describes a single optimizer."""
+    if optimizer_hparams is None:
+        return True
+    return isinstance(optimizer_hparams, Mapping) and "optimizers" not in optimizer_hparams
+
+
 def default_value(optimizer_hparams: OptimizerHparams, name: str) -> float | None:
     """The number that a run has where its dict does not name one; None when that is no number."""
-    if optimizer_hparams is not None and not isinstance(optimizer_hparams, Mapping):
+    if not is_one_optimizer(optimizer_hparams):
         return None
     return value_of(read(optimizer_hparams or {}), name)
 
@@ -191,7 +203,7 @@ def _replaced(node: Any, values: Mapping[str, Any]) -> Any:
         }
         schedules = {
             name: state._replace(base=jnp.asarray(values[name], state.base.dtype))
-            if isinstance(state, LearningRateState) and name in values
+            if isinstance(state, LearningRateState | PlateauState) and name in values
             else state
             for name, state in getattr(node, "hyperparams_states", {}).items()
         }

@@ -131,6 +131,11 @@ class _Interrupted:
         self._trainer, self._step, self._last = trainer, trainer.steps.train, last
         self.is_compiled = self._step.is_compiled
 
+    @property
+    def flops(self) -> int | None:
+        """As the step."""
+        return self._step.flops
+
     def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
         """As the step."""
         self._step.precompile(constants, carry, feed)

@@ -289,10 +289,17 @@ class Population:
         )
         total_steps = planned_steps(num_epochs, source.num_batches, None)
         size = self._members_per_step
+        optimizer = self._varied.optimizer(total_steps)
+        if optimizer.optimizer.metrics:
+            raise ConfigurationError(
+                "Received a schedule that follows the validation metric "
+                f"{', '.join(sorted(optimizer.optimizer.metrics))}; expected one of the steps or "
+                'of the training loss. Write schedule="warmup_cosine", for instance.'
+            )
         return PopulationRun(
             trainer=trainer,
             varied=self._varied,
-            maker=MemberStates(trainer, self._varied, self._varied.optimizer(total_steps)),
+            maker=MemberStates(trainer, self._varied, optimizer),
             scheduler=self.scheduler,
             num_epochs=num_epochs,
             total_steps=total_steps,
@@ -362,6 +369,13 @@ def _check_trainer(trainer: Any) -> None:
             f"Received {trainer.name} with {', '.join([*hooks, *callbacks])}, which work with one "
             "state; expected a trainer without hooks and callbacks, since a population has many. "
             "Write a boltax.tune.Scheduler for what ends or changes members."
+        )
+    if trainer.loop.ema is not None or trainer.loop.precision == "fp16":
+        raise ConfigurationError(
+            f"Received LoopOptions(ema={trainer.loop.ema!r}, "
+            f"precision={trainer.loop.precision!r}); expected no average of parameters and no "
+            "scaled loss, which populations do not have "
+            'yet. Leave ema out, and write precision="bf16" for half precision.'
         )
     if trainer.debug:
         raise ConfigurationError(

@@ -19,7 +19,13 @@ from boltax._arguments import overrides
 from boltax._state import is_traced_hyperparameter
 from boltax.errors import ConfigurationError, OptimizerError, unknown_name
 from boltax.optim._settings import read
-from boltax.optim._traced import TracedOptimizer, check_schedule, default_value, traceable
+from boltax.optim._traced import (
+    TracedOptimizer,
+    check_schedule,
+    default_value,
+    is_one_optimizer,
+    traceable,
+)
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -96,7 +102,7 @@ class Varied:
     def optimizer(self, total_steps: int | None) -> TracedOptimizer:
         """The optimizer that all members share."""
         hparams = self._trainer.optimizer_hparams
-        if isinstance(hparams, Mapping):
+        if isinstance(hparams, Mapping) and is_one_optimizer(hparams):
             hparams = self.optimizer_hparams(self._base)
             if "lr" in self.optimizer_names:
                 check_schedule(hparams, total_steps)
@@ -262,7 +268,7 @@ def _check_optimizer_values(
 ) -> None:
     """Has the settings themselves refuse what a single run would refuse."""
     hparams = trainer.optimizer_hparams
-    if not isinstance(hparams, Mapping):
+    if not isinstance(hparams, Mapping) or not is_one_optimizer(hparams):
         return
     own = {name: value for name, value in values.items() if name not in trainer.hparams}
     try:

@@ -92,7 +92,11 @@ def test_common_dtype_leaves_whole_numbers_alone() -> None:
     [
         (("value",), {}, r"gradients alone; expected value too.*apply_gradients\(.*loss=loss\)"),
         (("value",), {"value": None}, "expected value too"),
-        (("value", "grad", "value_fn"), {"value": 1.0}, "expected grad, value_fn too.*tx.update"),
+        (
+            ("value", "grad", "value_fn"),
+            {"value": 1.0},
+            "expected grad, value_fn too.*value_fn=lambda",
+        ),
         (("obj_fn",), {"value": 1.0}, "expected obj_fn too"),
     ],
 )

@@ -131,3 +131,10 @@ def test_error_of_optax_names_the_schedule() -> None:
     with pytest.raises(ValueError, match="interpolate_type") as caught:
         optax_schedule("piecewise_interpolate_schedule", arguments, 0.1, 1e-3, Run(10, 0))
     assert "piecewise_interpolate_schedule" in caught.value.__notes__[0]
+
+
+def test_without_a_warmup_the_peak_is_where_it_starts() -> None:
+    """Where optax would stay at 0 for the whole run."""
+    schedule = optax_schedule("warmup_constant_schedule", {}, 0.2, 1e-3, Run(100, 0))
+    assert schedule.shape is not None
+    assert schedule.base * float(schedule.shape(jnp.asarray(3))) == pytest.approx(0.2)

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 from boltax.errors import OptimizerError, UnknownNameError
 from boltax.optim._registry import NOT_BY_NAME, entries, lookup
+from boltax.optim._schedules import names as schedules
 
 NAMES = """
     acprop adabelief adadelta adafactor adagrad adam adamax adamaxw adamw adan ademamix adopt
@@ -20,9 +22,12 @@ NAMES = """
 """
 
 
+OURS = ["celo", "celo_adam", "velo"]
+
+
 def test_every_optimizer_of_optax_has_a_name_or_a_reason() -> None:
     """Fails for an optimizer that is new in optax: look at its decay and its learning rate."""
-    assert sorted(entries()) == sorted(NAMES.split())
+    assert sorted(entries()) == sorted([*NAMES.split(), *OURS])
     assert all(hasattr(optax.contrib, name) or hasattr(optax, name) for name in NOT_BY_NAME)
 
 
@@ -79,3 +84,44 @@ def test_what_is_renamed_is_no_argument() -> None:
         assert not entry.arguments & {"learning_rate", "mask", "weight_decay_mask", "weight_decay"}
     assert "momentum" in lookup("sgd").arguments
     assert "seed" not in lookup("noisy_sgd").arguments
+
+
+# What else optax has, so that nothing in it is overlooked: a name that is new there is in none of
+# these, and fails the test below.
+LINKS = """
+    adaptive_grad_clip add_decayed_weights add_noise centralize clip clip_by_block_rms
+    clip_by_global_norm differentially_private_aggregate ema identity keep_params_nonnegative
+    measure_with_ema normalize normalize_by_update_norm scale set_to_zero snapshot stateless
+    stateless_with_tree_map trace zero_nans
+"""  # one link of a chain: it processes updates, and trains nothing by itself
+WRAPPERS = """
+    apply_every apply_if_finite chain conditionally_mask conditionally_transform flatten freeze
+    inject_hyperparams inject_stateful_hyperparams masked multi_transform named_chain partition
+    selective_transform split_real_and_imaginary with_extra_args_support
+"""  # they make a transformation of other ones
+FUNCTIONS = """
+    apply_updates bias_correction convex_kl_divergence cosine_distance cosine_similarity ctc_loss
+    ctc_loss_with_forward_probs generalized_kl_divergence global_norm hinge_loss huber_loss
+    hutchinson_estimator_diag_hessian incremental_update init_empty_state join_schedules
+    kl_divergence l2_loss log_cosh matrix_inverse_pth_root microbatch monitor multi_normal nnls
+    ntxent per_example_global_norm_clip per_example_layer_norm_clip periodic_update power_iteration
+    safe_increment safe_int32_increment safe_norm safe_root_mean_squares safe_softmax_cross_entropy
+    scale_gradient schedule_free_eval_params sigmoid_binary_cross_entropy sigmoid_focal_loss
+    skip_large_updates skip_not_finite smooth_labels softmax_cross_entropy
+    softmax_cross_entropy_with_integer_labels squared_error tree_map_params update_infinity_moment
+    update_moment update_moment_per_elem_norm value_and_grad_from_state
+"""  # losses, norms and the like: no transformations
+
+
+def test_nothing_of_optax_is_overlooked() -> None:
+    """Every function of it is an optimizer or a schedule by name, or is known to be neither."""
+    functions = {
+        name
+        for module in (optax, optax.contrib)
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and not name.startswith(("_", "scale_by_"))
+    }
+    named = {*entries(), *NOT_BY_NAME, *schedules()}
+    known = named | {*LINKS.split(), *WRAPPERS.split(), *FUNCTIONS.split()}
+    assert functions <= known, sorted(functions - known)
+    assert not named & {*LINKS.split(), *WRAPPERS.split(), *FUNCTIONS.split()}
