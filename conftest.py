@@ -14,6 +14,7 @@ if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", "")
     two_devices = "--xla_force_host_platform_device_count=2"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {two_devices}".strip()
 os.environ.update(
+    BOLTAX_ALLOCATOR="system",  # processes that compile thousands of programs give memory back
     MPLBACKEND="Agg",
     MLFLOW_DISABLE_TELEMETRY="true",
     TF_CPP_MIN_LOG_LEVEL="2",
