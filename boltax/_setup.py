@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -49,8 +49,32 @@ if TYPE_CHECKING:
 
 _SUMMARY_LINES = 60  # a longer summary is shown by its upper level
 _has_hinted = threading.Event()
+_DESCRIBING: ContextVar[bool] = ContextVar("describing", default=False)
 _PREVIEW: ContextVar[str | None] = ContextVar("preview", default=None)
 """The folder of trainers that are only looked at, in place of a run's; None for all others."""
+
+
+class _Described(BaseException):
+    """Ends the construction of a trainer that was only to be described."""
+
+    def __init__(self, trainer: "TrainerModule") -> None:
+        super().__init__()
+        self.trainer = trainer
+
+
+def describe_trainer(make: Callable[[], Any]) -> "TrainerModule | None":
+    """The trainer that a function makes, with its arguments, checked, and nothing else.
+
+    Its construction ends there: no model, no folder, no state. None when the function makes none.
+    """
+    token = _DESCRIBING.set(True)
+    try:
+        make()
+    except _Described as described:
+        return described.trainer
+    finally:
+        _DESCRIBING.reset(token)
+    return None
 
 
 @contextmanager
@@ -66,7 +90,12 @@ def previewing() -> Generator[None]:
 
 
 def prepare_process(trainer: "TrainerModule") -> None:
-    """What makes this process fast, and is done once: before anything is compiled."""
+    """What makes this process fast, and is done once: before anything is compiled.
+
+    Of a trainer that is only described (see `describe_trainer`) the construction ends here.
+    """
+    if _DESCRIBING.get() and not LOADING.get():
+        raise _Described(trainer)
     enable_compilation_cache()
     hint = late_hint()
     if hint is not None and not _has_hinted.is_set():
@@ -107,14 +136,42 @@ def variant(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) 
         ConfigurationError: when the subclass's own constructor does not take the arguments.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    quiet = {
-        "logger_params": {"log_dir": str(folder), "logger_type": "none"},
-        "enable_progress_bar": False,
-    }
-    given = {**trainer.call.named, "exmp_input": trainer.exmp_input, **changes, **quiet}
     token = LOADING.set(True)
     try:
-        made = type(trainer)(*trainer.call.positional, **given)
+        made = _changed(trainer, folder, changes)
+    finally:
+        LOADING.reset(token)
+    write_hparams(made, made.call)
+    return made
+
+
+def write_variant(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) -> None:
+    """Writes the ``hparams.json`` of `variant`, without making that trainer, which takes longer."""
+    write_described(describe_trainer(lambda: _changed(trainer, folder, changes)), trainer, folder)
+
+
+def write_described(described: Any, trainer: "TrainerModule", folder: Path) -> None:
+    """Writes the ``hparams.json`` of a trainer that `describe_trainer` gave.
+
+    Args:
+        described: that trainer; it has the model class of `trainer`.
+        trainer: one that was made.
+        folder: of the run.
+    """
+    described.adapter, described.log_dir = trainer.adapter, str(folder)
+    described.config = config_of(described, _quiet(folder)["logger_params"])
+    write_hparams(described, described.call)
+
+
+def _quiet(folder: Path) -> dict[str, Any]:
+    logger_params = {"log_dir": str(folder), "logger_type": "none"}
+    return {"logger_params": logger_params, "enable_progress_bar": False}
+
+
+def _changed(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) -> Any:
+    own = {**trainer.call.named, "exmp_input": trainer.exmp_input}
+    try:
+        return type(trainer)(*trainer.call.positional, **{**own, **changes, **_quiet(folder)})
     except TypeError as error:
         raise ConfigurationError(
             f"Received {trainer.name}, whose constructor does not take {', '.join(changes)} and "
@@ -122,10 +179,6 @@ def variant(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) 
             "trainers of their own. Write def __init__(self, ..., **kwargs): "
             "super().__init__(..., **kwargs)."
         ) from error
-    finally:
-        LOADING.reset(token)
-    write_hparams(made, made.call)
-    return made
 
 
 def config_of(trainer: "TrainerModule", logger_params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -61,6 +61,17 @@ def png_size(path):
     return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
 
 
+def check_population(folder):
+    """Each member of a population has trained, and left its best model."""
+    with (folder / "members.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        best = folder / "members" / f"{int(row['member']):03d}" / "checkpoints" / "best"
+        assert row["epoch"] == "2"
+        assert any(best.iterdir())
+
+
 @EACH
 def test_it_runs_and_leaves_results_and_pictures(example, tmp_path):
     for package in imported_packages(example):
@@ -68,7 +79,11 @@ def test_it_runs_and_leaves_results_and_pictures(example, tmp_path):
     printed = run(example, tmp_path)
     runs = [path.parent for path in tmp_path.rglob("hparams.json")]
     assert runs
-    for folder in runs:
+    populations = {path.parent for path in tmp_path.rglob("members.csv")}
+    for folder in populations:
+        check_population(folder)
+    members = {member for folder in populations for member in folder.glob("members/*")}
+    for folder in set(runs) - populations - members:
         with (folder / "history.csv").open(newline="") as file:
             assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
         results = {

@@ -81,7 +81,19 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
     ),
     ("TRAINER", True, {"trainer"}),
     ("TUNE", True, {"tune"}),
-    ("USER", True, {"demo", "testing", "_replay", "_user_files", "_preflight_file", "cli"}),
+    (
+        "USER",
+        True,
+        {
+            "demo",
+            "testing",
+            "_replay",
+            "_tune_command",
+            "_user_files",
+            "_preflight_file",
+            "cli",
+        },
+    ),
 ]
 RANK = {part: rank for rank, (_, _, parts) in enumerate(LAYERS) for part in parts}
 

@@ -8,7 +8,9 @@ table = population.train_model(train_loader, val_loader, num_epochs=16)
 trainer = population.member(table.best()["member"])
 """
 
+from boltax.tune._configuration import load_configuration, save_configuration
 from boltax.tune._population import Population
+from boltax.tune._ray import as_ray_trainable
 from boltax.tune._schedulers import (
     Member,
     Overwrite,
@@ -21,6 +23,8 @@ from boltax.tune._schedulers import (
     Stop,
     SuccessiveHalving,
 )
+from boltax.tune._storage import open_storage
+from boltax.tune._study import optimize
 from boltax.tune._table import Table
 
 __all__ = [
@@ -36,4 +40,9 @@ __all__ = [
     "Stop",
     "SuccessiveHalving",
     "Table",
+    "as_ray_trainable",
+    "load_configuration",
+    "open_storage",
+    "optimize",
+    "save_configuration",
 ]

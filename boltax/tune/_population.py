@@ -13,7 +13,7 @@ The loop is in `_loop.py`, what schedulers may ask for in `_schedulers.py`, wher
 lives in `_values.py`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ from boltax.tune._saved import (
 from boltax.tune._schedulers import Member, Scheduler
 from boltax.tune._states import MemberStates
 from boltax.tune._table import Table
-from boltax.tune._values import Varied, read_members
+from boltax.tune._values import Given, Varied, read_members
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -136,7 +136,7 @@ class Population:
         """All members that there ever were, by number, as they are now."""
         if self._run is not None:
             return tuple(self._run.members)
-        return tuple(self._members())
+        return tuple(self._fresh(self._given))
 
     @property
     def table(self) -> Table:
@@ -186,10 +186,45 @@ class Population:
         """
         check_positive(num_epochs=num_epochs)
         run = self._run = self._prepared(train_loader, val_loader, num_epochs)
+        return self._train(run, lambda: (resume and restore_population(run)) or self._start(run))
+
+    def train_further(self, members: Iterable[Mapping[str, Any]]) -> Table:
+        """Trains new members in the programs of those that have ended, on the same data.
+
+        They get the next free numbers, and train for as many epochs as the others did.
+
+        Args:
+            members: as for the constructor, with the same hyperparameters.
+
+        Returns:
+            The table of all members.
+
+        Raises:
+            TrainingError: before the first `train_model`.
+            ConfigurationError: for members that cannot share the program.
+        """
+        run, chosen = self._started(), self._started().layout
+        new = self._fresh(read_members(self.trainer, members), len(run.members))
+        run.members += new
+
+        def begin() -> None:
+            run.layout = None
+            self._place(run, new)
+            if chosen is not None:
+                group(run, chosen)
+
+        return self._train(run, begin)
+
+    def release(self) -> None:
+        """Gives up the memory on the device of members that have ended; their best are on disk."""
+        run = self._started()
+        if not run.training:
+            run.states, run.best, run.occupants = [], [], []
+
+    def _train(self, run: PopulationRun, begin: Callable[[], Any]) -> Table:
         with RunLock(self.log_dir), run.signals:
             try:
-                if not resume or not restore_population(run):
-                    self._start(run)
+                begin()
                 run.is_saveable = True
                 passes = range(run.epoch, run.epoch + run.passes_left)
                 bar = self.trainer.tracker(train(run), desc="Epochs", total=len(passes))
@@ -272,24 +307,25 @@ class Population:
             val_source=None if val_loader is None else as_source(val_loader, name="val_loader"),
             make_steps=self._steps_of,
             layout=None if size == "auto" and len(self._given) > 1 else Layout(1),
-            members=self._members(),
+            members=self._fresh(self._given),
             given=[{"seed": given.seed, **given.values} for given in self._given],
             save_trigger=save_trigger(trainer.checkpoint),
         )
 
-    def _members(self) -> list[Member]:
-        """The first members, before their first step."""
+    def _fresh(self, given: Iterable[Given], first: int = 0) -> list[Member]:
+        """Members before their first step, from a number on."""
         return [
-            Member(
-                number=number, seed=given.seed, values=self._varied.complete(given.values, number)
-            )
-            for number, given in enumerate(self._given)
+            Member(number=number, seed=one.seed, values=self._varied.complete(one.values, number))
+            for number, one in enumerate(given, first)
         ]
 
-    def _start(self, run: PopulationRun) -> None:
-        run.states = [run.maker.fresh(member.seed, member.values) for member in run.members]
+    def _place(self, run: PopulationRun, members: Sequence[Member]) -> None:
+        run.states = [run.maker.fresh(member.seed, member.values) for member in members]
         run.best = [run.rows.copy(variables_of(state)) for state in run.states]
-        run.occupants = [member.number for member in run.members]
+        run.occupants = [member.number for member in members]
+
+    def _start(self, run: PopulationRun) -> None:
+        self._place(run, run.members)
         size = self._members_per_step
         if isinstance(size, int) and size > 1:
             parts = -(-len(run.members) // size)  # 10 members by 8 are 5 and 5

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from boltax._save import state_tree
-from boltax._setup import variant
+from boltax._setup import variant, write_variant
 from boltax._state import variables_of
 from boltax._types import PyTree
 from boltax.checkpoint._best import BestCheckpoints
@@ -234,7 +234,7 @@ def write_best(run: PopulationRun, member: Member) -> None:
     def write() -> None:
         folder = member_folder(trainer, member.number)
         if not RunDirectory(folder).hparams.exists():
-            trainer_of(trainer, varied, member)
+            write_variant(trainer, folder, _changes(trainer, varied, member))
         step = int(best["step"])
         metrics = {name: value for name, value in best.items() if "/" in name}
         BestCheckpoints(RunDirectory(folder).best).save(step, variables, metrics)
@@ -250,11 +250,16 @@ def member_folder(trainer: "TrainerModule", number: int) -> Path:
 def trainer_of(trainer: "TrainerModule", varied: Varied, member: Member) -> "TrainerModule":
     """An ordinary trainer for a member, in its folder; its state has shapes and no values yet."""
     folder = member_folder(trainer, member.number)
+    return variant(trainer, folder, _changes(trainer, varied, member))
+
+
+def _changes(trainer: "TrainerModule", varied: Varied, member: Member) -> dict[str, Any]:
+    """The constructor arguments of a member that are not the trainer's."""
     values = varied.complete(member.values, member.number)
     changes: dict[str, Any] = {n: values[n] for n in varied.loss_names} | {"seed": member.seed}
     if isinstance(trainer.optimizer_hparams, Mapping):
         changes["optimizer_hparams"] = varied.optimizer_hparams(values)
-    return variant(trainer, folder, changes)
+    return changes
 
 
 def table_of(run: PopulationRun) -> Table:

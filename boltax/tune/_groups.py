@@ -1,0 +1,133 @@
+"""Which trials can share a compiled program: those whose trainers differ in traced numbers alone.
+
+`make_trainer` says what a hyperparameter means, so what counts is what its trainer is made with.
+The numbers in a dict of `optimizer_hparams` and the floats among the extra hyperparameters, which
+`loss_function` reads as ``model.hparams``, are values in the program; all else is the program.
+Of these numbers the study varies some; the others are constants, as in a run of their own.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import numpy as np
+
+from boltax._setup import describe_trainer
+from boltax.errors import ConfigurationError
+from boltax.tune._space import SearchSpace, optuna_module
+from boltax.tune._values import SEED, kinds_of_names
+
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
+MakeTrainer = Callable[..., Any]
+LOOKS = 8
+"""Configurations that are looked at to see which numbers vary."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a trainer is made with.
+
+    Attributes:
+        program: what decides the compiled program, by name.
+        values: the numbers in it that may differ between members of a population, with the seed.
+    """
+
+    program: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+    def shares_program(self, other: "Description") -> bool:
+        """Whether both trainers can be members of one population."""
+        return self.values.keys() == other.values.keys() and is_same(self.program, other.program)
+
+    def varying(self, names: Collection[str]) -> "Description":
+        """The same with these numbers as values, and the others as parts of the program."""
+        values = {name: value for name, value in self.values.items() if name in names}
+        constants = {name: value for name, value in self.values.items() if name not in names}
+        return Description({**self.program, "constants": constants}, values)
+
+
+def described_trainer(
+    make_trainer: MakeTrainer, hyperparameters: Mapping[str, Any]
+) -> "TrainerModule":
+    """The trainer that `make_trainer` would make, with its arguments and nothing else.
+
+    Raises:
+        ConfigurationError: when it makes none.
+    """
+    made = describe_trainer(lambda: make_trainer(**hyperparameters))
+    if made is None:
+        raise ConfigurationError(
+            f"Received make_trainer={make_trainer!r}, which makes no trainer for "
+            f"{dict(hyperparameters)!r}; expected a function from hyperparameters to a "
+            "boltax.TrainerModule. Write def make_trainer(lr): return MyTrainer(...)."
+        )
+    return made
+
+
+def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
+    """The numbers that differ between trials, by a look at some configurations of the space.
+
+    One that is overlooked costs a group for each of its values, and nothing else.
+    """
+    optuna = optuna_module()
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    optuna.logging.set_verbosity(verbosity)
+    seen: dict[str, set[Any]] = {SEED: {None, ...}}
+    for _ in range(LOOKS):
+        with suppress(Exception):  # a trial of this configuration will tell what is wrong
+            hyperparameters = space.hyperparameters(study.ask(space.distributions))
+            trainer = described_trainer(make_trainer, hyperparameters)
+            for name, value in description_of(trainer).values.items():
+                seen.setdefault(name, set()).add(value)
+    return {name for name, values in seen.items() if len(values) > 1}
+
+
+def description_of(trainer: "TrainerModule") -> Description:
+    """What a trainer was made with."""
+    optimizer: Any = trainer.optimizer_hparams
+    numbers: dict[str, float] = {}
+    if isinstance(optimizer, Mapping):
+        named = cast("Mapping[str, Any]", optimizer)
+        numbers = {name: value for name, value in named.items() if _is_number(value)}
+    kinds = kinds_of_names(trainer, numbers)
+    traced = {name: numbers[name] for name in numbers if kinds[name]}
+    of_loss = {name: value for name, value in trainer.hparams.items() if kinds[name]}
+    if isinstance(optimizer, Mapping):
+        optimizer = {name: value for name, value in optimizer.items() if name not in traced}
+    return Description(
+        program={
+            "class": type(trainer),
+            "model_class": trainer.model_class,
+            "model_hparams": trainer.model_hparams,
+            "optimizer_hparams": optimizer,
+            "hparams": {n: v for n, v in trainer.hparams.items() if n not in of_loss},
+            "options": (trainer.loop, trainer.monitor, trainer.debug),
+            "check_val_every_n_epoch": trainer.check_val_every_n_epoch,
+        },
+        values={SEED: trainer.seed, **{n: float(v) for n, v in {**traced, **of_loss}.items()}},
+    )
+
+
+def is_same(left: Any, right: Any) -> bool:
+    """Whether two hyperparameters are equal; functions are, when they are the same object."""
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        left, right = cast("dict[Any, Any]", left), cast("dict[Any, Any]", right)
+        return left.keys() == right.keys() and all(is_same(left[n], right[n]) for n in left)
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, list | tuple):
+        parts = cast("tuple[Any, ...]", left)
+        return len(parts) == len(right) and all(map(is_same, parts, right))
+    if isinstance(left, np.ndarray | jax.Array):
+        return left.dtype == right.dtype and np.array_equal(left, right)
+    return bool(left == right)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,235 @@
+"""Studies: trials train together, compile once for each shape, and end in an Optuna study."""
+
+import numpy as np
+import optuna
+import pytest
+
+import tune_project as project
+from boltax.errors import ConfigurationError, MetricsError, UnknownNameError
+from boltax.tune import load_configuration, open_storage, optimize, save_configuration
+from boltax.tune._configuration import hyperparameters_of
+from compile_counts import STEPS, compiled
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+def study_of(space, make_trainer=project.make_trainer, **options):
+    train_loader, val_loader, _ = project.make_loaders()
+    arguments = {
+        "num_epochs": 2,
+        "n_trials": 4,
+        "population": 2,
+        "sampler": optuna.samplers.RandomSampler(seed=0),
+        "pruner": optuna.pruners.NopPruner(),
+        "enable_progress_bar": False,
+    }
+    return optimize(make_trainer, space, train_loader, val_loader, **{**arguments, **options})
+
+
+@pytest.mark.parametrize("population", [1, 3])
+def test_a_study_compiles_once_for_each_shape(population):
+    compiled.clear()
+    study = study_of(project.two_widths, n_trials=7, population=population)
+    widths = {trial.params["width"] for trial in study.trials}
+    assert len(study.trials) == 7
+    assert all(trial.state.name == "COMPLETE" for trial in study.trials)
+    assert widths == {4, 8}
+    steps = sum(compiled[name] for name in STEPS)
+    assert steps == 2 * len(widths)  # training and evaluation
+
+
+def test_a_trial_that_begins_with_the_data_has_the_value_of_its_single_run():
+    space = {"lr": ("log", 1e-3, 1e-1), "rate": (0.0, 0.5), "seed": [1, 2]}
+    study = study_of(space, n_trials=3, population=3)
+    train_loader, val_loader, _ = project.make_loaders()
+    for trial in study.trials:
+        alone = project.make_trainer(**trial.params)
+        alone.train_model(train_loader, val_loader, num_epochs=2)
+        values = [row["val/acc"] for row in alone.run.history]
+        reported = [trial.intermediate_values[epoch] for epoch in (1, 2)]
+        np.testing.assert_allclose(reported, values, atol=1e-6)
+        assert trial.value == pytest.approx(max(values))
+
+
+class Own(project.Classifier):
+    """Its constructor takes hyperparameters; one of them no step reads."""
+
+    def __init__(self, lr, unread, exmp_input=None, logger_params=None):
+        super().__init__(
+            project.Mlp,
+            optimizer_hparams={"lr": lr},
+            exmp_input=exmp_input,
+            logger_params=logger_params,
+            enable_progress_bar=False,
+            rate=0.1,
+            unread=unread,
+        )
+
+
+def test_a_trainer_may_have_a_constructor_and_numbers_of_its_own():
+    example = next(iter(project.make_loaders()[0]))
+
+    def make_trainer(lr):
+        return Own(lr, 0.5, example, {"logger_type": "none"})
+
+    study = study_of({"lr": (0.01, 0.1)}, make_trainer, n_trials=2)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 2
+    for trial in study.trials:
+        trainer = Own.load_from_checkpoint(trial.user_attrs["boltax:log_dir"])
+        assert trainer.optimizer_hparams == {"lr": trial.params["lr"]}
+        metrics = trainer.eval_model(project.make_loaders()[1])
+        assert metrics["acc"] == pytest.approx(trial.value)
+
+
+def test_a_space_may_be_a_function_of_the_trial():
+    study = study_of(project.by_hand, n_trials=3)
+    for trial in study.trials:
+        assert hyperparameters_of(trial)["width"] == 4 * trial.params["layers"]
+
+
+class PruneOdd(optuna.pruners.BasePruner):
+    def prune(self, study, trial):
+        return trial.number % 2 == 1
+
+
+def test_places_of_pruned_trials_are_taken_by_new_ones():
+    study = study_of(project.space, n_trials=6, num_epochs=3, pruner=PruneOdd())
+    epochs = [len(trial.intermediate_values) for trial in study.trials]
+    assert epochs == [3, 1, 3, 1, 3, 1]
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED"] * 3
+    assert study.trials[1].user_attrs["boltax:reason"] == "pruned after epoch 1"
+
+
+def test_a_diverged_trial_is_pruned_and_the_others_go_on():
+    study = study_of(
+        {"lr": [1e-2, 1e30]}, sampler=optuna.samplers.GridSampler({"lr": [1e-2, 1e30]})
+    )
+    states = {trial.params["lr"]: trial.state.name for trial in study.trials}
+    assert states == {1e-2: "COMPLETE", 1e30: "PRUNED"}
+    (reason,) = (t.user_attrs["boltax:reason"] for t in study.trials if t.params["lr"] == 1e30)
+    assert "not finite at step" in reason
+
+
+def test_a_study_goes_on_in_its_storage():
+    study_of(project.space, n_trials=2, storage="study.journal")
+    study = study_of(project.space, n_trials=3, storage="study.journal")
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
+    known = optuna.load_study(study_name="study", storage=open_storage("study.journal"))
+    assert known.best_value == study.best_value
+
+
+def test_the_best_configuration_is_a_file_from_which_it_trains_again(tmp_path):
+    study = study_of(project.by_hand, n_trials=2)
+    save_configuration(study, tmp_path / "best.json")
+    hyperparameters = load_configuration(tmp_path / "best.json")
+    train_loader, val_loader, _ = project.make_loaders()
+    trainer = project.make_trainer(**hyperparameters)
+    metrics = trainer.train_model(train_loader, val_loader, num_epochs=2)
+    assert metrics["val/acc"] == pytest.approx(study.best_value)
+
+
+def test_the_best_model_of_a_trial_is_in_its_folder():
+    study = study_of(project.space, n_trials=2)
+    folder = study.best_trial.user_attrs["boltax:log_dir"]
+    trainer = project.Classifier.load_from_checkpoint(folder)
+    assert trainer.eval_model(project.make_loaders()[1])["acc"] == pytest.approx(study.best_value)
+
+
+def test_an_exception_puts_the_trials_back():
+    def make_trainer(**hyperparameters):
+        if hyperparameters["width"] == 8:
+            raise RuntimeError("no such width")
+        return project.make_trainer(**hyperparameters)
+
+    space = {"lr": (0.01, 0.1), "width": [8]}
+    with pytest.raises(RuntimeError, match="no such width") as caught:
+        study_of(space, make_trainer, storage="study.journal")
+    assert "trial 0" in caught.value.__notes__[0]
+    study = study_of(space, n_trials=1, storage="study.journal")
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
+    assert study.trials[1].params == study.trials[0].params
+
+
+# Bad input: each is told before anything is compiled.
+
+SPACES = {
+    "another range": (
+        {"lr": (0.1, 0.2)},
+        r"a space with 'lr' as FloatDistribution\(low=0.1, high=0.2\), where it",
+    ),
+    "another hyperparameter": ({"rate": (0.0, 0.5), "lr": [0.1]}, "a space with"),
+    "a function": (project.by_hand, "space='a function of the trial', where it was"),
+}
+
+
+@pytest.mark.parametrize("space, message", SPACES.values(), ids=SPACES)
+def test_a_study_of_this_name_with_another_space_is_refused(space, message):
+    study_of({"lr": (0.01, 0.1)}, n_trials=1, storage="study.journal")
+    with pytest.raises(ConfigurationError, match=message):
+        study_of(space, storage="study.journal")
+    with pytest.raises(ConfigurationError, match="num_epochs=9, where it was 2"):
+        study_of({"lr": (0.01, 0.1)}, num_epochs=9, storage="study.journal")
+
+
+BAD = {
+    "an unknown hyperparameter": (
+        {"space": {"lr": (0.01, 0.1), "widht": [4]}},
+        UnknownNameError,
+        "Did you mean 'width'",
+    ),
+    "a metric that does not exist": (
+        {"monitor": ("val/accuracy", "max")},
+        MetricsError,
+        r"monitor=\('val/acc', 'max'\)",
+    ),
+    "a direction": ({"monitor": ("val/acc", "maximize")}, ConfigurationError, "a direction"),
+    "no monitor": ({"monitor": None}, ConfigurationError, "expected a metric and a direction"),
+    "no trials": ({"n_trials": 0}, ConfigurationError, "n_trials=0"),
+    "no places": ({"population": 0}, ConfigurationError, "population=0"),
+    "a heart that stands still": ({"heartbeat": 0}, ConfigurationError, "heartbeat=0"),
+    "no trainer": ({"make_trainer": lambda lr: 3}, ConfigurationError, "makes no trainer"),
+    "a storage out of reach": (
+        {"storage": "sqlite:////no/such/folder/study.db"},
+        ConfigurationError,
+        "cannot be opened",
+    ),
+}
+
+
+@pytest.mark.parametrize("options, error, message", BAD.values(), ids=BAD)
+def test_bad_input_is_told_before_anything_trains(options, error, message):
+    compiled.clear()
+    with pytest.raises(error, match=message):
+        study_of(**{"space": {"lr": (0.01, 0.1)}, **options})
+    assert not any(compiled[name] for name in STEPS)
+
+
+def test_a_monitor_of_the_validation_needs_one():
+    with pytest.raises(ConfigurationError, match="but no val_loader"):
+        optimize(project.make_trainer, {"lr": (0.01, 0.1)}, [], num_epochs=1, n_trials=1)
+
+
+def test_a_make_trainer_that_makes_two_is_refused():
+    def make_trainer(lr):
+        project.make_trainer(lr=0.1, width=8)
+        return project.make_trainer(lr=lr)
+
+    with pytest.raises(ConfigurationError, match="makes several trainers"):
+        study_of({"lr": (0.01, 0.1)}, make_trainer)
+
+
+def test_a_study_without_a_complete_trial_has_no_configuration():
+    with pytest.raises(ConfigurationError, match="none of whose 0 trials is complete"):
+        save_configuration(optuna.create_study(), "best.json")
+
+
+def test_a_file_of_something_else_is_no_configuration(tmp_path):
+    (tmp_path / "other.json").write_text("[1]\n")
+    with pytest.raises(ConfigurationError, match="holds no 'hyperparameters'"):
+        load_configuration(tmp_path / "other.json")
