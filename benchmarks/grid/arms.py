@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boltax.errors import BoltaxError
+from boltax.errors import OptimizerError
 from boltax.optim import check_hparams
 
 L2 = {"l2_regularization": 1e-4}  # He et al. 2016, where it is called weight decay
@@ -118,7 +118,11 @@ PLAIN: dict[str, dict[str, Any]] = {
     "Celo-Adam": {"optimizer": "celo_adam"},
     "VeLO": {"optimizer": "velo"},
 }
-LEARNED = ("Celo", "Celo-Adam", "VeLO")
+WEIGHTS = {
+    "Celo": "celo.theta.state",
+    "Celo-Adam": "celo_adam.theta.state",
+    "VeLO": "velo.params",
+}
 
 
 def arms(weights: Path | None) -> tuple[list[Arm], dict[str, str]]:
@@ -128,15 +132,19 @@ def arms(weights: Path | None) -> tuple[list[Arm], dict[str, str]]:
     that term, for without decay the two are the same.
 
     Args:
-        weights: folder of the weights of learned optimizers; None to look in their usual places.
+        weights: folder with the files `WEIGHTS` of learned optimizers, or some of them; or None.
     """
     found, reasons = list[Arm](), dict[str, str]()
     for optimizer, plain in PLAIN.items():
-        is_given = optimizer in LEARNED and weights is not None
-        hparams = {**plain, "weights": str(weights)} if is_given else plain
+        hparams = dict(plain)
+        if optimizer in WEIGHTS:
+            if weights is None:
+                reasons[optimizer] = "Received no --weights; expected the folder of its weights."
+                continue
+            hparams["weights"] = str(weights / WEIGHTS[optimizer])
         try:
             check_hparams(hparams)
-        except BoltaxError as error:
+        except OptimizerError as error:
             reasons[optimizer] = str(error)
             continue
         regularizer = ("decay 1e-2", DECAY) if optimizer == "AdamW" else ("L2 1e-4", L2)

@@ -66,18 +66,10 @@ def recipe_of(setup: Setup, arm: Arm, seed: int) -> dict[str, Any]:
     """Everything that decides a cell's result, as plain JSON; of weights, their checksum."""
     hparams = dict(arm.hparams)
     if "weights" in hparams:
-        hparams["weights"] = _checksum(Path(hparams["weights"]))
+        content = Path(hparams["weights"]).read_bytes()
+        hparams["weights"] = hashlib.sha256(content).hexdigest()[:16]
     recipe = {"setup": dataclasses.asdict(setup), "hparams": hparams, "seed": seed}
     return json.loads(json.dumps(recipe))
-
-
-def _checksum(weights: Path) -> str:
-    files = sorted(weights.rglob("*")) if weights.is_dir() else [weights]
-    found = hashlib.sha256()
-    for file in files:
-        if file.is_file() and file.suffix in (".state", ".params"):
-            found.update(file.read_bytes())
-    return found.hexdigest()[:16]
 
 
 def load_images(setup: Setup, data: Path | None) -> DemoData:
