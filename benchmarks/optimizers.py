@@ -4,6 +4,7 @@
     python benchmarks/optimizers.py --data DIR --full            ResNet-20 on all images: for a GPU
     python benchmarks/optimizers.py                              scikit-learn's digits
     python benchmarks/optimizers.py ... --weights DIR            learned optimizers, too
+    python benchmarks/optimizers.py ... --report                 tables of what is stored so far
     python benchmarks/optimizers.py ... --write                  and keep table and figure
 
 DIR has CIFAR-10 in a layout of `boltax.demo.load_cifar10`; that of `--weights` has the files
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from grid import figure, tables
 from grid.arms import PLAIN, SETUPS, Arm, Setup, arms
-from grid.cells import Cell, load_images, train
+from grid.cells import Cell, load_images, recipe_of, train
 from grid.times import StepTime, step_times
 from suite import report
 
@@ -42,13 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [arm for arm in chosen if arm.hparams["optimizer"] in options.optimizers]
     _say("\n".join([setup.about, *(f"{name} is left out: {why}" for name, why in reasons.items())]))
     images, folder = load_images(setup, options.data), options.cells / setup.name
-    cells = run(setup, chosen, options.seeds, images, folder)
+    if options.report:
+        cells = stored(setup, chosen, options.seeds, folder)
+        chosen = [arm for arm in chosen if cells[arm.name]]
+    else:
+        cells = run(setup, chosen, options.seeds, images, folder)
     times = step_times(setup, chosen, images, folder / "times.json")
     text = sections(setup, chosen, cells, times, list(reasons))
     print(text)
     drawn = folder / "optimizers.png"
-    title = f"{setup.about}: mean and range of {options.seeds} seeds"
-    figure.draw(chosen, cells, times, title, drawn)
+    figure.draw(chosen, cells, times, f"{setup.about}: mean and range of the seeds", drawn)
     if options.write:
         write(setup, text, drawn)
     return 0
@@ -62,11 +66,27 @@ def run(
     for seed in range(seeds):
         for arm in chosen:
             started = time.monotonic()
-            cell = train(setup, arm, seed, images, folder / f"{arm.name}-{seed}.json")
+            cell = train(setup, arm, seed, images, _file(folder, arm, seed))
             cells[arm.name].append(cell)
             found = cell.failure or f"test accuracy {cell.test['acc']:.3f}"
             _say(f"seed {seed}, {arm.label}: {found} ({time.monotonic() - started:.0f} s)")
     return cells
+
+
+def stored(setup: Setup, chosen: Sequence[Arm], seeds: int, folder: Path) -> dict[str, list[Cell]]:
+    """The cells that are there already."""
+    found = {
+        arm.name: [
+            Cell.stored(_file(folder, arm, seed), recipe_of(setup, arm, seed))
+            for seed in range(seeds)
+        ]
+        for arm in chosen
+    }
+    return {name: [cell for cell in cells if cell is not None] for name, cells in found.items()}
+
+
+def _file(folder: Path, arm: Arm, seed: int) -> Path:
+    return folder / f"{arm.name}-{seed}.json"
 
 
 def sections(
@@ -127,6 +147,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cells", type=Path, default=Path("runs/optimizers"), help="folder of stored trainings"
     )
+    parser.add_argument("--report", action="store_true", help="of what is stored; train nothing")
     parser.add_argument("--write", action="store_true", help="keep table and figure in the source")
     options = parser.parse_args(arguments)
     if options.full and options.data is None:

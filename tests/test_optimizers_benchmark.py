@@ -222,6 +222,13 @@ def test_wrong_arguments_are_refused(arguments, message, capsys):
     assert re.search(message, capsys.readouterr().err)
 
 
+def test_a_report_is_of_what_is_stored(tmp_path, monkeypatch):
+    recipe = cells.recipe_of(TINY, ADAM, 1)
+    found = dataclasses.replace(cell(ADAM, 1, 1.0, 0.5), recipe=recipe)
+    (tmp_path / "adam-none-1.json").write_text(json.dumps(dataclasses.asdict(found)))
+    assert optimizers.stored(TINY, [ADAM, SGD], 3, tmp_path) == {ADAM.name: [found], SGD.name: []}
+
+
 @pytest.mark.slow
 def test_the_grid_runs_from_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(optimizers.SETUPS, "digits", TINY)
