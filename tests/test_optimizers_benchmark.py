@@ -162,6 +162,7 @@ def test_differences_are_those_of_pairs_with_the_same_seed():
         *("**+0.250 ± 0.000**", "**+0.250 ± 0.000**", "**-1.000 ± 0.000**")
     ]
     assert not row(table, "SGD + momentum against Adam")[1].startswith("**")
+    assert len(table.splitlines()) == 4  # each pair once
 
 
 def test_an_interval_is_that_of_students_t():

@@ -15,7 +15,7 @@ from grid.arms import Arm
 from grid.cells import Cell
 from grid.times import StepTime
 
-REFERENCE = "Adam"
+REFERENCES = ("Adam", "SGD + momentum")
 Cells = Mapping[str, Sequence[Cell]]
 """The cells of each arm, by the arm's name."""
 
@@ -45,14 +45,16 @@ def results(arms: Sequence[Arm], cells: Cells, times: Mapping[str, StepTime]) ->
 
 
 def differences(arms: Sequence[Arm], cells: Cells) -> str:
-    """What regularisation changes, and how the optimizers differ from the reference."""
+    """What regularisation changes, and how the optimizers differ from the references."""
     header = ("comparison", "training loss", "test loss", "test accuracy, points")
     lines = [_line(header), _line(["---"] * len(header))]
     plain = {arm.optimizer: arm for arm in arms if not arm.regularizer}
-    pairs = [(arm, plain[arm.optimizer]) for arm in arms if arm.regularizer]
-    if REFERENCE in plain:
-        others = [arm for name, arm in plain.items() if name != REFERENCE]
-        pairs = [*((arm, plain[REFERENCE]) for arm in others), *pairs]
+    pairs = list[tuple[Arm, Arm]]()
+    for number, reference in enumerate(REFERENCES):
+        done = REFERENCES[: number + 1]
+        others = [arm for name, arm in plain.items() if name not in done and reference in plain]
+        pairs += [(arm, plain[reference]) for arm in others]
+    pairs += [(arm, plain[arm.optimizer]) for arm in arms if arm.regularizer]
     for arm, other in pairs:
         columns = [
             difference([paired[number] for paired in _pairs(cells[arm.name], cells[other.name])])
