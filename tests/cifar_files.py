@@ -5,20 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from boltax.demo._cifar import CIFAR10_CLASSES
+
 Examples = tuple[np.ndarray, np.ndarray]
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
-NAMES = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-]
 
 
 def examples(count: int, seed: int = 0) -> Examples:
@@ -51,7 +41,7 @@ def write_folders(folder: Path, train: Examples, test: Examples) -> Path:
     """``{train,test}/<class>/<number>.png``."""
     for part, (images, labels) in (("train", train), ("test", test)):
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            file = folder / part / NAMES[label] / f"{number}.png"
+            file = folder / part / CIFAR10_CLASSES[label] / f"{number}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             write_png(file, image)
     return folder
