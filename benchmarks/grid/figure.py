@@ -59,7 +59,6 @@ def _finish(grid: Any) -> None:
         axes.grid(color="#e5e7eb", linewidth=0.8)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    grid[0, 0].set_yscale("log")
     grid[0, 0].set_ylabel("training loss (augmented images)")
     grid[1, 0].set_ylabel("validation accuracy")
     grid[1, 0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
