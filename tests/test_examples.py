@@ -1,7 +1,8 @@
 """Every example runs as its users run it, and leaves what it promises.
 
 A new file in `examples/` is covered without a change here. It takes ``--epochs`` and ``--log-dir``
-(and ``--trials``, when it searches), and names the pictures that it writes in its docstring.
+(``--trials``, when it searches; ``--data``, when it reads CIFAR-10, and ``--model``), and names the
+pictures that it writes in its docstring.
 """
 
 import ast
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cifar_files
+
 FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 EACH = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -23,8 +26,7 @@ EACH = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 
 def run(example, log_dir):
     """Runs an example for two epochs, strictly, and returns what it printed."""
-    trials = ["--trials", "2"] if '"--trials"' in example.read_text() else []
-    arguments = ["--epochs", "2", "--log-dir", str(log_dir), *trials]
+    arguments = ["--epochs", "2", "--log-dir", str(log_dir), *other_arguments(example, log_dir)]
     done = subprocess.run(
         [sys.executable, "-W", "error", str(example), *arguments],
         env=strict_environment(),
@@ -35,6 +37,18 @@ def run(example, log_dir):
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def other_arguments(example, folder):
+    """What makes an example that takes it small."""
+    text = example.read_text()
+    if '"--trials"' in text:
+        return ["--trials", "2"]
+    if '"--data"' in text:
+        parts = cifar_files.examples(40, seed=0), cifar_files.examples(10, seed=1)
+        data = cifar_files.write_binary(folder / "cifar", *parts)
+        return ["--data", str(data), "--model", "resnet8", "--batch-size", "18"]
+    return []
 
 
 def strict_environment():

@@ -8,6 +8,7 @@
 The parts are here too, for programs of one's own.
 """
 
+from boltax.demo._cifar import load_cifar10
 from boltax.demo._classifier import DemoClassifier
 from boltax.demo._data import DemoData, load_digits, load_fashion_mnist
 from boltax.demo._model import ResNet
@@ -18,6 +19,7 @@ __all__ = [
     "DemoData",
     "DemoResult",
     "ResNet",
+    "load_cifar10",
     "load_digits",
     "load_fashion_mnist",
     "run",

@@ -7,15 +7,15 @@ from jax.scipy.ndimage import map_coordinates
 from boltax.data.augment import crop, flip
 from boltax.errors import unknown_name
 
-AUGMENTATIONS = ("clothes", "handwriting")
+AUGMENTATIONS = ("clothes", "handwriting", "photographs")
 
 
 def augment(augmentation: str, key: jax.Array, images: jax.Array) -> jax.Array:
     """Random changes that keep an image's class.
 
     Args:
-        augmentation: ``"handwriting"``, which may be turned a little but not mirrored; or
-            ``"clothes"``, which may be mirrored.
+        augmentation: ``"handwriting"``, which may be turned a little but not mirrored;
+            ``"clothes"``, which may be mirrored; or ``"photographs"``, which may be moved further.
         key: random key.
         images: ``[batch, height, width, channels]``; floating for handwriting.
 
@@ -31,6 +31,8 @@ def augment(augmentation: str, key: jax.Array, images: jax.Array) -> jax.Array:
             return random_affine(first, images, degrees=10.0, scale=0.1, pixels=1.0)
         case "clothes":
             return flip(first, crop(second, images, padding=2, mode="constant"))
+        case "photographs":
+            return flip(first, crop(second, images, padding=4, mode="reflect"))
         case _:
             raise unknown_name("augmentation", augmentation, AUGMENTATIONS)
 

@@ -27,8 +27,8 @@ class DemoClassifier(TrainerModule):
     """Classifies images, with the augmentation that the hyperparameter ``augmentation`` names.
 
     Hyperparameters beside those of `TrainerModule`: ``augmentation``, ``"handwriting"`` (small
-    turns, changes of size and shifts) or ``"clothes"`` (mirroring and shifts), and
-    ``label_smoothing``, the share of each training label that is spread over all classes.
+    turns, changes of size and shifts), ``"clothes"`` or ``"photographs"`` (mirroring and shifts),
+    and ``label_smoothing``, the share of each training label that is spread over all classes.
     """
 
     def loss_function(

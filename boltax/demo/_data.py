@@ -82,7 +82,7 @@ def load_digits(seed: int = 0) -> DemoData:
     digits = datasets.load_digits()
     images = (digits.images / 16.0).astype(np.float32)[..., None]
     labels = digits.target.astype(np.int32)
-    test, val, train = _split(labels, (360, 180), seed)
+    test, val, train = split(labels, (360, 180), seed)
     return DemoData(
         name="digits",
         train=(images[train], labels[train]),
@@ -111,7 +111,7 @@ def load_fashion_mnist(path: str | Path | None = None, seed: int = 0) -> DemoDat
     """
     folder = Path(FASHION_MNIST_FOLDER if path is None else path)
     images, labels = _read_examples(folder, "train")
-    val, train = _split(labels, (len(labels) // 12,), seed)
+    val, train = split(labels, (len(labels) // 12,), seed)
     return DemoData(
         name="fashion-mnist",
         train=(images[train], labels[train]),
@@ -121,8 +121,14 @@ def load_fashion_mnist(path: str | Path | None = None, seed: int = 0) -> DemoDat
     )
 
 
-def _split(labels: NDArray[np.int32], sizes: tuple[int, ...], seed: int) -> list[NDArray[np.intp]]:
-    """Indices of disjoint sets of the given sizes, then of the rest: equal shares of each class."""
+def split(labels: NDArray[np.int32], sizes: tuple[int, ...], seed: int) -> list[NDArray[np.intp]]:
+    """Indices of disjoint sets of the given sizes, then of the rest: equal shares of each class.
+
+    Args:
+        labels: the class of each example.
+        sizes: how many examples are in each set but the last.
+        seed: of the choice.
+    """
     random = np.random.default_rng(seed)
     place = np.empty(len(labels))
     for label in np.unique(labels):

@@ -51,6 +51,13 @@ def test_clothes_are_mirrored_and_moved_by_up_to_two_pixels() -> None:
     assert places == {(row, column) for row in range(1, 6) for column in range(1, 7)}
 
 
+def test_photographs_are_mirrored_and_moved_by_up_to_four_pixels() -> None:
+    image = jnp.arange(12.0).reshape(1, 1, 12, 1) + jnp.zeros((1000, 12, 1, 1))
+    changed = np.asarray(augment("photographs", KEY, image))[:, 0, 4:8, 0]
+    forwards = {(n, n + 1, n + 2, n + 3) for n in range(9)}
+    assert {tuple(row) for row in changed.tolist()} == forwards | {row[::-1] for row in forwards}
+
+
 def test_affine_by_nothing_changes_nothing() -> None:
     images = jax.random.uniform(KEY, (4, 8, 8, 2))
     np.testing.assert_allclose(random_affine(KEY, images, 0.0, 0.0, 0.0), images, atol=1e-6)
