@@ -15,6 +15,7 @@ from boltax import callbacks, data, errors, loggers, metrics, optim
 from boltax._allocator import keep_memory as _keep_memory
 from boltax._lr_find import LearningRateTest
 from boltax._options import CheckpointOptions, LoopOptions
+from boltax._preflight import Preflight
 from boltax._state import TrainState
 from boltax.trainer import TrainerModule
 
@@ -26,6 +27,7 @@ __all__ = [
     "CheckpointOptions",
     "LearningRateTest",
     "LoopOptions",
+    "Preflight",
     "TrainState",
     "TrainerModule",
     "callbacks",
