@@ -1,5 +1,7 @@
 """The average of the parameters: its formula, and that it is what is evaluated and saved."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,12 +96,15 @@ def test_it_is_evaluated_predicted_bound_saved_and_loaded(tmp_path):
     assert trainer.eval_model(data)["loss"] == pytest.approx(trainer.run.best["val/loss"], rel=1e-5)
 
 
-def test_training_is_the_same_with_and_without(tmp_path):
-    with_average, without = (classifier(tmp_path, loop=loop) for loop in (EMA, bx.LoopOptions()))
+def test_training_is_the_same_with_and_without_up_to_rounding(tmp_path):
+    sgd = {"optimizer": "sgd", "lr": 0.1}  # Adam divides a gradient that is 0 by its rounding
+    with_average, without = (
+        classifier(tmp_path, loop=loop, optimizer_hparams=sgd) for loop in (EMA, bx.LoopOptions())
+    )
     for trainer in (with_average, without):
         trainer.train_model(loader(), num_epochs=1)
     jax.tree.map(
-        np.testing.assert_array_equal,
+        functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7),
         to_host(with_average.state.params),
         to_host(without.state.params),
     )

@@ -81,7 +81,8 @@ def test_continue_says_so_and_goes_on(tmp_path, caplog):
 def test_finite_runs_are_the_same_under_every_policy(tmp_path, caplog):
     states = []
     for policy in ("stop", "skip", "continue"):
-        trainer = trainer_of(tmp_path, policy)
+        # Adam would make a step of rounding, where a gradient is 0: of a bias before BatchNorm
+        trainer = trainer_of(tmp_path, policy, optimizer_hparams={"optimizer": "sgd"})
         trainer.train_model(loader(shuffle=True), num_epochs=2)
         states.append(trainer.state.params)
     assert_equal(states[0], states[1])

@@ -5,6 +5,7 @@ metric, a best model, an early-stopping callback, and resume checkpoints every f
 many instants fall into one that is being written.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -150,13 +151,22 @@ def note_left(trainer: Trainer) -> None:
 
 def _left_behind(folder: Path) -> dict[str, str]:
     """Checksums of what a finished run leaves: its last state, metrics, history and best model."""
-    names = ["history.csv", "metrics.csv"]
-    names += [f"metrics/{path.name}" for path in folder.glob("metrics/*.json")]
-    found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    names = ["history.csv", *(f"metrics/{path.name}" for path in folder.glob("metrics/*.json"))]
+    contents = {name: (folder / name).read_bytes() for name in names}
+    contents["metrics.csv"] = _without_speed(folder / "metrics.csv")
+    found = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     found["last state"] = (notes(folder) / "digest.txt").read_text()
     best = bx.checkpoint.BestCheckpoints(folder / "checkpoints" / "best").restore()
     metrics = json.dumps(best.metrics, sort_keys=True)
     return found | {"best model": f"step {best.step}, {metrics}, {digest(best.variables)}"}
+
+
+def _without_speed(path: Path) -> bytes:
+    """The records without how fast their steps were, which no two runs have in common."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = [{k: v for k, v in row.items() if not k.startswith("speed/")} for row in rows]
+    return json.dumps(kept, sort_keys=True).encode()
 
 
 def differing(folder: Path, other: Path) -> list[str]:
