@@ -139,11 +139,11 @@ class FusedStep:
         self._widest, self._remaining = max(self._widest, distance), remaining
         if self.chosen is None and self._executed:
             if self._wanted != "auto":
-                self._choose(*self._as_wanted())
+                self.chosen = self._as_wanted()
             elif (timed := self._timed(distance)) is not None:
                 return timed
         chosen = self.chosen or Plan()
-        if chosen.mode is Mode.LOOP and distance > 1:  # 50 steps are 25 and 25, not 32 and 18
+        if chosen.mode is Mode.LOOP and distance > 1:  # 100 are 50 and 50, not 64 and 36
             return replace(chosen, steps=_equal_parts(distance, chosen.capacity))
         return chosen if chosen.steps <= distance else Plan()
 
@@ -202,7 +202,7 @@ class FusedStep:
             best = {m: min(w.seconds or 0.0 for w in windows if w.mode is m) for m in sizes}
             before = best[Mode.SINGLE]
             if before > GAIN * best[mode]:
-                self._choose(mode, self._capacity)
+                self.chosen = Plan(mode, self._capacity, self._capacity)
                 self._tell(
                     f"{self._name}: {self._capacity} steps in a dispatch, "
                     f"{_shown(best[mode])} a step instead of {_shown(before)}"
@@ -233,14 +233,11 @@ class FusedStep:
             constants, carry, forms(_count(1)), stacked_form(feed, self._capacity)
         )
 
-    def _as_wanted(self) -> tuple[Mode, int]:
+    def _as_wanted(self) -> Plan:
         """The way with the number of steps that the user asked for."""
         wanted = int(self._wanted)
         is_unrolled = wanted <= 2 * UNROLLED and self._is_loop_slow()
-        return (Mode.UNROLLED if is_unrolled else Mode.LOOP), wanted
-
-    def _choose(self, mode: Mode, steps: int) -> None:
-        self.chosen = Plan(mode, steps, steps)
+        return Plan(Mode.UNROLLED if is_unrolled else Mode.LOOP, wanted, wanted)
 
     def _is_loop_slow(self) -> bool:
         """Whether a loop is known to be slow: those of convolutions on a CPU, 40 times."""

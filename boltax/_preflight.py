@@ -11,7 +11,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._arguments import check_positive
-from boltax._bodies import Training
+from boltax._bodies import Training, batch_metrics_of
 from boltax._chunks import Mode
 from boltax._flops import count_flops, peak_of
 from boltax._fused import MOST_BYTES, MOST_STEPS, UNROLLED, FusedStep
@@ -31,7 +31,6 @@ from boltax._trees import num_examples, tree_bytes
 from boltax._types import Batch, PyTree
 from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError, TrainingError, noting
-from boltax.metrics._accumulate import start
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -169,6 +168,13 @@ def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = 
     )
 
 
+def sized(batch: Batch, size: int) -> PyTree:
+    """The shapes of a batch with so many examples."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), batch
+    )
+
+
 @dataclass(frozen=True)
 class Subject:
     """A trainer with the shapes of a state that has an optimizer, and those of a batch."""
@@ -188,10 +194,7 @@ class Subject:
 
     def sized(self, size: int) -> "Subject":
         """With batches of another size."""
-        batch = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), self.batch
-        )
-        return Subject(self.trainer, self.step, self.state, batch)
+        return Subject(self.trainer, self.step, self.state, sized(self.batch, size))
 
     @property
     def batch_size(self) -> int:
@@ -232,7 +235,7 @@ def cost_of(subject: Subject) -> Cost | None:
     """The memory of the compiled step; None when the compiler finds that too small."""
     state, batch, size = subject.state, subject.batch, subject.batch_size
     train_step = subject.trainer.steps.train_step
-    metrics = jax.eval_shape(lambda s, b: start(train_step(s, b)[1], size), state, batch)
+    metrics = jax.eval_shape(partial(batch_metrics_of, train_step, True), state, batch)
     began = time.perf_counter()
     try:
         with subject.trainer.progress.status(f"compiling the train step for batches of {size}"):

@@ -3,9 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-import jax
-
 from boltax._arguments import check_positive
+from boltax._preflight import sized
 from boltax._setup import previewing
 from boltax._types import PyTree
 from boltax._user_files import find_in_file
@@ -45,7 +44,7 @@ def preflight_file(
         if is_search:
             batch_size = trainer.find_batch_size(batch, limit=memory)
         if batch_size is not None:
-            batch = _sized(batch, batch_size)
+            batch = sized(batch, batch_size)
         found = trainer.preflight(batch)
     if memory is not None:
         found = replace(found, memory=memory)
@@ -68,10 +67,3 @@ def _trainer_and_batch(made: Any, text: str) -> tuple[TrainerModule, PyTree]:
             "return trainer, next(iter(train_loader))"
         )
     return trainer, trainer.exmp_input if batch is None else batch
-
-
-def _sized(batch: PyTree, size: int) -> PyTree:
-    def sized(leaf: Any) -> Any:
-        return jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
-
-    return jax.tree.map(sized, batch)

@@ -16,7 +16,7 @@ import jax
 
 from boltax._flops import flops_in
 from boltax._ledger import Ledger
-from boltax._trees import describe_leaf, num_examples, path_name
+from boltax._trees import describe_leaf, form_of, num_examples, path_name
 from boltax._types import PyTree
 from boltax.errors import RecompilationError
 
@@ -123,7 +123,7 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         """Runs the program of the form that these arguments have, compiled now if it is new."""
-        key = _key(args[-1])
+        key = form_of(args[-1])
         compiled = self._known.get(key)
         if compiled is None or isinstance(compiled, Future):
             compiled = self._compiled(key, args)
@@ -145,7 +145,7 @@ class Program:
 
         It is traced here and now, so that the settings of this thread count.
         """
-        key = _key(args[-1])
+        key = form_of(args[-1])
         known = self._known.get(key)
         if known is None:
             began = time.perf_counter()
@@ -194,11 +194,6 @@ class Program:
             seconds = time.perf_counter() - began
             self._compilations.after_again(self._name, changes, seconds, is_ragged=is_ragged)
         return compiled
-
-
-def _key(batches: PyTree) -> Any:
-    leaves, structure = jax.tree.flatten(batches)
-    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 def forms(args: PyTree) -> PyTree:

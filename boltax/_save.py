@@ -22,7 +22,7 @@ from boltax._options import CheckpointOptions
 from boltax._run import Run, Stage
 from boltax._state import variables_of
 from boltax._steps import compile_copy
-from boltax._trees import is_deleted
+from boltax._trees import form_of, is_deleted
 from boltax._triggers import Every
 from boltax._types import PyTree, ScalarMetrics
 from boltax.callbacks._states import callback_states
@@ -63,7 +63,7 @@ class Copies:
     def take(self, tree: PyTree) -> PyTree:
         """A copy of a tree, in the memory of one that was given back."""
         spare, self._spare = self._spare, None
-        if spare is not None and _forms(spare) != _forms(tree):
+        if spare is not None and form_of(spare) != form_of(tree):
             spare = None
         return self._copy(tree, spare)
 
@@ -308,8 +308,3 @@ def _leaves(metrics: Metrics | SavedMetrics | None) -> list[Any] | None:
     if metrics is None:
         return None
     return metrics.leaves if isinstance(metrics, SavedMetrics) else jax.tree.leaves(metrics)
-
-
-def _forms(tree: PyTree) -> Any:
-    leaves, structure = jax.tree.flatten(tree)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

@@ -24,6 +24,17 @@ def describe(tree: PyTree, root: str = "batch", most: int = 12) -> str:
     return ", ".join(parts) or f"{root}: no arrays"
 
 
+def form_of(tree: PyTree) -> tuple[Any, tuple[tuple[Any, Any], ...]]:
+    """The structure of a tree with the shape and dtype of each array: equal for trees alike.
+
+    Example:
+        >>> form_of([jnp.ones(3)]) == form_of([jnp.zeros(3)]), form_of([1.0 * jnp.ones(2)])[1]
+        (True, (((2,), dtype('float32')),))
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
 def describe_leaf(leaf: object) -> str:
     """A leaf's dtype and shape, ``float32[32, 10]``, or its type where it is no array."""
     shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)

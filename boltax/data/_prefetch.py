@@ -15,6 +15,7 @@ import numpy as np
 
 from boltax._chunks import Chunk, Mode, Plan, Rows, examples_in
 from boltax._ledger import Ledger
+from boltax._trees import form_of
 from boltax._types import Batch, Cursor
 from boltax.data._array_loader import Epoch
 
@@ -148,7 +149,7 @@ class _Reader:
             item = self._pushed_back.pop() if self._pushed_back else next(self._items, None)
             if item is None:
                 break
-            if drawn and _form(item[0]) != _form(drawn[0][0]):
+            if drawn and form_of(item[0]) != form_of(drawn[0][0]):
                 self._pushed_back.append(item)
                 break
             drawn.append(item)
@@ -159,7 +160,7 @@ class _Reader:
             return []
         form = None
         if plan.mode is not Mode.SINGLE or self._form is None:
-            form = _form(items[0][0])
+            form = form_of(items[0][0])
             self._form = self._form or form
         is_as_planned = form == self._form and (
             len(items) == plan.steps or (plan.mode is Mode.LOOP and len(items) > 1)
@@ -204,11 +205,6 @@ def _device_dtype(dtype: Any) -> Any:
         if jnp.issubdtype(dtype, jax.dtypes.extended)
         else jax.dtypes.canonicalize_dtype(dtype)
     )
-
-
-def _form(batch: Batch) -> Any:
-    leaves, structure = jax.tree.flatten(batch)
-    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _stacked(batches: list[Batch], capacity: int) -> Any:
