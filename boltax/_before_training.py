@@ -13,6 +13,7 @@ from boltax._bodies import Training
 from boltax._chunks import Chunk
 from boltax._ema import evaluated
 from boltax._evaluate import evaluate
+from boltax._fused import count_on_device
 from boltax._monitor import check_monitor
 from boltax._notify import notify
 from boltax._resume import resume_run, start_anew
@@ -68,7 +69,7 @@ def compile_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
     with run.ledger.spent("compile"):
         if (chunk := _first_of_arrays(run.train_source, steps.train)) is not None:
             metrics = steps.empty_train(state, chunk, None)
-            steps.train.precompile((), Training(state, metrics), chunk.feed)
+            steps.train.precompile(count_on_device(1), Training(state, metrics), chunk.feed)
         source = None if val_loader is None else run.source(val_loader, "val_loader")
         if (chunk := _first_of_arrays(source, steps.evaluate)) is not None:
             state = evaluated(state)

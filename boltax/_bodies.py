@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from boltax._loss_scale import has_overflowed
 from boltax._state import params_of
-from boltax._trees import choose, num_examples
+from boltax._trees import choose, num_examples, tree_bytes
 from boltax._types import Batch, PyTree
 from boltax.errors import ConfigurationError, TrainingError
-from boltax.metrics._accumulate import Metrics, empty_like, extend, merge, pack, start
+from boltax.metrics._accumulate import Metrics, empty_like, extend, pack, start
 from boltax.optim._adapt import optax_promotion
 from boltax.optim._named import NamedState
 
@@ -26,6 +27,9 @@ TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
 EvalStep = Callable[[Any, Batch], dict[str, Any]]
 Body = Callable[[Any, Any, Batch], tuple[Any, Any]]
 """One step: ``(constants, carry, batch) -> (carry, outputs)``."""
+
+MOST_WHOLE = 64 * 2**20
+"""Bytes of a state that is copied sooner than chosen array by array."""
 
 
 class Training(NamedTuple):
@@ -52,20 +56,47 @@ def train_body(
     if on_nonfinite == "stop":  # steps that the host has sent off before it knew
         is_left_out |= metrics.left_out > 0
     noted = dataclasses.replace(metrics, left_out=metrics.left_out + 1)
-    kept = choose(is_left_out, Training(state, noted), Training(new, extended))
-    return kept, is_bad
+    old, new = Training(state, noted), Training(new, extended)
+    if is_taken_whole(carry):
+        return lax.cond(is_left_out, lambda: old, lambda: new), is_bad
+    return choose(is_left_out, old, new), is_bad
+
+
+def is_taken_whole(carry: Training) -> bool:
+    """Whether the result of a step is taken or left in one piece, and not chosen array by array.
+
+    So the step is compiled to the same arithmetic as where nothing is chosen. On a CPU that is a
+    copy of the state; on an accelerator the host would have to wait for the decision.
+    """
+    return jax.default_backend() == "cpu" and tree_bytes(carry) <= MOST_WHOLE
 
 
 def turn_metrics(
-    accumulated: Metrics | None, interval: Metrics
+    on_nonfinite: str, accumulated: Metrics | None, interval: Metrics
 ) -> tuple[Metrics, Metrics, dict[str, jax.Array]]:
     """Ends an interval: what is accumulated with it, the metrics of the next, and it, packed.
 
-    The next is of no batch, but a step that was not finite still has the steps after it left out.
+    Where training ends with a step that is not finite, no interval ends after it.
     """
-    whole = interval if accumulated is None else merge(accumulated, interval)
-    following = dataclasses.replace(empty_like(interval), left_out=interval.left_out)
-    return whole, following, pack(interval)
+    before = empty_like(interval) if accumulated is None else accumulated
+    whole, following = extend(before, interval), empty_like(interval)
+    if on_nonfinite == "stop":
+        is_over = interval.left_out > 0
+        whole, following = choose(is_over, (before, interval), (whole, following))
+    return whole, following, jax.tree.map(lambda vector: vector[None], pack(interval))
+
+
+def add_ended(
+    accumulated: Metrics | None, number: jax.Array, ended: Metrics
+) -> tuple[Metrics, dict[str, jax.Array]]:
+    """Accumulates intervals that ended in a loop: the first `number` rows; and all, packed."""
+    empty = jax.tree.map(lambda rows: jnp.zeros(rows.shape[1:], rows.dtype), ended)
+
+    def add(row: Any, before: Metrics) -> Metrics:
+        return extend(before, jax.tree.map(lambda rows: rows[row], ended))
+
+    whole = lax.fori_loop(0, number, add, empty if accumulated is None else accumulated)
+    return whole, jax.vmap(pack)(ended)
 
 
 def completed(train_step: TrainStep, *, has_ema: bool, log_norms: bool) -> TrainStep:

@@ -5,11 +5,19 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from boltax._bodies import Training
-from boltax._chunks import Chunk, Plan
+from boltax._chunks import Chunk, Mode, Plan
+from boltax._fused import MOST_STEPS, count_on_device
 from boltax._nonfinite import NonFiniteWatch, Sent
 from boltax._notify import notify
 from boltax._progress._progress import advance_examples
-from boltax._record import MOST_DUE, begin_record, merged, must_write_at_once, write_records
+from boltax._record import (
+    MOST_DUE,
+    begin_record,
+    begin_records,
+    merged,
+    must_write_at_once,
+    write_records,
+)
 from boltax._run import Run
 from boltax._save import is_save_due, save_resume
 from boltax._types import ScalarMetrics
@@ -42,12 +50,10 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
                 continue  # counted as a step; its chunk comes with the last one
             _send(trainer, run, watch, chunk)
             advance_examples(bar, chunk.steps * chunk.size)
-            write_records(trainer, run, watch, bar, most_due=MOST_DUE)
             for callback in callbacks:
                 if callback.next_step(run.step - 1) == run.step:
                     notify(trainer, run, "on_step_end", "train", only=callback)
-            if run.step % trainer.loop.log_every == 0:
-                begin_record(trainer, run)
+            write_records(trainer, run, watch, bar, most_due=MOST_DUE)
             is_saved, is_signalled = _is_saved(trainer, run), run.signals.received is not None
             is_last = run.should_stop()
             if is_at_once or is_saved or is_signalled or is_last:
@@ -80,17 +86,24 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
 
 
 def _send(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, chunk: Chunk) -> None:
-    """Sends the steps of a chunk to the device, and counts them."""
-    steps = trainer.steps
+    """Sends the steps of a chunk to the device, counts them, and ends the intervals of records."""
+    steps, every, begin = trainer.steps, trainer.loop.log_every, run.step
+    is_loop = chunk.plan.mode is Mode.LOOP
     with run.ledger.spent("device"):
         if not isinstance(run.interval, Metrics):
             run.interval = steps.empty_train(trainer.state, chunk, run.interval)
+        until_due = count_on_device(min(every - begin % every, MOST_STEPS + 1) if is_loop else 1)
         carry = Training(trainer.state, run.interval)
-        (trainer.state, run.interval), are_bad = steps.train((), carry, chunk)
+        (trainer.state, run.interval), outputs = steps.train(until_due, carry, chunk)
     before, run.cursor = run.cursor, chunk.cursors[-1]
     run.step += chunk.steps
     run.examples += chunk.steps * chunk.size
-    watch.add(Sent(are_bad, run.step, chunk, before))
+    watch.add(Sent(outputs[0] if is_loop else outputs, run.step, chunk, before))
+    if is_loop:
+        if due := [*range(begin - begin % every + every, run.step + 1, every)]:
+            begin_records(trainer, run, due, chunk.size, outputs[1])
+    elif run.step % every == 0:
+        begin_record(trainer, run)
 
 
 def _chunks(
@@ -101,16 +114,19 @@ def _chunks(
     left: int | None,
 ) -> Generator[Chunk]:
     """The batches of the epoch, in chunks that end where something is due."""
-    begin, step = run.step, trainer.steps.train
+    begin, step, every = run.step, trainer.steps.train, trainer.loop.log_every
+    is_at_once = must_write_at_once(trainer)
     step.restart()
 
     def plan(drawn: int) -> Plan:
         at = begin + drawn
-        distance = _steps_to_event(trainer, run, callbacks, at)
+        until_due = every - at % every
+        distance = until_due if is_at_once else MOST_STEPS
+        distance = min([distance, *_steps_to_events(run, callbacks, at)])
         if left is not None:
             distance = max(1, min(distance, left - drawn))
         total = run.total_steps if run.is_active else None  # else there may be further epochs
-        return step.plan(distance, None if total is None else total - at)
+        return step.plan(distance, None if total is None else total - at, until_due)
 
     yield from prefetch_to_device(
         source.epoch(run.epoch, run.place()),
@@ -122,12 +138,10 @@ def _chunks(
     )
 
 
-def _steps_to_event(
-    trainer: "TrainerModule", run: Run, callbacks: tuple[Callback, ...], step: int
-) -> int:
-    """Steps from a step to the next one after which the host has something to do."""
-    every = (trainer.loop.log_every, run.save_trigger.steps)
-    due = [n - step % n for n in every if n]
+def _steps_to_events(run: Run, callbacks: tuple[Callback, ...], step: int) -> Generator[int]:
+    """Steps from a step to the next ones after which the host has to look at the state."""
+    if every := run.save_trigger.steps:
+        yield every - step % every
     for callback in callbacks:
         following = callback.next_step(step)
         if following is None:
@@ -137,8 +151,7 @@ def _steps_to_event(
                 f"Received {following} from {type(callback).__name__}.next_step({step}); expected "
                 "a later step, or None. Return step + 1 for the next one."
             )
-        due.append(following - step)
-    return min(due)
+        yield following - step
 
 
 def _is_saved(trainer: "TrainerModule", run: Run) -> bool:

@@ -25,12 +25,12 @@ from boltax._chunks import Chunk, Mode, Plan, Rows, stacked_form
 from boltax._programs import Program, forms
 from boltax._trees import tree_bytes
 
-MOST_STEPS = 64
+MOST_STEPS = 512
 """Steps in a dispatch at most; more bring nothing."""
 MOST_BYTES = 64 * 2**20
 """Bytes of the batches in a dispatch at most: two of them are on the device."""
-LONGEST = 0.5
-"""Seconds that a dispatch may take: so long a signal or a limit of time has to wait."""
+LONGEST = 0.1
+"""Seconds that a dispatch may take: more bring nothing, and a signal or a limit of time waits."""
 UNROLLED = 4
 """Steps in a dispatch when they stand one after the other in the program."""
 SINGLES = 16
@@ -99,7 +99,7 @@ class FusedStep:
         self._wanted, self._name, self._tell = wanted, name, tell
         self._args: tuple[Any, ...] = ()  # forms of the arguments of the first step
         self._executed = 0
-        self._widest = 1
+        self._widest = self._nearest = 1  # most steps in a loop, and in other dispatches
         self._remaining: int | None = None
         self._capacity = 1
         self._windows: list[_Window] = []
@@ -129,23 +129,27 @@ class FusedStep:
             if window.seconds is None:
                 window.planned = window.done = 0
 
-    def plan(self, distance: int, remaining: int | None) -> Plan:
+    def plan(self, distance: int, remaining: int | None, until_due: int | None = None) -> Plan:
         """How to send off the next steps.
 
         Args:
             distance: steps to the next event.
             remaining: steps that are left in all; None when unknown.
+            until_due: steps to the next record, of which a loop has its own account; others end
+                there.
         """
-        self._widest, self._remaining = max(self._widest, distance), remaining
+        near = distance if until_due is None else min(distance, until_due)
+        self._widest, self._nearest = max(self._widest, distance), max(self._nearest, near)
+        self._remaining = remaining
         if self.chosen is None and self._executed:
             if self._wanted != "auto":
                 self.chosen = self._as_wanted()
-            elif (timed := self._timed(distance)) is not None:
+            elif (timed := self._timed(distance, near)) is not None:
                 return timed
         chosen = self.chosen or Plan()
         if chosen.mode is Mode.LOOP and distance > 1:  # 100 are 50 and 50, not 64 and 36
             return replace(chosen, steps=_equal_parts(distance, chosen.capacity))
-        return chosen if chosen.steps <= distance else Plan()
+        return chosen if chosen.steps <= near else Plan()
 
     def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
         """Sends off the steps of a chunk.
@@ -165,26 +169,31 @@ class FusedStep:
         if not self._args:
             self._args = forms((constants, carry, chunk.feed))
         mode = chunk.plan.mode
-        count = (_count(chunk.steps),) if mode is Mode.LOOP else ()
+        count = (count_on_device(chunk.steps),) if mode is Mode.LOOP else ()
         carry, outputs = self.programs[mode](constants, carry, *count, chunk.feed)
         self._executed += chunk.steps
         if window is not None:
             window.done += chunk.steps
-            if window.done >= window.steps:
+            if window.done >= window.steps or chunk.steps < chunk.plan.steps:  # the data ended
                 jax.block_until_ready(carry)
                 window.seconds = (time.perf_counter() - window.began) / window.done
         return carry, outputs
 
-    def _timed(self, distance: int) -> Plan | None:
+    def _timed(self, distance: int, near: int) -> Plan | None:
         if all(window.seconds is not None for window in self._windows):
             self._windows = next(self._course, [])
-        plans = (window.plan(distance, self._capacity) for window in self._windows)
+        plans = (
+            window.plan(distance if window.mode is Mode.LOOP else near, self._capacity)
+            for window in self._windows
+        )
         return next((plan for plan in plans if plan is not None), None)
 
     def _measurements(self) -> Iterator[list[_Window]]:
         """The measurements: each is gone on from when the windows that it gave are timed."""
-        yield [single := _Window(Mode.SINGLE, min(SINGLES, self._widest))]
-        before = single.seconds or 0.0
+        yield (
+            singles := [_Window(Mode.SINGLE, min(SINGLES, self._nearest)) for _ in range(ROUNDS)]
+        )
+        before = min(window.seconds or 0.0 for window in singles)
         ways = () if self._is_loop_slow() else (Mode.LOOP,)
         for mode in (*ways, Mode.UNROLLED) if is_unrolling_exact() else ways:
             while self._widest < 2:
@@ -197,7 +206,7 @@ class FusedStep:
             yield [first := _Window(mode, 1 if mode is Mode.LOOP else self._capacity)]
             if (first.seconds or 0.0) > max(HOPELESS * before, before + 0.05):
                 continue
-            sizes = {Mode.SINGLE: min(SINGLES, self._widest), mode: self._capacity}
+            sizes = {Mode.SINGLE: min(SINGLES, self._nearest), mode: self._capacity}
             yield (windows := [_Window(m, n) for _ in range(ROUNDS) for m, n in sizes.items()])
             best = {m: min(w.seconds or 0.0 for w in windows if w.mode is m) for m in sizes}
             before = best[Mode.SINGLE]
@@ -230,7 +239,7 @@ class FusedStep:
             most = min(most, MOST_BYTES // max(tree_bytes(feed), 1))
         self._capacity = _equal_parts(self._widest, max(most, 2))
         return self.programs[mode].start(
-            constants, carry, forms(_count(1)), stacked_form(feed, self._capacity)
+            constants, carry, forms(count_on_device(1)), stacked_form(feed, self._capacity)
         )
 
     def _as_wanted(self) -> Plan:
@@ -257,7 +266,8 @@ def is_unrolling_exact() -> bool:
 
 
 @functools.cache
-def _count(steps: int) -> jax.Array:
+def count_on_device(steps: int) -> jax.Array:
+    """A number of steps as int32, brought to the device once; at most `MOST_STEPS` and some."""
     return jax.device_put(np.int32(steps))
 
 

@@ -122,10 +122,8 @@ class NonFiniteWatch:
         if is_end:
             self._on_their_way.clear()
             run.step, run.cursor = step.step - 1, step.before
-            late = [due for due in run.records_due if due.step > run.step]
-            if late:
-                run.interval, run.accumulated = late[0].interval, late[0].before
-                run.records_due = deque(due for due in run.records_due if due.step <= run.step)
+            kept = (due.up_to(run.step) for due in run.records_due)
+            run.records_due = deque(due for due in kept if due.steps)
             if isinstance(run.interval, Metrics):
                 none = jax.device_put(np.int32(0))
                 run.interval = dataclasses.replace(run.interval, left_out=none)

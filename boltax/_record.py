@@ -1,7 +1,8 @@
 """Records: the metrics of the steps since the last one, handed to callbacks and loggers.
 
 Where no callback has to see the state of that very step, a record is written when the device has
-come to it, which may be some steps later: the host sends off the next ones meanwhile.
+come to it, which may be some steps later: the host sends off the next ones meanwhile. A compiled
+loop of steps ends the intervals of its records by itself.
 """
 
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from boltax._flops import peak_of
+from boltax._forms import Ended
 from boltax._nonfinite import NonFiniteWatch
 from boltax._notify import notify
 from boltax._progress._progress import set_metrics
@@ -24,15 +26,37 @@ if TYPE_CHECKING:
 
 
 MOST_DUE = 2
-"""Records that may wait for the device; with one more the host waits, too."""
+"""Dispatches whose records may wait for the device; with one more the host waits, too."""
 
 
 def begin_record(trainer: "TrainerModule", run: Run) -> None:
     """Ends the interval of a record at this step; `write_records` writes it."""
     interval: Any = run.interval
-    before = None if run.accumulated is None else rebuilt(run.accumulated, like=interval)
-    run.accumulated, run.interval, packed = trainer.steps.turn(before, interval)
-    run.records_due.append(Due(run.step, run.examples, interval, before, packed))
+    run.accumulated, run.interval, packed = trainer.steps.turn(_accumulated(run), interval)
+    run.records_due.append(Due([run.step], [run.examples], packed))
+
+
+def begin_records(
+    trainer: "TrainerModule", run: Run, steps: list[int], size: int, ended: Ended
+) -> None:
+    """Takes over records whose intervals ended in a loop.
+
+    Args:
+        trainer: whose they are.
+        run: its run, at the last step of the loop.
+        steps: the steps of the records, if all were finite.
+        size: examples in a step.
+        ended: their intervals.
+    """
+    before = _accumulated(run)
+    run.accumulated, packed = trainer.steps.add_ended(before, ended.number, ended.metrics)
+    examples = [run.examples - size * (run.step - step) for step in steps]
+    run.records_due.append(Due(steps, examples, packed))
+
+
+def _accumulated(run: Run) -> Metrics | None:
+    like: Any = run.interval
+    return None if run.accumulated is None else rebuilt(run.accumulated, like=like)
 
 
 def must_write_at_once(trainer: "TrainerModule") -> bool:
@@ -57,14 +81,17 @@ def write_records(
 
 
 def _write(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any) -> None:
-    step, examples, interval, _, packed = run.records_due[0]
+    like: Any = run.interval
     with run.ledger.spent("device"):
-        watch.look(up_to=step)
-        values = compute(unpack(packed, like=interval), "train/step/")
-    run.records_due.popleft()
-    run.logged |= notify(trainer, run, "on_log", "train", values)
-    speed = _speed(run, step, examples, trainer.steps.train.flops)
-    log(trainer, run, values | run.logged | speed, step)
+        watch.look(up_to=run.records_due[0].steps[-1])
+        rows = unpack(run.records_due[0].packed, like=like)
+    due = run.records_due.popleft()
+    speed = _speed(run, due.steps[-1], due.examples[-1], trainer.steps.train.flops)
+    values: ScalarMetrics = {}
+    for step, row in zip(due.steps, rows, strict=False):  # rows of no record come last
+        values = compute(row, "train/step/")
+        run.logged |= notify(trainer, run, "on_log", "train", values)
+        log(trainer, run, values | run.logged | speed, step)
     shown = {name.removeprefix("train/step/"): value for name, value in scalars(values).items()}
     set_metrics(bar, shown)
 
@@ -78,9 +105,8 @@ def log(trainer: "TrainerModule", run: Run, metrics: Mapping[str, Any], step: in
 def merged(trainer: "TrainerModule", run: Run) -> Metrics:
     """The metrics of the epoch, up to the last step."""
     interval: Any = run.interval
-    if run.accumulated is None:
-        return interval
-    return trainer.steps.merge(rebuilt(run.accumulated, like=interval), interval)
+    before = _accumulated(run)
+    return interval if before is None else trainer.steps.merge(before, interval)
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, float]:
@@ -93,7 +119,7 @@ def _speed(run: Run, step: int, examples: int, flops: int | None) -> ScalarMetri
 
     Args:
         run: the run.
-        step: the step of the record.
+        step: the step of the last of the records that have arrived.
         examples: examples up to it.
         flops: floating point operations of a step, if known.
     """

@@ -31,25 +31,26 @@ class Stage(Enum):
 
 
 class Due(NamedTuple):
-    """A record that is still to be written.
+    """Records of one dispatch that are still to be written.
 
     Attributes:
-        step: its step.
-        examples: examples of this process up to it.
-        interval: its metrics.
-        before: those of the epoch before them.
-        packed: its metrics, packed on their way to the host.
+        steps: their steps.
+        examples: examples of this process up to each.
+        packed: their metrics, packed on their way to the host: a row for each, or more.
     """
 
-    step: int
-    examples: int
-    interval: Metrics
-    before: Metrics | SavedMetrics | None
+    steps: list[int]
+    examples: list[int]
     packed: Mapping[str, Any]
 
     def is_here(self) -> bool:
-        """Whether the device has come to it."""
+        """Whether the device has come to the last one."""
         return all(vector.is_ready() for vector in self.packed.values())
+
+    def up_to(self, step: int) -> "Due":
+        """Those whose step is no later."""
+        number = sum(each <= step for each in self.steps)
+        return Due(self.steps[:number], self.examples[:number], self.packed)
 
 
 @dataclass

@@ -364,6 +364,7 @@ def compile_for(
         trainer.loss_steps.predict_step,
         on_nonfinite=trainer.loop.on_nonfinite,
         steps_per_execution=trainer.loop.steps_per_execution,
+        log_every=trainer.loop.log_every,
         compilations=compilations,
         tell=trainer.progress.note,
         members=members,

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from boltax._bodies import (
     Body,
@@ -25,6 +24,7 @@ from boltax._bodies import (
     Training,
     TrainStep,
     accumulate,
+    add_ended,
     batch_metrics_of,
     checked_result,
     eval_body,
@@ -33,8 +33,9 @@ from boltax._bodies import (
     turn_metrics,
     with_batch_rng,
 )
-from boltax._chunks import Chunk, Mode, Plan, Rows, batch_at, batch_of, examples_in
-from boltax._fused import MOST_STEPS, FusedStep
+from boltax._chunks import Chunk, Mode, Plan, examples_in
+from boltax._forms import loop, single, train_loop, unrolled
+from boltax._fused import FusedStep
 from boltax._loss_scale import has_overflowed
 from boltax._programs import Compilations, Program
 from boltax._state import params_of
@@ -44,12 +45,14 @@ from boltax.metrics._accumulate import (
     Metrics,
     SavedMetrics,
     empty_like,
-    merge,
+    extend,
     rebuilt,
     start,
 )
 
 PredictStep = Callable[[Any, Batch], Any]
+LoopForm = Callable[..., tuple[Any, Any]]
+"""A loop of steps as traced: ``(body, constants, carry, count, feed) -> (carry, outputs)``."""
 
 
 _UNOPTIMIZED = {"xla_backend_optimization_level": 0}
@@ -78,7 +81,7 @@ class Step(Protocol):
         """Forgets what was planned and not executed: another pass over data begins."""
         ...
 
-    def plan(self, distance: int, remaining: int | None) -> Plan:
+    def plan(self, distance: int, remaining: int | None, until_due: int | None = None) -> Plan:
         """How to send off the next steps; see `FusedStep.plan`."""
         ...
 
@@ -92,9 +95,8 @@ class Steps:
     """The steps as the loop calls them.
 
     Attributes:
-        train: ``((), Training(state, metrics), chunk) -> (Training, is_bad)``; what it carries is
-            donated. The outputs are bools, one for each step: whether its loss or a gradient was
-            not finite.
+        train: ``(until_due, Training(state, metrics), chunk) -> (Training, TrainOutputs)``; what it
+            carries is donated. `until_due` are the steps to the next record, ``()`` for none.
         evaluate: ``(state, metrics, chunk) -> (metrics, ())``; donates the metrics.
         predict: ``(state, batch) -> outputs``.
         train_step: ``(state, batch) -> (state, metrics of the batch)``, compiled, nothing donated:
@@ -106,6 +108,7 @@ class Steps:
         compilations: what was compiled for them.
         merge: adds up two accumulated metrics; donates nothing.
         turn: ends the interval of a record, see `turn_metrics`; donates nothing.
+        add_ended: accumulates the intervals that ended in a loop, see there; donates nothing.
     """
 
     train: Step
@@ -116,10 +119,13 @@ class Steps:
     empty_train: Callable[[Any, Chunk, SavedMetrics | None], Any]
     empty_eval: Callable[[Any, Chunk, SavedMetrics | None], Any]
     compilations: Compilations = field(default_factory=Compilations)
-    merge: Callable[[Metrics, Metrics], Metrics] = field(default_factory=lambda: jax.jit(merge))
+    merge: Callable[[Metrics, Metrics], Metrics] = field(default_factory=lambda: jax.jit(extend))
     turn: Callable[[Metrics | None, Metrics], tuple[Metrics, Metrics, dict[str, jax.Array]]] = (
-        field(default_factory=lambda: jax.jit(turn_metrics))
+        field(default_factory=lambda: jax.jit(partial(turn_metrics, "continue")))
     )
+    add_ended: Callable[
+        [Metrics | None, jax.Array, Metrics], tuple[Metrics, dict[str, jax.Array]]
+    ] = field(default_factory=lambda: jax.jit(add_ended))
 
 
 def compile_steps(
@@ -129,6 +135,7 @@ def compile_steps(
     *,
     on_nonfinite: str = "continue",
     steps_per_execution: int | str = 1,
+    log_every: int = 1,
     compilations: Compilations | None = None,
     tell: Callable[[str], None] = lambda _: None,
     members: int | None = None,
@@ -142,6 +149,7 @@ def compile_steps(
         on_nonfinite: see `LoopOptions`; ``"stop"`` leaves the state as it is from the first step on
             whose loss or gradient is not finite, until the accumulated metrics are new ones.
         steps_per_execution: see `LoopOptions`.
+        log_every: steps between two records.
         compilations: announces what is compiled.
         tell: is told how steps are sent off, when that was measured.
         members: for a population of so many: states and accumulated metrics then have a first axis,
@@ -157,6 +165,8 @@ def compile_steps(
     compilations = compilations or Compilations()
     fused = partial(compile_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
     train, evaluate = partial(train_body, train_step, on_nonfinite), partial(eval_body, eval_step)
+    plain = partial(train_body, train_step, "continue") if on_nonfinite == "stop" else None
+    train_many: LoopForm = partial(train_loop, plain=plain, every=log_every)
     train_metrics, eval_metrics = (
         partial(batch_metrics_of, step, is_train)
         for step, is_train in ((train_step, True), (eval_step, False))
@@ -164,13 +174,13 @@ def compile_steps(
     of = ""
     if members is not None:
         of = f" of {members} members"
-        train = jax.vmap(train, in_axes=(None, 0, None))
+        train, train_many = jax.vmap(train, in_axes=(None, 0, None)), loop
         evaluate = jax.vmap(evaluate, in_axes=(0, 0, None))
         train_metrics, eval_metrics = (
             jax.vmap(metrics, in_axes=(0, None)) for metrics in (train_metrics, eval_metrics)
         )
     return Steps(
-        train=fused(train, f"train step{of}"),
+        train=fused(train, f"train step{of}", many=train_many),
         evaluate=fused(evaluate, f"evaluation step{of}", may_be_ragged=True),
         predict=Program(predict_step, "prediction step", compilations, may_be_ragged=True),
         train_step=train_step,
@@ -178,6 +188,7 @@ def compile_steps(
         empty_train=_empty(partial(jax.eval_shape, train_metrics)),
         empty_eval=_empty(partial(jax.eval_shape, eval_metrics)),
         compilations=compilations,
+        turn=jax.jit(partial(turn_metrics, on_nonfinite)),
     )
 
 
@@ -189,6 +200,7 @@ def compile_fused(
     wanted: int | str,
     tell: Callable[[str], None] = lambda _: None,
     may_be_ragged: bool = False,
+    many: LoopForm = loop,
 ) -> FusedStep:
     """Compiles a step in its three forms; see `FusedStep`.
 
@@ -199,8 +211,9 @@ def compile_fused(
         wanted: ``"auto"``, or the number of steps in a dispatch.
         tell: is told what was chosen.
         may_be_ragged: whether batches of other sizes are to be expected.
+        many: how it stands in a loop.
     """
-    forms = {Mode.SINGLE: _single, Mode.LOOP: _loop, Mode.UNROLLED: _unrolled}
+    forms = {Mode.SINGLE: single, Mode.LOOP: many, Mode.UNROLLED: unrolled}
     programs = {
         mode: Program(
             jax.jit(partial(form, body), donate_argnums=1),
@@ -212,38 +225,6 @@ def compile_fused(
         for mode, form in forms.items()
     }
     return FusedStep(programs, wanted=wanted, name=name, tell=tell)
-
-
-# The batch is kept apart from where it comes from: with the barrier a step is compiled to the same
-# arithmetic in all three programs, so that they give the same numbers to the last bit.
-
-
-def _single(body: Body, constants: Any, carry: Any, feed: Any) -> tuple[Any, Any]:
-    return body(constants, carry, lax.optimization_barrier(batch_of(feed)))
-
-
-def _loop(body: Body, constants: Any, carry: Any, count: jax.Array, feed: Any) -> tuple[Any, Any]:
-    """The first `count` batches of a stack: any number of steps in the same program."""
-    capacity = MOST_STEPS if isinstance(feed, Rows) else jax.tree.leaves(feed)[0].shape[0]
-
-    def one(index: Any, before: tuple[Any, Any]) -> tuple[Any, Any]:
-        carry, collected = before
-        batch = lax.optimization_barrier(batch_at(feed, index))
-        carry, outputs = body(constants, carry, batch)
-        collected = jax.tree.map(lambda all_, new: all_.at[index].set(new), collected, outputs)
-        return carry, collected
-
-    _, outputs = jax.eval_shape(body, constants, carry, jax.eval_shape(batch_at, feed, 0))
-    nothing = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape), x.dtype), outputs)
-    return lax.fori_loop(0, count, one, (carry, nothing))
-
-
-def _unrolled(body: Body, constants: Any, carry: Any, feeds: tuple[Any, ...]) -> tuple[Any, Any]:
-    collected: list[Any] = []
-    for feed in feeds:
-        carry, outputs = _single(body, constants, lax.optimization_barrier(carry), feed)
-        collected.append(outputs)
-    return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *collected)
 
 
 class _HostStep:
@@ -261,7 +242,7 @@ class _HostStep:
     def restart(self) -> None:
         """Does nothing: nothing is planned."""
 
-    def plan(self, distance: int, remaining: int | None) -> Plan:
+    def plan(self, distance: int, remaining: int | None, until_due: int | None = None) -> Plan:
         """One step at a time."""
         return Plan()
 

@@ -10,5 +10,5 @@ jax.monitoring.register_event_duration_secs_listener(
         [fun_name] if event.endswith("backend_compile_duration") else []
     )
 )
-STEPS = ("jit(_single)", "jit(_loop)", "jit(_unrolled)")
+STEPS = ("jit(single)", "jit(loop)", "jit(train_loop)", "jit(unrolled)")
 """The programs of training and evaluation steps."""

@@ -46,6 +46,7 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
         {
             "_bodies",
             "_chunks",
+            "_forms",
             "_programs",
             "_fused",
             "_microbatches",

@@ -21,6 +21,7 @@ All but `compute` is pure and may be traced. Nothing here knows what the metrics
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -150,16 +151,18 @@ def empty_like(metrics: Metrics) -> Metrics:
 
 
 def extend(metrics: Metrics, batch_metrics: Metrics) -> Metrics:
-    """`merge`, where `metrics` may be those of no batch: objects need have no neutral element."""
-    merged, is_first = merge(metrics, batch_metrics), metrics.batches == 0
+    """`merge`, where either may be of no batch: objects need have no neutral element."""
+    merged = merge(metrics, batch_metrics)
 
-    def choose(first: Any, later: Any) -> Any:
-        if isinstance(first, Mean):  # zero is neutral here, so there is nothing to choose
-            return later
-        return jax.tree.map(lambda new, old: jnp.where(is_first, new, old), first, later)
+    def choose(old: Any, new: Any, both: Any) -> Any:
+        if isinstance(both, Mean):  # zero is neutral here, so there is nothing to choose
+            return both
+        both = jax.tree.map(partial(jnp.where, batch_metrics.batches == 0), old, both)
+        return jax.tree.map(partial(jnp.where, metrics.batches == 0), new, both)
 
     values = {
-        name: choose(batch_metrics.values[name], merged.values[name]) for name in merged.values
+        name: choose(metrics.values[name], batch_metrics.values[name], both)
+        for name, both in merged.values.items()
     }
     return dataclasses.replace(merged, values=values)
 
@@ -172,22 +175,27 @@ def pack(metrics: Metrics) -> dict[str, jax.Array]:
     return {name: jnp.concatenate(parts) for name, parts in vectors.items()}
 
 
-def unpack(vectors: Mapping[str, Any], like: Metrics) -> Metrics:
-    """The metrics with the structure of `like` that were packed, on the host.
+def unpack(vectors: Mapping[str, Any], like: Metrics) -> list[Metrics]:
+    """Metrics with the structure of `like` that were packed, on the host: one for each row.
+
+    Args:
+        vectors: of each dtype ``[rows, numbers]``.
+        like: arrays, or their shapes.
 
     Example:
         >>> metrics = start({"loss": jnp.float32(0.5)}, num_examples=3)
-        >>> compute(unpack(pack(metrics), like=metrics))
+        >>> [row] = unpack({name: v[None] for name, v in pack(metrics).items()}, like=metrics)
+        >>> compute(row)
         {'loss': 0.5}
     """
-    host, used = jax.device_get(dict(vectors)), dict.fromkeys(vectors, 0)
-
-    def part(leaf: Any) -> Any:
+    host: dict[str, Any] = jax.device_get(dict(vectors))
+    leaves, structure = jax.tree.flatten(like)
+    used, parts = dict.fromkeys(host, 0), list[Any]()
+    for leaf in leaves:
         name = jnp.dtype(leaf.dtype).name
         begin, used[name] = used[name], used[name] + leaf.size
-        return host[name][begin : used[name]].reshape(leaf.shape)
-
-    return jax.tree.map(part, like)
+        parts.append(host[name][:, begin : used[name]].reshape(-1, *leaf.shape))
+    return [structure.unflatten(row) for row in zip(*parts, strict=True)]
 
 
 def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
