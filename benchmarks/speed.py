@@ -5,11 +5,29 @@
     python benchmarks/speed.py --data torch                      read through a DataLoader; or grain
     python benchmarks/speed.py --first-step                      from the imports to the first step
     python benchmarks/speed.py --long                            100,000 steps of a tiny model
+    python benchmarks/speed.py ... --python kauldron=other/bin/python   installed elsewhere
     python benchmarks/speed.py ... --write                       and keep it in benchmarks/results
 
 Each side has a process of its own; they are warmed up, and then take turns. Ratios are to `hand`,
 the loop written by hand that donates its state and never waits: above 1 is faster. `suite/` holds
 the parts, `suite/tasks.py` the tasks, `suite/worker.py` the list of sides.
+
+A side that is not installed is left out. The packages of the others, beside boltax with its extras:
+
+    pip install torch keras grain lightning transformers accelerate tqdm
+
+Kauldron brings TensorFlow, pandas and Matplotlib. Keras and Lightning import these where they find
+them, so it gets an environment of its own. Where pip searches long for versions that agree, take
+the versions that are there and add what is missing:
+
+    python -m venv other
+    other/bin/pip install . grain h5py keras optree requests rich scikit-learn tqdm
+    other/bin/pip install --no-deps kauldron \
+        astunparse chex clu cycler einops flatbuffers fonttools gast google-pasta graphviz grpcio \
+        immutabledict ipython jaxtyping kiwisolver lark matplotlib mediapy ml_collections pandas \
+        pillow promise pyparsing python-dateutil six tabulate tensorboard tensorflow-cpu \
+        tensorflow-datasets tensorflow-metadata termcolor toml toolz traitlets typeguard \
+        wadler-lindig wrapt
 """
 
 import argparse
@@ -59,6 +77,7 @@ def _comparison(name: str, options: argparse.Namespace) -> str:
         data=options.data,
         steps=options.steps,
         patience=options.patience,
+        pythons=dict(options.python),
         say=_say,
     )
     about = (
@@ -94,6 +113,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="timed ones")
     parser.add_argument("--data", choices=("memory", "torch", "grain"), default="memory")
     parser.add_argument("--steps", type=int, help="in a round, instead of the task's own number")
+    parser.add_argument("--python", type=_pair, action="append", default=[], help="SIDE=PYTHON")
     parser.add_argument("--patience", type=float, default=0.0, help="seconds to wait for quiet")
     parser.add_argument("--first-step", action="store_true", help="time starts instead")
     parser.add_argument(
@@ -115,6 +135,11 @@ def _options() -> argparse.Namespace:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    side, _, python = text.partition("=")
+    return side, str(Path(python).absolute())
 
 
 def _names(text: str) -> list[str]:

@@ -18,6 +18,20 @@ Run = Callable[[ModelView, Any], Any]
 """Runs the model on an example: a loss, or a plain call."""
 
 
+def first_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The root key of a run, and the key of its initial values.
+
+    In one small program: `jax.random.split` outside of one compiles two, with optimizations, which
+    takes longer than all that a trainer of a small model does besides.
+    """
+    return compile_init(_two_keys)(jax.random.key(seed))
+
+
+def _two_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    first, second = jax.random.split(key)
+    return first, second
+
+
 def call_model(model: ModelView, inputs: Sequence[Any]) -> None:
     """Runs a model on inputs alone, where there is no loss."""
     model(*inputs)

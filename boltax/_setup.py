@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from boltax._allocator import late_hint
@@ -276,7 +277,7 @@ def state_without_optimizer(
     """The state before `init_optimizer`, as in the guide."""
     nothing: Any = None
     return TrainState(
-        step=jnp.zeros((), jnp.int32),
+        step=jnp.asarray(np.zeros((), np.int32)),  # jnp.zeros compiles a program
         apply_fn=trainer.adapter.apply_fn,
         params=variables["params"],
         tx=nothing,

@@ -31,7 +31,7 @@ from boltax import _batch_size, _epoch, _evaluate, _fit, _lr_find, _preflight, _
 from boltax._arguments import LOADING, check_arguments, check_positive, overrides
 from boltax._bodies import EvalStep, TrainStep
 from boltax._ema import evaluated
-from boltax._initialise import call_model, initialise
+from boltax._initialise import call_model, first_keys, initialise
 from boltax._loss import inputs_of
 from boltax._lr_find import LearningRateTest
 from boltax._monitor import GUIDE_ORDER, is_better
@@ -185,7 +185,7 @@ class TrainerModule:
         Args:
             exmp_input: the example batch (with `create_functions`: the model's inputs).
         """
-        root, init_rng = jax.random.split(jax.random.key(self.seed))
+        root, init_rng = first_keys(self.seed)
         if not self._uses_loss and not isinstance(exmp_input, list | tuple):
             exmp_input = [exmp_input]
         variables = core.unfreeze(self.run_model_init(exmp_input, init_rng))

@@ -81,6 +81,15 @@ def measured(side, loss, *, steps=10, seconds=1.0):
     return Timed(side, [one], import_seconds=1.0, first={"since_import": 2.0})
 
 
+def test_a_side_may_have_an_interpreter_of_its_own(tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho from its own environment >&2\n")
+    python.chmod(0o755)
+    pythons = {"kauldron": str(python)}
+    (result,) = time_sides(["kauldron"], "T1s", rounds=1, pythons=pythons, say=lambda _: None)
+    assert result.missing == "failed: from its own environment"
+
+
 @pytest.mark.parametrize("loss", [0.0, 0.79, 1.21, math.nan, math.inf])
 def test_losses_outside_the_band_are_refused(loss):
     found = report.ratio(measured("other", loss), measured("hand", 1.0), "train_seconds", "loss")

@@ -440,3 +440,17 @@ def test_a_trainer_comes_from_any_checkpoint_of_a_run(tmp_path):
     folder = Path(trainer.log_dir) / "checkpoints" / "resume" / "8"
     loaded = Classifier.load_from_checkpoint(folder)
     jax.tree.map(np.testing.assert_array_equal, to_host(loaded.state.params), last)
+
+
+def test_the_keys_of_a_run_are_the_halves_of_its_seed(tmp_path):
+    keys: list[jax.Array] = []
+
+    class Recording(Classifier):
+        def run_model_init(self, exmp_input, init_rng):
+            keys.append(init_rng)
+            return super().run_model_init(exmp_input, init_rng)
+
+    trainer = classifier(tmp_path, Recording, seed=7)
+    found = [jax.random.key_data(key) for key in (trainer.state.rng, *keys)]
+    expected = jax.random.key_data(jax.random.split(jax.random.key(7)))
+    assert np.array_equal(found, expected)

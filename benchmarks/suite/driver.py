@@ -55,12 +55,13 @@ class Worker:
         arguments: Sequence[str],
         folder: Path,
         environment: Mapping[str, str] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.timed = Timed(side)
         self._log = folder / f"{side.replace(':', '-')}.log"
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "suite.worker", side, task, *arguments],
+                [python, "-m", "suite.worker", side, task, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -127,6 +128,7 @@ def time_sides(
     data: str = "memory",
     steps: int | None = None,
     patience: float = 0.0,
+    pythons: Mapping[str, str] | None = None,
     say: Any = print,
 ) -> list[Timed]:
     """Times the sides of one task beside each other.
@@ -138,6 +140,7 @@ def time_sides(
         data: ``"memory"``, ``"torch"`` or ``"grain"``.
         steps: in a round, instead of the task's own number.
         patience: seconds to wait before each round for a machine without other work.
+        pythons: for sides that are installed elsewhere, that interpreter.
         say: told what goes on.
     """
     # One to warm up, and one that never begins: what a library does at the end is not in the last.
@@ -149,7 +152,8 @@ def time_sides(
         try:
             for side in sides:
                 say(f"{task}: starting {side}")
-                workers.append(Worker(side, task, arguments, folder))
+                python = (pythons or {}).get(side, sys.executable)
+                workers.append(Worker(side, task, arguments, folder, python=python))
                 results.append(workers[-1].timed)
                 _attempt(workers[-1], _warm_up)
             for number in range(rounds):

@@ -1,7 +1,9 @@
 """Kauldron with data in memory; it computes losses and metrics every so many steps only.
 
-It has no epochs: an evaluator that runs every `task.steps` steps ends a round. Its loss of a round
-is the mean over the batches that it logged, each 50th or, in short rounds, each eighth of a round.
+It has no epochs: an evaluator that runs every `task.steps` steps stops the clocks of a round, and
+the checkpoint saved after it ends the round. Its loss of a round is the mean over the batches that
+it logged, each 50th or, in short rounds, each eighth of a round. All else is as it comes, but for
+the profile that it takes of three seconds after ten steps: short rounds would consist of that.
 """
 
 import dataclasses
@@ -46,7 +48,7 @@ class Recorder(kd.train.metric_writer.KDMetricWriter):
 
 
 class Clock(kd.evals.Evaluator):
-    """Ends a round with an evaluation, and waits for the next."""
+    """Stops the clock of the training, evaluates, and stops that of the evaluation."""
 
     rounds: Any = None
     logged: Any = None
@@ -54,19 +56,30 @@ class Clock(kd.evals.Evaluator):
 
     def evaluate(self, state: Any, step: int) -> Any:
         jax.block_until_ready(state)
-        result = None
-        if step:
-            self.rounds.trained(steps=self.steps)
-            result = super().evaluate(state, step)
-            values = result.compute(flatten=False)
-            self.rounds.evaluated(eval_loss=float(jax.device_get(values.loss_values["xent"])))
-            self.rounds.note(loss=statistics.fmean(self.logged))
-            self.logged.clear()
-        if step < self.steps * self.rounds.number:
+        if not step:
+            return None
+        self.rounds.trained(steps=self.steps)
+        result = super().evaluate(state, step)
+        values = result.compute(flatten=False)
+        self.rounds.evaluated(eval_loss=float(jax.device_get(values.loss_values["xent"])))
+        self.rounds.note(loss=statistics.fmean(self.logged))
+        self.logged.clear()
+        return result
+
+
+@dataclasses.dataclass(frozen=True, eq=True, kw_only=True)
+class Saver(kd.ckpts.Checkpointer):
+    """Saves after each evaluation, ends the round with that, and waits for the next."""
+
+    rounds: Any = None
+
+    def save(self, *args: Any, step: int, **kwargs: Any) -> Any:
+        is_saved = super().save(*args, step=step, **kwargs)
+        if step < self.save_interval_steps * self.rounds.number:
             self.rounds.begin()
         else:
             self.rounds.finish()
-        return result
+        return is_saved
 
 
 def run(task: Task, rounds: Rounds, data: str, folder: Path) -> None:
@@ -90,7 +103,8 @@ def run(task: Task, rounds: Rounds, data: str, folder: Path) -> None:
         },
         train_metrics={"acc": kd.metrics.Accuracy(logits=LOGITS, labels=LABELS)},
         writer=Recorder(losses=losses),
-        checkpointer=kd.ckpts.Checkpointer(save_interval_steps=task.steps),
+        checkpointer=Saver(save_interval_steps=task.steps, rounds=rounds),
+        profiler=kd.inspect.Profiler(first_profile=None, every_secs=None),
         evals={
             "eval": Clock(
                 run=kd.evals.EveryNSteps(task.steps),
