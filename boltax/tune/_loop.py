@@ -67,12 +67,13 @@ def _steps(run: PopulationRun) -> None:
         chunk = decide(run, drawn) if run.layout is None else drawn
         if run.metrics is None or isinstance(run.metrics[0], SavedMetrics):
             run.metrics = _empty(run, chunk, run.metrics)
-        step, metrics = run.steps.train, run.metrics
+        metrics, chunks = run.metrics, [run.batches.on(chunk, device) for device in run.used]
         run.is_saveable = False
         with run.ledger.spent("device"):
             for index, state in enumerate(run.states):
-                carry = Training(state, metrics[index])
-                (run.states[index], metrics[index]), _ = step((), carry, chunk)
+                step, carry = run.steps_of(index).train, Training(state, metrics[index])
+                own = chunks[index % len(chunks)]
+                (run.states[index], metrics[index]), _ = step((), carry, own)
         run.step += chunk.steps
         run.cursor, run.is_saveable = chunk.cursors[-1], True
         if run.signals.received is not None or is_save_due(run):
@@ -217,8 +218,10 @@ def _validate(run: PopulationRun, source: Source) -> None:
     ):
         if not metrics:
             metrics = [steps.empty_eval(state, chunk, None) for state in run.states]
+        chunks = [run.batches.on(chunk, device) for device in run.used]
         for index, state in enumerate(run.states):
-            metrics[index], _ = steps.evaluate(state, metrics[index], chunk)
+            evaluate, own = run.steps_of(index).evaluate, chunks[index % len(chunks)]
+            metrics[index], _ = evaluate(state, metrics[index], own)
         drawn += chunk.steps * chunk.size
     if not metrics:
         raise TrainingError("Received a val_loader without batches; expected at least one.")
