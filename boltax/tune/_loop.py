@@ -28,6 +28,7 @@ import jax
 
 from boltax._bodies import Training
 from boltax._chunks import Chunk, Plan
+from boltax._ema import evaluated
 from boltax._fused import MOST_STEPS
 from boltax._monitor import is_better
 from boltax._state import variables_of
@@ -200,6 +201,7 @@ def _validate(run: PopulationRun, source: Source) -> None:
     planned = source.num_batches
     total = planned if limit is None else min(limit, planned or limit)
     steps, metrics, drawn = run.steps, list[Any](), 0
+    states = [evaluated(state) for state in run.states]
     steps.evaluate.restart()
 
     def plan(drawn: int) -> Plan:
@@ -217,9 +219,9 @@ def _validate(run: PopulationRun, source: Source) -> None:
         is_compiled=True,
     ):
         if not metrics:
-            metrics = [steps.empty_eval(state, chunk, None) for state in run.states]
+            metrics = [steps.empty_eval(state, chunk, None) for state in states]
         chunks = [run.batches.on(chunk, device) for device in run.used]
-        for index, state in enumerate(run.states):
+        for index, state in enumerate(states):
             evaluate, own = run.steps_of(index).evaluate, chunks[index % len(chunks)]
             metrics[index], _ = evaluate(state, metrics[index], own)
         drawn += chunk.steps * chunk.size
@@ -253,7 +255,7 @@ def _keep_best(run: PopulationRun) -> None:
     for index, state in enumerate(run.states):
         are_new = [number in better for number in run.group(index)]
         if any(are_new):
-            new, old = variables_of(state), run.best[index]
+            new, old = variables_of(evaluated(state)), run.best[index]
             run.best[index] = run.rows.chosen(are_new, new, old, run.size)
 
 

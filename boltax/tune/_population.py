@@ -385,13 +385,6 @@ def _check_trainer(trainer: Any) -> None:
             "state; expected a trainer without hooks and callbacks, since a population has many. "
             "Write a boltax.tune.Scheduler for what ends or changes members."
         )
-    if trainer.loop.ema is not None or trainer.loop.precision == "fp16":
-        raise ConfigurationError(
-            f"Received LoopOptions(ema={trainer.loop.ema!r}, "
-            f"precision={trainer.loop.precision!r}); expected no average of parameters and no "
-            "scaled loss, which populations do not have "
-            'yet. Leave ema out, and write precision="bf16" for half precision.'
-        )
     if trainer.debug:
         raise ConfigurationError(
             "Received a trainer with debug=True; expected a compiled one, since members share a "

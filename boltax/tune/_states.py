@@ -10,7 +10,7 @@ from flax import core
 
 from boltax._arguments import overrides
 from boltax._initialise import call_model, init_variables
-from boltax._setup import state_without_optimizer, traced_hparams
+from boltax._setup import fields_of_options, state_without_optimizer, traced_hparams
 from boltax._steps import compile_create, compile_init, compile_per_member
 from boltax._types import PyTree, Variables
 from boltax.optim._traced import TracedOptimizer
@@ -89,6 +89,7 @@ class MemberStates:
             tx=self.optimizer.optimizer.tx,
             opt_state=self.optimizer.init(state.params, values),
             hparams=self._varied.state_hparams(values),
+            **fields_of_options(self._trainer, state),
         )
 
     def _by_trainer(self, example: Any, key: jax.Array, _: Mapping[str, jax.Array]) -> Variables:
