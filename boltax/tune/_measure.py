@@ -138,7 +138,7 @@ class _Search:
 def steps_left(run: PopulationRun) -> int | None:
     """Steps of each place that are to be expected; None when nobody knows."""
     batches = run.source.num_batches
-    return None if batches is None else batches * run.num_epochs
+    return None if batches is None else batches * run.scheduler.expected_passes(run.num_epochs)
 
 
 def described(layout: Layout) -> str:
