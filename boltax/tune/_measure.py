@@ -6,8 +6,9 @@ second. Groups of 4, 16, 64 ... members follow, as long as each is faster than t
 one before and fits into the memory. All are timed on copies of the states, before the first step
 of the run: the choice is part of the run from then on, and a resumed run does not choose again.
 
-What the search may cost is a tenth of the time that the training would take in the best way known
-so far; of a population that a study fills again and again, that of all the trials to come.
+What the search may cost, beside the compilation of the first candidate, which is the single step,
+is a tenth of the time that the training would take in the best way known so far; of a population
+that a study fills again and again, that of all the trials to come.
 """
 
 import math
@@ -97,7 +98,7 @@ class _Search:
         0 when it does not run, or when to look at it would take too long.
         """
         run, best = self._run, self.best
-        if self._left < best.compile_seconds:
+        if self._left < layout.devices * best.compile_seconds:
             return 0.0
         try:
             lack = lack_of_memory(run, layout, self._chunk)
@@ -181,6 +182,9 @@ class _Candidate:
         step = self._steps[0].train
         if chosen is not None and isinstance(step, FusedStep):
             step.choose(chosen)
+        if chosen is None or chosen.mode is Mode.SINGLE:
+            for steps, carry, device in zip(self._steps, self._carries, self._devices, strict=True):
+                steps.train.precompile((), carry, run.batches.on(chunk, device).feed)
         self._settle()
 
     def time(self) -> None:
