@@ -121,6 +121,13 @@ class Program:
             self._flops, self._jaxpr = flops_in(self._jaxpr).total, None
         return self._flops
 
+    @property
+    def temporaries(self) -> int | None:
+        """Bytes of workspace of its first compiled form; None where nobody knows."""
+        compiled = (known for known in self._known.values() if not isinstance(known, Future))
+        memory = next((known.memory_analysis() for known in compiled), None)
+        return None if memory is None else int(memory.temp_size_in_bytes)
+
     def __call__(self, *args: Any) -> Any:
         """Runs the program of the form that these arguments have, compiled now if it is new."""
         key = form_of(args[-1])
@@ -128,7 +135,12 @@ class Program:
         if compiled is None or isinstance(compiled, Future):
             compiled = self._compiled(key, args)
         try:
-            with jax.transfer_guard_host_to_device("allow"):  # of a CPU: see `prefetch_to_device`
+            # Batches of a CPU lie on the host (see `prefetch_to_device`), and the count of a loop
+            # on one device, when the program is that of several.
+            with (
+                jax.transfer_guard_host_to_device("allow"),
+                jax.transfer_guard_device_to_device("allow"),
+            ):
                 return compiled(*args)
         except (TypeError, ValueError):  # raised before it runs, when the state has another form
             if not self._is_new(key, args):

@@ -318,7 +318,7 @@ def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer, state: 
         optimizer: what trains it.
         state: the state before, for its variables.
     """
-    hparams, loop = traced_hparams(trainer), trainer.loop
+    hparams = traced_hparams(trainer)
     if optimizer.l2_regularization:
         hparams["l2_regularization"] = jnp.asarray(optimizer.l2_regularization, jnp.float32)
 
@@ -329,11 +329,19 @@ def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer, state: 
             opt_state=optimizer.tx.init(state.params),
             hparams=hparams or None,
             evaluations=first_evaluations(optimizer.metrics),
-            ema=None if loop.ema is None else first_ema(state, loop.ema),
-            loss_scale=first_loss_scale() if loop.precision == "fp16" else None,
+            **fields_of_options(trainer, state),
         )
 
     return compile_create(create)(state)
+
+
+def fields_of_options(trainer: "TrainerModule", state: Any) -> dict[str, Any]:
+    """What options add to a fresh state: an average of its parameters, a scale of the loss."""
+    loop = trainer.loop
+    return {
+        "ema": None if loop.ema is None else first_ema(state, loop.ema),
+        "loss_scale": first_loss_scale() if loop.precision == "fp16" else None,
+    }
 
 
 def pure_steps(trainer: "TrainerModule") -> tuple[TrainStep, EvalStep]:

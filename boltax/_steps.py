@@ -345,12 +345,14 @@ class MemberFunctions:
             the other.
         one: ``(tree with a first axis, index []) -> tree``: a row.
         choose: ``(condition [n] or [], yes, no) -> tree``; takes the memory of the last.
+
+    An index or a condition may be one of NumPy's, which goes to wherever the trees are.
     """
 
     stack: Callable[..., PyTree]
-    gather: Callable[[tuple[PyTree, ...], jax.Array], PyTree]
-    one: Callable[[PyTree, jax.Array], PyTree]
-    choose: Callable[[jax.Array, PyTree, PyTree], PyTree]
+    gather: Callable[[tuple[PyTree, ...], Any], PyTree]
+    one: Callable[[PyTree, Any], PyTree]
+    choose: Callable[[Any, PyTree, PyTree], PyTree]
 
 
 def compile_per_member(function: Callable[..., PyTree]) -> Callable[..., PyTree]:

@@ -17,6 +17,24 @@ def train_loader():
     return loader(64, 8, shuffle=True)
 
 
+class Broken:
+    """A loader that fails once, at a batch of an epoch."""
+
+    def __init__(self, epoch, batch):
+        self.loader, self.at, self.is_broken = train_loader(), (epoch, batch), True
+        self.owns_batches, self.num_batches = True, self.loader.num_batches
+
+    def fingerprint(self):
+        return self.loader.fingerprint()
+
+    def epoch(self, epoch, after=None):
+        for batch, cursor in self.loader.epoch(epoch, after):
+            if self.is_broken and (cursor["epoch"], cursor["batch"]) == self.at:
+                self.is_broken = False
+                raise OSError("the disk is gone")
+            yield batch, cursor
+
+
 def arrays(trainer):
     """All that training changes; keys as numbers."""
     tree = state_tree(trainer.state)

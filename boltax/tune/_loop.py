@@ -28,6 +28,7 @@ import jax
 
 from boltax._bodies import Training
 from boltax._chunks import Chunk, Plan
+from boltax._ema import evaluated
 from boltax._fused import MOST_STEPS
 from boltax._monitor import is_better
 from boltax._state import variables_of
@@ -67,12 +68,13 @@ def _steps(run: PopulationRun) -> None:
         chunk = decide(run, drawn) if run.layout is None else drawn
         if run.metrics is None or isinstance(run.metrics[0], SavedMetrics):
             run.metrics = _empty(run, chunk, run.metrics)
-        step, metrics = run.steps.train, run.metrics
+        metrics, chunks = run.metrics, [run.batches.on(chunk, device) for device in run.used]
         run.is_saveable = False
         with run.ledger.spent("device"):
             for index, state in enumerate(run.states):
-                carry = Training(state, metrics[index])
-                (run.states[index], metrics[index]), _ = step((), carry, chunk)
+                step, carry = run.steps_of(index).train, Training(state, metrics[index])
+                own = chunks[index % len(chunks)]
+                (run.states[index], metrics[index]), _ = step((), carry, own)
         run.step += chunk.steps
         run.cursor, run.is_saveable = chunk.cursors[-1], True
         if run.signals.received is not None or is_save_due(run):
@@ -199,6 +201,7 @@ def _validate(run: PopulationRun, source: Source) -> None:
     planned = source.num_batches
     total = planned if limit is None else min(limit, planned or limit)
     steps, metrics, drawn = run.steps, list[Any](), 0
+    states = [evaluated(state) for state in run.states]
     steps.evaluate.restart()
 
     def plan(drawn: int) -> Plan:
@@ -216,9 +219,11 @@ def _validate(run: PopulationRun, source: Source) -> None:
         is_compiled=True,
     ):
         if not metrics:
-            metrics = [steps.empty_eval(state, chunk, None) for state in run.states]
-        for index, state in enumerate(run.states):
-            metrics[index], _ = steps.evaluate(state, metrics[index], chunk)
+            metrics = [steps.empty_eval(state, chunk, None) for state in states]
+        chunks = [run.batches.on(chunk, device) for device in run.used]
+        for index, state in enumerate(states):
+            evaluate, own = run.steps_of(index).evaluate, chunks[index % len(chunks)]
+            metrics[index], _ = evaluate(state, metrics[index], own)
         drawn += chunk.steps * chunk.size
     if not metrics:
         raise TrainingError("Received a val_loader without batches; expected at least one.")
@@ -250,7 +255,7 @@ def _keep_best(run: PopulationRun) -> None:
     for index, state in enumerate(run.states):
         are_new = [number in better for number in run.group(index)]
         if any(are_new):
-            new, old = variables_of(state), run.best[index]
+            new, old = variables_of(evaluated(state)), run.best[index]
             run.best[index] = run.rows.chosen(are_new, new, old, run.size)
 
 

@@ -13,9 +13,12 @@ The loop is in `_loop.py`, what schedulers may ask for in `_schedulers.py`, wher
 lives in `_values.py`.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import jax
 
 from boltax._arguments import check_positive, overrides
 from boltax._run import planned_steps
@@ -27,9 +30,10 @@ from boltax._steps import Steps
 from boltax.checkpoint._lock import RunLock
 from boltax.data._source import as_source
 from boltax.errors import ConfigurationError, TrainingError
-from boltax.tune._layout import group
+from boltax.tune._devices import Device, Devices, default_device, devices_of, on_device
+from boltax.tune._layout import group, only_layout
 from boltax.tune._loop import train
-from boltax.tune._run import Layout, PopulationRun
+from boltax.tune._run import PopulationRun
 from boltax.tune._saved import (
     restore_population,
     save_population,
@@ -71,7 +75,8 @@ class Population:
 
     A member equals the single run of its seed and hyperparameters over the same loader: up to
     rounding where members share a program, bit for bit where they train in turn. Which of the two
-    is faster is measured before the first step; `members_per_step` overrides it.
+    is faster, and whether several devices are, is measured before the first step, in a tenth of the
+    time that training takes at most; `members_per_step` and `devices` override it.
 
     Hooks and callbacks of the trainer are not called, since there is no single state to call them
     with: a `Scheduler` takes their place.
@@ -83,10 +88,14 @@ class Population:
         scheduler: asked after each validation what to stop, replace or overwrite.
         members_per_step: how many members go through one program: ``"auto"`` measures, 1 has them
             train in turn, with the step of a single run.
+        devices: over which members are spread, as many on each: a number of the local ones, or a
+            sequence of `jax.Device`. By default all local ones, where that was measured to be
+            faster than one.
 
     Raises:
         UnknownNameError: for a hyperparameter that does not exist.
-        ConfigurationError: for one that cannot vary, and for a trainer with hooks or callbacks.
+        ConfigurationError: for one that cannot vary, for a trainer with hooks or callbacks, and for
+            devices that there are not.
 
     Example:
         >>> import flax.linen as nn, numpy as np, boltax as bx
@@ -114,6 +123,7 @@ class Population:
         *,
         scheduler: Scheduler | None = None,
         members_per_step: int | str = "auto",
+        devices: Devices = None,
     ) -> None:
         _check_trainer(trainer)
         if members_per_step != "auto":
@@ -128,7 +138,8 @@ class Population:
         self._given = read_members(trainer, members)
         self._varied = Varied(trainer, self._given)
         self._members_per_step = members_per_step
-        self._steps: dict[int, Steps] = {1: trainer.steps}
+        self._devices, self._is_spread = devices_of(devices), devices is not None
+        self._steps: dict[tuple[int, Device], Steps] = {}
         self._run: PopulationRun | None = None
 
     @property
@@ -222,7 +233,7 @@ class Population:
             run.states, run.best, run.occupants = [], [], []
 
     def _train(self, run: PopulationRun, begin: Callable[[], Any]) -> Table:
-        with RunLock(self.log_dir), run.signals:
+        with RunLock(self.log_dir), run.signals, jax.default_device(run.devices[0]):
             try:
                 begin()
                 run.is_saveable = True
@@ -269,7 +280,8 @@ class Population:
         member = run.members[number]
         trainer = trainer_of(self.trainer, self._varied, member)
         if run.has_row(number) and (member.is_training or member.epoch == run.num_epochs):
-            trainer.state = run.rows.row(run.states, run.size, run.row_of(number))
+            state = run.rows.row(run.states, run.size, run.row_of(number))
+            trainer.state = on_device(state, default_device())
         else:
             trainer.load_weights(trainer.log_dir)
         return trainer
@@ -306,7 +318,9 @@ class Population:
             source=source,
             val_source=None if val_loader is None else as_source(val_loader, name="val_loader"),
             make_steps=self._steps_of,
-            layout=None if size == "auto" and len(self._given) > 1 else Layout(1),
+            wanted=size if isinstance(size, int) else None,
+            devices=self._devices[: len(self._given)],
+            is_spread=self._is_spread,
             members=self._fresh(self._given),
             given=[{"seed": given.seed, **given.values} for given in self._given],
             save_trigger=save_trigger(trainer.checkpoint),
@@ -320,27 +334,28 @@ class Population:
         ]
 
     def _place(self, run: PopulationRun, members: Sequence[Member]) -> None:
-        run.states = [run.maker.fresh(member.seed, member.values) for member in members]
+        devices = itertools.cycle(run.devices)
+        fresh = (run.maker.fresh(member.seed, member.values) for member in members)
+        run.states = [on_device(*pair) for pair in zip(fresh, devices, strict=False)]
         run.best = [run.rows.copy(variables_of(state)) for state in run.states]
         run.occupants = [member.number for member in members]
 
     def _start(self, run: PopulationRun) -> None:
         self._place(run, run.members)
-        size = self._members_per_step
-        if isinstance(size, int) and size > 1:
-            parts = -(-len(run.members) // size)  # 10 members by 8 are 5 and 5
-            group(run, Layout(-(-len(run.members) // parts)))
-        if run.layout is not None:
-            run.layout = Layout(run.size)
+        if (layout := only_layout(run)) is not None:
+            group(run, layout)
         self.trainer.logger.log_hyperparams({"members": run.given})
 
-    def _steps_of(self, size: int) -> Steps:
-        if size not in self._steps:
-            steps = self.trainer.steps
-            self._steps[size] = compile_for(
-                self.trainer, steps.train_step, steps.eval_step, members=size
+    def _steps_of(self, size: int, device: Device) -> Steps:
+        steps = self.trainer.steps
+        if size == 1 and device == self._devices[0]:
+            return steps
+        if (size, device) not in self._steps:
+            members = size if size > 1 else None
+            self._steps[size, device] = compile_for(
+                self.trainer, steps.train_step, steps.eval_step, members
             )
-        return self._steps[size]
+        return self._steps[size, device]
 
     def _end_early(self, run: PopulationRun, error: BaseException) -> None:
         """Saves what can be saved; nothing here hides the error."""
@@ -369,13 +384,6 @@ def _check_trainer(trainer: Any) -> None:
             f"Received {trainer.name} with {', '.join([*hooks, *callbacks])}, which work with one "
             "state; expected a trainer without hooks and callbacks, since a population has many. "
             "Write a boltax.tune.Scheduler for what ends or changes members."
-        )
-    if trainer.loop.ema is not None or trainer.loop.precision == "fp16":
-        raise ConfigurationError(
-            f"Received LoopOptions(ema={trainer.loop.ema!r}, "
-            f"precision={trainer.loop.precision!r}); expected no average of parameters and no "
-            "scaled loss, which populations do not have "
-            'yet. Leave ema out, and write precision="bf16" for half precision.'
         )
     if trainer.debug:
         raise ConfigurationError(

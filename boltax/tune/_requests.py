@@ -56,12 +56,13 @@ def _move(
         fresh.append(run.maker.fresh(new.seed, new.values))
     rngs = _rngs(run) if overwritten else None
     bests = [run.rows.copy(variables_of(state)) for state in fresh]
-    run.best = run.rows.rearranged(run.best, run.size, best_rows, run.size, fresh=bests)
-    run.states = run.rows.rearranged(run.states, run.size, rows, run.size, fresh=fresh)
+    size, devices = run.size, run.used
+    run.best = run.rows.rearranged(run.best, size, best_rows, size, devices, fresh=bests)
+    run.states = run.rows.rearranged(run.states, size, rows, size, devices, fresh=fresh)
     if rngs is not None:
         _keep_rngs(run, rngs, overwritten)
         for index, state in enumerate(run.states):
-            run.states[index] = run.maker.with_values(state, _values(run, index), run.size)
+            run.states[index] = run.maker.with_values(state, _values(run, index), size)
 
 
 def _overwrite(run: PopulationRun, request: Overwrite, source: Member) -> None:

@@ -14,8 +14,10 @@ from boltax._types import Cursor
 from boltax.checkpoint._saver import Saver
 from boltax.data._source import Source
 from boltax.metrics._accumulate import Metrics, SavedMetrics
+from boltax.tune._devices import Device
+from boltax.tune._rows import Batches, Rows
 from boltax.tune._schedulers import Member, PopulationView, Scheduler
-from boltax.tune._states import MemberStates, Rows
+from boltax.tune._states import MemberStates
 from boltax.tune._values import Varied
 
 if TYPE_CHECKING:
@@ -27,15 +29,17 @@ EMPTY = -1
 
 @dataclass(frozen=True)
 class Layout:
-    """How members lie on the device, and what that costs.
+    """How members lie on the devices, and what that costs.
 
     Attributes:
         size: members in a group; 1 for members in turn, each with the trainer's own step.
-        seconds: of a step of one member, as it was measured; 0 when it was not.
+        devices: how many; groups lie on them one after the other, and again from the first.
+        seconds: of a step of a group on each device, as it was measured; 0 when it was not.
         compile_seconds: what a program for such a group took to compile; 0 when unknown.
     """
 
     size: int
+    devices: int = 1
     seconds: float = 0.0
     compile_seconds: float = 0.0
 
@@ -53,8 +57,11 @@ class PopulationRun:
         total_steps: steps of each member; None when unknown.
         source: the training data.
         val_source: the validation data; None without.
-        make_steps: the compiled steps for groups of a size.
-        layout: how members lie on the device; None while that is not decided.
+        make_steps: the compiled steps for groups of a size on a device.
+        wanted: members in a program, where the user says how many.
+        devices: the devices that may be used.
+        is_spread: whether the user says that all of them are used.
+        layout: how members lie on the devices; None while that is not decided.
         members: all members that there ever were, by number.
         given: the members as the user gave them, as plain JSON.
         occupants: the number of the member in each row.
@@ -81,10 +88,13 @@ class PopulationRun:
     total_steps: int | None
     source: Source
     val_source: Source | None
-    make_steps: Callable[[int], Steps]
-    layout: Layout | None
+    make_steps: Callable[[int, Device], Steps]
+    wanted: int | None
+    devices: tuple[Device, ...]
+    is_spread: bool
     members: list[Member]
     given: list[dict[str, Any]]
+    layout: Layout | None = None
     occupants: list[int] = field(default_factory=list[int])
     states: list[Any] = field(default_factory=list[Any])
     best: list[Any] = field(default_factory=list[Any])
@@ -99,6 +109,7 @@ class PopulationRun:
     history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     written: set[int] = field(default_factory=set[int])
     rows: Rows = field(default_factory=Rows)
+    batches: Batches = field(default_factory=Batches)
     saver: Saver = field(default_factory=Saver)
     signals: Signals = field(default_factory=Signals)
     ledger: Ledger = field(default_factory=Ledger)
@@ -112,9 +123,22 @@ class PopulationRun:
         return 1 if self.layout is None else self.layout.size
 
     @property
+    def used(self) -> tuple[Device, ...]:
+        """The devices on which groups lie, one after the other."""
+        return self.devices[: 1 if self.layout is None else self.layout.devices]
+
+    def device_of(self, index: int) -> Device:
+        """The device of a group."""
+        return self.used[index % len(self.used)]
+
+    @property
     def steps(self) -> Steps:
-        """The compiled steps for the groups as they are."""
-        return self.make_steps(self.size)
+        """The compiled steps for the groups on the first device, which tell how to send them."""
+        return self.make_steps(self.size, self.devices[0])
+
+    def steps_of(self, index: int) -> Steps:
+        """The compiled steps for a group."""
+        return self.make_steps(self.size, self.device_of(index))
 
     @property
     def training(self) -> list[Member]:

@@ -9,10 +9,12 @@ runs/MLP/version_0/
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+from jax.sharding import SingleDeviceSharding
 
 from boltax._save import state_tree
 from boltax._setup import variant, write_variant
@@ -28,6 +30,7 @@ from boltax.data._cursor import cursor_from_json, cursor_to_json
 from boltax.data._fingerprint import check_fingerprint
 from boltax.errors import CheckpointError, noting
 from boltax.metrics._accumulate import SavedMetrics
+from boltax.tune._devices import Device
 from boltax.tune._run import Layout, PopulationRun, monitors
 from boltax.tune._schedulers import Member, Status
 from boltax.tune._table import Table
@@ -100,11 +103,16 @@ def restore_population(run: PopulationRun) -> bool:
         number = len(found.arrays["states"])
         form = run.maker.form()
         one = {"states": state_tree(form), "best": variables_of(form)}
+        if run.is_spread or layout.devices > 1:  # the groups stay, and so do the numbers
+            layout = replace(layout, devices=len(run.devices))
+        run.layout, run.members = layout, members
+        devices = [run.device_of(index) for index in range(number)]
         template = {
-            name: [_with_axis(tree, layout.size)] * number for name, tree in one.items()
-        } | {"metrics": ...}
-        arrays = checkpoints.restore(template, found.step)
-        _set(run, progress, {} if arrays is None else arrays.arrays, layout, members)
+            name: [_with_axis(tree, layout.size, device) for device in devices]
+            for name, tree in one.items()
+        }
+        arrays = checkpoints.restore(template | {"metrics": ...}, found.step)
+        _set(run, progress, {} if arrays is None else arrays.arrays)
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"Received {found.folder}, whose progress.json is not that of a population "
@@ -124,8 +132,6 @@ def _set(
     run: PopulationRun,
     progress: Mapping[str, Any],
     arrays: Mapping[str, Any],
-    layout: Layout,
-    members: list[Member],
 ) -> None:
     form = run.maker.form()
     # The state of one member has the static parts; they belong to no array.
@@ -136,7 +142,6 @@ def _set(
     run.metrics = None
     if arrays["metrics"] is not None:
         run.metrics = [SavedMetrics(list(leaves)) for leaves in arrays["metrics"]]
-    run.layout, run.members = layout, members
     run.occupants = [int(number) for number in progress["occupants"]]
     run.epoch, run.step = int(progress["epoch"]), int(progress["step"])
     run.is_trained = bool(progress["is_trained"])
@@ -160,6 +165,7 @@ def _progress(run: PopulationRun) -> dict[str, Any]:
         "is_trained": run.is_trained,
         "layout": {
             "size": layout.size,
+            "devices": layout.devices,
             "seconds": layout.seconds,
             "compile_seconds": layout.compile_seconds,
         },
@@ -216,10 +222,11 @@ def _check_members(run: PopulationRun, given: list[Any]) -> None:
         )
 
 
-def _with_axis(tree: PyTree, size: int) -> PyTree:
-    if size == 1:
-        return tree
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), tree)
+def _with_axis(tree: PyTree, size: int, device: Device) -> PyTree:
+    axis, sharding = (size,) if size > 1 else (), SingleDeviceSharding(device)
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((*axis, *x.shape), x.dtype, sharding=sharding), tree
+    )
 
 
 def write_best(run: PopulationRun, member: Member) -> None:

@@ -179,6 +179,17 @@ class Scheduler:
         """
         return None
 
+    def expected_passes(self, num_epochs: int) -> int:
+        """Passes over the data that are to be expected; asked before the first step.
+
+        The more there are, the longer it pays to look for the fastest way to train. A scheduler
+        that replaces members knows of more than the epochs of each.
+
+        Args:
+            num_epochs: epochs of each member.
+        """
+        return num_epochs
+
     def state_dict(self) -> Mapping[str, Any]:
         """What a resume checkpoint has to hold of this object, as plain JSON."""
         return {}

@@ -1,5 +1,6 @@
 """A worker's search: its trials in groups, each trained as a population whose places it fills."""
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,12 +59,14 @@ class Group:
     Attributes:
         description: of the first of them.
         waiting: those that have no place yet.
+        asked: how many there were so far.
         population: in which they train; None before the first did.
         scheduler: of the population.
     """
 
     description: Description
     waiting: deque[Asked] = field(default_factory=deque[Asked])
+    asked: int = 1
     population: Population | None = None
     scheduler: "Trials | None" = None
 
@@ -138,6 +141,11 @@ class Search:
                 return None
         return group.waiting.popleft() if group.waiting else None
 
+    def expected(self, group: Group) -> int:
+        """Trials that a group will probably get yet: its part of all of them, as it was so far."""
+        part = group.asked / sum(group.asked for group in self._groups)
+        return len(group.waiting) + round(part * self.worker.trials_left())
+
     @property
     def _num_waiting(self) -> int:
         return sum(len(group.waiting) for group in self._groups)
@@ -158,6 +166,7 @@ class Search:
         for group in self._groups:
             if group.description.shares_program(description):
                 group.waiting.append(asked)
+                group.asked += 1
                 return asked
         self._groups.append(Group(description, deque([asked])))
         return asked
@@ -215,6 +224,11 @@ class Trials(Scheduler):
                 requests.append(Stop(number, reason))
         self.show(view.members)
         return requests
+
+    def expected_passes(self, num_epochs: int) -> int:
+        """Those of the trials to come as well, as often as they fill the places."""
+        places = max(len(self._running), 1)
+        return num_epochs * math.ceil(1 + self._search.expected(self._group) / places)
 
     def settle(self, members: Sequence[Member]) -> None:
         """Ends the trials whose members have ended without a validation: all have diverged."""

@@ -1,9 +1,4 @@
-"""The training states of members: made anew, given other values, and moved about on the device.
-
-States lie in groups. A group of one member is its state as in a single run; a group of more is one
-state whose arrays have a first axis, the members. A *row* is the place of a member, counted over
-all groups; the last group is filled up with copies that nobody looks at.
-"""
+"""The training states of members: made anew, and given other values."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,14 +10,8 @@ from flax import core
 
 from boltax._arguments import overrides
 from boltax._initialise import call_model, init_variables
-from boltax._setup import state_without_optimizer, traced_hparams
-from boltax._steps import (
-    compile_copy,
-    compile_create,
-    compile_init,
-    compile_members,
-    compile_per_member,
-)
+from boltax._setup import fields_of_options, state_without_optimizer, traced_hparams
+from boltax._steps import compile_create, compile_init, compile_per_member
 from boltax._types import PyTree, Variables
 from boltax.optim._traced import TracedOptimizer
 from boltax.tune._values import Varied
@@ -83,9 +72,10 @@ class MemberStates:
         if not names:
             return group
         columns = {n: np.asarray([v[n] for v in values], np.float32) for n in names}
-        if size == 1:
-            return self._set_one(group, jax.device_put({n: c[0] for n, c in columns.items()}))
-        return self._set_each(group, jax.device_put(columns))
+        with jax.transfer_guard("allow"):
+            if size == 1:
+                return self._set_one(group, {n: c[0] for n, c in columns.items()})
+            return self._set_each(group, columns)
 
     def changed(self, state: Any, values: Mapping[str, jax.Array]) -> Any:
         """The state of one member with other values; traced."""
@@ -99,6 +89,7 @@ class MemberStates:
             tx=self.optimizer.optimizer.tx,
             opt_state=self.optimizer.init(state.params, values),
             hparams=self._varied.state_hparams(values),
+            **fields_of_options(self._trainer, state),
         )
 
     def _by_trainer(self, example: Any, key: jax.Array, _: Mapping[str, jax.Array]) -> Variables:
@@ -120,75 +111,3 @@ class MemberStates:
         example = self._trainer.exmp_input
         is_inputs = not self._uses_loss() and not isinstance(example, list | tuple)
         return [example] if is_inputs else example
-
-
-class Rows:
-    """Moves rows between groups on the device."""
-
-    def __init__(self) -> None:
-        self._do = compile_members()
-        self._copy = compile_copy()
-
-    def grouped(self, trees: Sequence[PyTree], size: int) -> list[PyTree]:
-        """Trees of one member each, in groups of `size`."""
-        if size == 1:
-            return list(trees)
-        return self.rearranged([], 1, range(len(trees)), size, fresh=trees)
-
-    def rearranged(
-        self,
-        groups: Sequence[PyTree],
-        size: int,
-        rows: Sequence[int],
-        new_size: int,
-        *,
-        fresh: Sequence[PyTree] = (),
-    ) -> list[PyTree]:
-        """New groups of some of the rows, in another order or more than once.
-
-        Args:
-            groups: the groups as they are.
-            size: their members.
-            rows: which rows, those of `fresh` counted behind the others.
-            new_size: members of the new groups.
-            fresh: trees of one member each.
-        """
-        if size == new_size == 1:
-            return self._picked([*groups, *fresh], rows)
-        stacked = [self._do.stack(*groups)] if size == 1 and groups else list(groups)
-        stacked += [self._do.stack(*fresh)] if fresh else []
-        if new_size == 1:
-            return [
-                self._do.one(self._do.gather(tuple(stacked), _index([row])), _index(0))
-                for row in rows
-            ]
-        filled = [*rows, *(rows[0],) * (-len(rows) % new_size)]
-        parts = [filled[i : i + new_size] for i in range(0, len(filled), new_size)]
-        return [self._do.gather(tuple(stacked), _index(part)) for part in parts]
-
-    def row(self, groups: Sequence[PyTree], size: int, row: int) -> PyTree:
-        """A copy of one row, as the tree of one member."""
-        if size == 1:
-            return self._copy(groups[row], None)
-        return self._do.one(groups[row // size], _index(row % size))
-
-    def copy(self, tree: PyTree) -> PyTree:
-        """A copy of a group in memory of its own."""
-        return self._copy(tree, None)
-
-    def chosen(self, are_new: Sequence[bool], new: PyTree, old: PyTree, size: int) -> PyTree:
-        """A group with the rows of `new` where it says so; takes the memory of `old`."""
-        condition = np.asarray(are_new[0] if size == 1 else are_new, np.bool_)
-        return self._do.choose(jax.device_put(condition), new, old)
-
-    def _picked(self, trees: Sequence[PyTree], rows: Sequence[int]) -> list[PyTree]:
-        used: set[int] = set()
-        picked: list[PyTree] = []
-        for row in rows:  # a step takes the memory of its state, so no two rows may share it
-            picked.append(self._copy(trees[row], None) if row in used else trees[row])
-            used.add(row)
-        return picked
-
-
-def _index(rows: int | Sequence[int]) -> jax.Array:
-    return jax.device_put(np.asarray(rows, np.int32))

@@ -163,6 +163,11 @@ class Worker:
         has_all = self._is_exhausted or len(counting(trials)) >= self._n_trials
         return has_all and all(trial.state.is_finished() for trial in trials)
 
+    def trials_left(self) -> int:
+        """Trials that nobody has asked for yet, as far as they are to be expected here."""
+        workers = sum(name.startswith(ALIVE) for name in self._study.user_attrs)
+        return max(self._n_trials - len(counting(self._trials())), 0) // max(workers, 1)
+
     def wait(self) -> None:
         """Waits a little: another worker may end a trial, or die."""
         time.sleep(min(self._interval, 1.0))

@@ -1,5 +1,6 @@
 """Populations: each member is its single run, whatever happens to the others."""
 
+import math
 from pathlib import Path
 
 import jax
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+import boltax as bx
 from boltax.optim._traced import TracedOptimizer
-from boltax.tune import Overwrite, Population, Replace, Scheduler, Status, Stop, _layout
+from boltax.tune import Overwrite, Population, Replace, Scheduler, Status, Stop, _measure
 from dummies import Classifier, Mlp, NnxMlp, classes, classifier, loader
 from tune_dummies import MEMBERS, SGD, arrays, train_loader
 
@@ -96,6 +98,27 @@ def test_a_number_of_the_users_loss_differs_between_members(tmp_path):
     alone = single(tmp_path, Smoothed, 1, model_class=Plain, optimizer_hparams=SGD, offset=0.1)
     assert_close(together.member(1), alone)
     assert together.member(1).hparams == {"offset": 0.1}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("options", [{"ema": 0.9}, {"precision": "fp16"}])
+def test_options_that_add_to_the_state_hold_for_each_member(tmp_path, size, options):
+    loop, model = bx.LoopOptions(**options), Plain if "precision" in options else SmallCnn
+    together = population(tmp_path, size=size, model_class=model, loop=loop)
+    table = together.train_model(train_loader(), loader(32, 8), num_epochs=2)
+    hparams = {**SGD, "weight_decay": 0.1, "lr": 3e-2}
+    alone = single(tmp_path, model_class=model, optimizer_hparams=hparams, seed=1, loop=loop)
+    close = {"rtol": 0, "atol": 0} if size == 1 else {"rtol": 2e-3, "atol": 1e-4}
+    member = together.member(1)
+    assert_close(member, alone, **close)
+    for name in ("ema", "loss_scale"):
+        one, other = (arrays(trainer).get(name) for trainer in (member, alone))
+        jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **close), one, other)
+    assert table[1]["val/loss"] == pytest.approx(alone.run.best["val/loss"], rel=1e-3)
+    member.load_model()
+    assert member.eval_model(loader(32, 8), "val/")["val/loss"] == pytest.approx(
+        table[1]["val/loss"], rel=1e-5
+    )
 
 
 def test_l2_penalty_and_clipping_differ_between_members(tmp_path):
@@ -242,11 +265,11 @@ def test_the_loggers_get_members_best_and_mean(tmp_path):
 
 
 def test_the_fastest_way_is_measured_and_members_stay_what_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(_layout, "PAYS_FROM", 0.0)
-    monkeypatch.setattr(_layout, "GAIN", 0.0)  # the largest group wins
+    monkeypatch.setattr(_measure, "SHARE", math.inf)
+    monkeypatch.setattr(_measure, "GAIN", 0.0)  # the largest group wins
     together = population(tmp_path, size="auto", model_class=Plain)
     together.train_model(train_loader(), loader(32, 8), num_epochs=2)
-    assert together._run.layout.size == 3
+    assert together._run.layout.size == 2
     hparams = {**SGD, "weight_decay": 0.1, "lr": 3e-2}
     alone = single(tmp_path, model_class=Plain, optimizer_hparams=hparams, seed=1)
     assert_close(together.member(1), alone)
@@ -260,14 +283,14 @@ def test_the_fastest_way_is_measured_and_members_stay_what_they_are(tmp_path, mo
     ],
 )
 def test_what_does_not_go_into_one_program_goes_in_turn(tmp_path, monkeypatch, error):
-    class OneOnly(_layout._Candidate):
-        def __init__(self, run, chunk, size, chosen=None):
-            if size > 1:
+    class OneOnly(_measure._Candidate):
+        def __init__(self, run, chunk, layout, chosen=None):
+            if layout.size > 1 or layout.devices > 1:
                 raise error
-            super().__init__(run, chunk, size, chosen)
+            super().__init__(run, chunk, layout, chosen)
 
-    monkeypatch.setattr(_layout, "PAYS_FROM", 0.0)
-    monkeypatch.setattr(_layout, "_Candidate", OneOnly)
+    monkeypatch.setattr(_measure, "SHARE", math.inf)
+    monkeypatch.setattr(_measure, "_Candidate", OneOnly)
     together = population(tmp_path, size="auto", model_class=Plain)
     together.train_model(train_loader(), num_epochs=1)
     assert together._run.layout.size == 1

@@ -108,9 +108,6 @@ def test_hooks_and_callbacks_are_refused(tmp_path):
         Population(stopping, [{}])
     with pytest.raises(ConfigurationError, match="debug=True; expected a compiled one"):
         Population(classifier(tmp_path, debug=True), [{}])
-    averaged = classifier(tmp_path, loop=bx.LoopOptions(ema=0.9))
-    with pytest.raises(ConfigurationError, match=r"LoopOptions\(ema=0.9, .*Leave ema out"):
-        Population(averaged, [{}])
     with pytest.raises(ConfigurationError, match=r"as trainer; expected a TrainerModule"):
         Population(Classifier, [{}])
 

@@ -11,7 +11,7 @@ import boltax as bx
 from boltax.errors import CheckpointError, DataError
 from boltax.tune import Overwrite, Population, PopulationBasedTraining, Replace, Scheduler
 from dummies import Mlp, classifier, loader
-from tune_dummies import MEMBERS, SGD, arrays, train_loader
+from tune_dummies import MEMBERS, SGD, Broken, arrays, train_loader
 
 
 class Counting(Scheduler):
@@ -34,24 +34,6 @@ class Counting(Scheduler):
 
     def load_state_dict(self, state):
         self.asked = state["asked"]
-
-
-class Broken:
-    """A loader that fails once, at a batch of an epoch."""
-
-    def __init__(self, epoch, batch):
-        self.loader, self.at, self.is_broken = train_loader(), (epoch, batch), True
-        self.owns_batches, self.num_batches = True, self.loader.num_batches
-
-    def fingerprint(self):
-        return self.loader.fingerprint()
-
-    def epoch(self, epoch, after=None):
-        for batch, cursor in self.loader.epoch(epoch, after):
-            if self.is_broken and (cursor["epoch"], cursor["batch"]) == self.at:
-                self.is_broken = False
-                raise OSError("the disk is gone")
-            yield batch, cursor
 
 
 def population(folder, size, scheduler):

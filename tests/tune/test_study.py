@@ -6,7 +6,7 @@ import pytest
 
 import tune_project as project
 from boltax.errors import ConfigurationError, MetricsError, UnknownNameError
-from boltax.tune import load_configuration, open_storage, optimize, save_configuration
+from boltax.tune import _measure, load_configuration, open_storage, optimize, save_configuration
 from boltax.tune._configuration import hyperparameters_of
 from compile_counts import STEPS, compiled
 
@@ -55,6 +55,15 @@ def test_a_trial_that_begins_with_the_data_has_the_value_of_its_single_run():
         reported = [trial.intermediate_values[epoch] for epoch in (1, 2)]
         np.testing.assert_allclose(reported, values, atol=1e-6)
         assert trial.value == pytest.approx(max(values))
+
+
+def test_short_trials_are_laid_out_as_for_the_whole_study(monkeypatch):
+    seen, steps_left = [], _measure.steps_left
+    monkeypatch.setattr(
+        _measure, "steps_left", lambda run: seen.append(steps_left(run)) or seen[-1]
+    )
+    study_of(project.space, n_trials=10, population=2, num_epochs=1)
+    assert set(seen) == {4 * 5}  # batches of an epoch, for 10 trials in two places
 
 
 class Own(project.Classifier):

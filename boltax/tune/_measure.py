@@ -1,0 +1,263 @@
+"""The fastest layout of members, found by timing candidates on a real batch.
+
+Members in turn on one device, each with the step of a single run, are the first candidate, so a
+population is never slower than its members one after the other. The same on all devices is the
+second. Groups of 4, 16, 64 ... members follow, as long as each is faster than the
+one before and fits into the memory. All are timed on copies of the states, before the first step
+of the run: the choice is part of the run from then on, and a resumed run does not choose again.
+
+What the search may cost, beside the compilation of the first candidate, which is the single step,
+is a tenth of the time that the training would take in the best way known so far; of a population
+that a study fills again and again, that of all the trials to come.
+"""
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from boltax._bodies import Training
+from boltax._chunks import Chunk, Mode, Plan, Rows
+from boltax._fused import MOST_STEPS, SINGLES, UNROLLED, FusedStep
+from boltax.tune._devices import on_device
+from boltax.tune._memory import lack_of_memory
+from boltax.tune._run import Layout, PopulationRun
+
+GAIN = 1.05
+"""Another layout must be faster by this factor."""
+CLEAR = 1.5
+"""A factor that needs no second look; a larger group so much slower ends the search."""
+SHARE = 0.1
+"""The part of the time of training that the search may take."""
+LONGEST = 60.0
+"""Seconds that it may take when that time is unknown, and after which the way of sending off steps
+is taken as it is by then."""
+ROUNDS = 8
+"""How often two candidates are timed, in turn; the best time of each counts."""
+WINDOW = 0.02
+"""Seconds that a timing takes, unless two steps are longer."""
+
+_FULL = "RESOURCE_EXHAUSTED"
+
+
+def measured(run: PopulationRun, chunk: Chunk) -> Layout:
+    """The fastest layout, by timing on copies of the states."""
+    number, wanted, every = len(run.occupants), run.wanted or 1, len(run.devices)
+    first = every if run.is_spread else 1
+    search = _Search(run, chunk, Layout(size_of(number, first, wanted), first))
+    if every > first:
+        search.speed_of(Layout(size_of(number, every, wanted), every))
+    if run.wanted is None:
+        devices, misses = search.best.layout.devices, 0
+        for size in _sizes(number, devices):
+            speed = search.speed_of(Layout(size, devices))
+            misses += speed < GAIN
+            if misses > 1 or speed < 1 / CLEAR:
+                break
+    return search.best.layout
+
+
+def size_of(number: int, devices: int, most: int) -> int:
+    """Members in a group when so many are the most: 10 by 8 are 5 and 5."""
+    each = math.ceil(number / devices)
+    return math.ceil(each / math.ceil(each / most))
+
+
+def _sizes(number: int, devices: int) -> list[int]:
+    """Sizes of groups to try, each of equal parts of all members."""
+    each = math.ceil(number / devices)
+    powers = [4**power for power in range(1, 6) if 4**power < each]
+    equal = [size_of(number, devices, most) for most in [*powers, each]]
+    return [size for size in dict.fromkeys(equal) if size > 1]
+
+
+class _Search:
+    """The best layout so far.
+
+    Attributes:
+        best: as it was timed.
+
+    Args:
+        run: the population.
+        chunk: one batch.
+        first: the layout to begin with.
+    """
+
+    def __init__(self, run: PopulationRun, chunk: Chunk, first: Layout) -> None:
+        self._run, self._chunk = run, chunk
+        self.best = _Candidate(run, chunk, first)
+        self._began = time.perf_counter()
+        self.best.time()
+
+    def speed_of(self, layout: Layout) -> float:
+        """How many times as fast as the best so far another layout is; then it may be the best.
+
+        0 when it does not run, or when to look at it would take too long.
+        """
+        run, best = self._run, self.best
+        if self._left < layout.devices * best.compile_seconds:
+            return 0.0
+        try:
+            lack = lack_of_memory(run, layout, self._chunk)
+            candidate = None if lack else _Candidate(run, self._chunk, layout, best.chosen)
+        except (NotImplementedError, jax.errors.JaxRuntimeError) as error:
+            # an operation without a rule for one more axis, or more than the memory holds
+            if isinstance(error, jax.errors.JaxRuntimeError) and _FULL not in str(error):
+                raise
+            lack, candidate = str(error).splitlines()[0], None
+        if candidate is None:
+            run.trainer.progress.note(f"Population: no {described(layout)}: {lack}")
+            return 0.0
+        speed = self._compared(candidate)
+        if speed >= GAIN:
+            self.best = candidate
+        return speed
+
+    def _compared(self, candidate: "_Candidate") -> float:
+        """How many times as fast a candidate is, looked at until that is clear."""
+        speed = 1.0
+        for number in range(ROUNDS):
+            self.best.time()
+            candidate.time()
+            speed = self.best.per_step / candidate.per_step
+            is_clear = number > 0 and not 1 / CLEAR < speed < CLEAR
+            if is_clear or self._left < 0:
+                break
+        return speed
+
+    @property
+    def _left(self) -> float:
+        """Seconds that the search may still take."""
+        steps = steps_left(self._run)
+        whole = LONGEST if steps is None else SHARE * steps * self.best.per_step
+        return whole - (time.perf_counter() - self._began)
+
+
+def steps_left(run: PopulationRun) -> int | None:
+    """Steps of each place that are to be expected; None when nobody knows."""
+    batches = run.source.num_batches
+    return None if batches is None else batches * run.scheduler.expected_passes(run.num_epochs)
+
+
+def described(layout: Layout) -> str:
+    """A layout, to people."""
+    is_single, size = layout.size == 1, layout.size
+    members = "members in turn" if is_single else f"{size} members in one program"
+    return members + (f" on {layout.devices} devices" if layout.devices > 1 else "")
+
+
+class _Candidate:
+    """A layout, with copies of states to time it on.
+
+    Groups send off their steps as the single member does, which was timed for it.
+
+    Attributes:
+        seconds: of a step of a group on each device, the best time so far.
+    """
+
+    def __init__(
+        self, run: PopulationRun, chunk: Chunk, layout: Layout, chosen: Plan | None = None
+    ) -> None:
+        number, size = len(run.occupants), layout.size
+        self._devices = run.devices[: layout.devices]
+        self._rounds = math.ceil(math.ceil(number / size) / layout.devices)
+        self._layout, self._run, self._chunk = layout, run, chunk
+        self._steps = [run.make_steps(size, device) for device in self._devices]
+        self._carries: list[Any] = []
+        for steps, device in zip(self._steps, self._devices, strict=True):
+            first = len(self._carries) * size
+            rows = [row % number for row in range(first, first + size)]
+            if size == 1:
+                state = on_device(run.rows.copy(run.states[rows[0]]), device)
+            else:
+                (state,) = run.rows.rearranged(run.states, 1, rows, size, [device])
+            self._carries.append(Training(state, steps.empty_train(state, chunk, None)))
+        self._distance = run.source.num_batches or MOST_STEPS
+        steps = steps_left(run)
+        self._remaining = None if steps is None else steps * self._rounds
+        self.seconds = math.inf
+        step = self._steps[0].train
+        if chosen is not None and isinstance(step, FusedStep):
+            step.choose(chosen)
+        if chosen is None or chosen.mode is Mode.SINGLE:
+            for steps, carry, device in zip(self._steps, self._carries, self._devices, strict=True):
+                steps.train.precompile((), carry, run.batches.on(chunk, device).feed)
+        self._settle()
+
+    def time(self) -> None:
+        """Times some steps; the best time so far counts."""
+        is_unrolled = self.chosen is not None and self.chosen.mode is Mode.UNROLLED
+        steps = max(UNROLLED if is_unrolled else 2, math.ceil(WINDOW / self.seconds))
+        steps, done = min(steps, self._distance), 0
+        jax.block_until_ready(self._carries)
+        began = time.perf_counter()
+        while done < steps:
+            done += self._send(self._steps[0].train.plan(steps, self._remaining))
+        jax.block_until_ready(self._carries)
+        self.seconds = min(self.seconds, (time.perf_counter() - began) / done)
+
+    @property
+    def per_step(self) -> float:
+        """Seconds of a step of all members; rows that fill up the last group count for nothing."""
+        return self.seconds * self._rounds
+
+    @property
+    def layout(self) -> Layout:
+        """The layout, with what was measured."""
+        return replace(self._layout, seconds=self.seconds, compile_seconds=self.compile_seconds)
+
+    @property
+    def compile_seconds(self) -> float:
+        """What compiling a step took, or finding it in the cache."""
+        step = self._steps[0].train
+        return step.compile_seconds if isinstance(step, FusedStep) else 0.0
+
+    @property
+    def chosen(self) -> Plan | None:
+        """How its steps are sent off; None while that is not decided."""
+        step = self._steps[0].train
+        return step.chosen if isinstance(step, FusedStep) else None
+
+    def _settle(self) -> None:
+        """Runs until the step has chosen how it is sent off, or that takes too long."""
+        step = self._steps[0].train
+        self._send(step.plan(self._distance, self._remaining))
+        jax.block_until_ready(self._carries)
+        began, done, most = time.perf_counter(), 0, LONGEST
+        while isinstance(step, FusedStep) and step.chosen is None and self._distance > 1:
+            plan = step.plan(self._distance, self._remaining)
+            if plan.window is not None or step.chosen is not None:
+                done += self._send(plan)
+            else:
+                time.sleep(0.002)  # it waits for a program that is being compiled
+            seconds = time.perf_counter() - began
+            if self._remaining is not None and done >= min(SINGLES, self._distance):
+                most = min(most, SHARE * self._remaining * seconds / done)
+            if seconds > most:
+                break
+
+    def _send(self, plan: Plan) -> int:
+        chunk = repeated(self._chunk, plan, self._distance)
+        for index, device in enumerate(self._devices):
+            step, own = self._steps[index].train, self._run.batches.on(chunk, device)
+            self._carries[index], _ = step((), self._carries[index], own)
+        return chunk.steps
+
+
+def repeated(chunk: Chunk, plan: Plan, distance: int) -> Chunk:
+    """A chunk of the planned form in which the one batch of `chunk` stands several times."""
+    steps = min(plan.steps, max(distance, 1))
+    feed: Any = chunk.feed
+    if plan.mode is Mode.UNROLLED:
+        feed = (feed,) * steps
+    elif plan.mode is Mode.LOOP and not isinstance(feed, Rows):
+        feed = jax.tree.map(lambda leaf: _stack(leaf, plan.capacity), feed)
+    return Chunk(plan, feed, chunk.cursors * steps, chunk.size)
+
+
+def _stack(leaf: Any, capacity: int) -> Any:
+    """A batch several times, on the host where it is there, as `prefetch_to_device` has it."""
+    return (np if isinstance(leaf, np.ndarray) else jax.numpy).stack([leaf] * capacity)

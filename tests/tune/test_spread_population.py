@@ -1,0 +1,111 @@
+"""Members on several devices: the numbers of one, whatever happens to them."""
+
+import jax
+import numpy as np
+import pytest
+
+import boltax as bx
+from boltax.errors import ConfigurationError
+from boltax.tune import Overwrite, Population, Replace, Scheduler, Stop, _population
+from boltax.tune._loop import train
+from boltax.tune._rows import Rows
+from dummies import Mlp, classifier, loader
+from tune_dummies import SGD, Broken, arrays, train_loader
+
+MEMBERS = [{"seed": seed, "lr": 1e-2 * (seed + 1)} for seed in range(5)]
+
+
+class Busy(Scheduler):
+    """Stops, replaces and overwrites across devices."""
+
+    def on_validation_epoch_end(self, view):
+        requests = {
+            1: [Stop(4, "enough"), Overwrite(0, 3, {"lr": 0.03})],
+            2: [Replace(1, {"seed": 9, "lr": 0.02}), Overwrite(2, 0)],
+            3: [Stop(0, "enough"), Stop(2, "enough")],
+        }.get(view.epoch, [])
+        return [request for request in requests if view.members[request.member].is_training]
+
+
+def population(folder, size, devices, scheduler=None, **options):
+    trainer = classifier(
+        folder,
+        model_class=Mlp,
+        optimizer_hparams=SGD,
+        logger_params={"log_dir": str(folder), "logger_type": "csv"},
+        **options,
+    )
+    return Population(trainer, MEMBERS, members_per_step=size, devices=devices, scheduler=scheduler)
+
+
+def trained(folder, size, devices, *, num_epochs=4, scheduler=None, data=None, **options):
+    together = population(folder, size, devices, scheduler or Busy(), **options)
+    together.train_model(data or train_loader(), loader(32, 8), num_epochs=num_epochs)
+    return together
+
+
+def assert_same(one, other):
+    assert one.table.rows == other.table.rows
+    assert one.table.history == other.table.history
+    for number in range(len(one.members)):
+        left, right = (arrays(p.member(number)) for p in (one, other))
+        jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_members_on_two_devices_are_bit_for_bit_those_on_one(tmp_path, size):
+    one = trained(tmp_path / "one", size, 1)
+    two = trained(tmp_path / "two", size, jax.local_devices())
+    assert two._run.used == tuple(jax.local_devices())
+    assert_same(one, two)
+
+
+@pytest.mark.parametrize(("size", "before", "after"), [(1, 2, 1), (2, 2, 1), (2, 1, 2)])
+def test_it_goes_on_bit_for_bit_with_another_number_of_devices(tmp_path, size, before, after):
+    loop = bx.LoopOptions(prefetch=1)
+    whole = trained(tmp_path / "whole", size, 1, num_epochs=3, loop=loop)
+    data, folder = Broken(2, 5), tmp_path / "parts"
+    with pytest.raises(OSError, match="the disk is gone"):
+        trained(folder, size, before, num_epochs=3, data=data, loop=loop)
+    last = population(folder, size, after, Busy(), loop=loop)
+    last.train_model(data, loader(32, 8), num_epochs=3, resume=True)
+    assert last._run.layout.devices == after
+    assert_same(whole, last)
+
+
+def test_a_data_set_on_a_device_goes_to_the_others(tmp_path):
+    inputs, labels = (np.asarray(x) for x in next(iter(loader(64, 64))))
+    data = bx.data.ArrayLoader((inputs, labels), 8, shuffle=True, device_resident=True)
+    one = trained(tmp_path / "one", 2, 1, num_epochs=1, data=data)
+    two = trained(tmp_path / "two", 2, 2, num_epochs=1, data=data)
+    other = trained(tmp_path / "other", 2, jax.local_devices()[1:], num_epochs=1, data=data)
+    assert_same(one, two)
+    assert_same(one, other)
+
+
+def test_nothing_is_moved_unasked_with_several_steps_in_a_dispatch(tmp_path, monkeypatch):
+    def guarded(run):
+        with jax.transfer_guard("disallow"):
+            yield from train(run)
+
+    loop = bx.LoopOptions(steps_per_execution=4)
+    one = trained(tmp_path / "one", 2, 1, num_epochs=3, loop=loop)
+    monkeypatch.setattr(_population, "train", guarded)
+    two = trained(tmp_path / "two", 2, 2, num_epochs=3, loop=loop)
+    assert_same(one, two)
+
+
+@pytest.mark.parametrize("devices", [0, 3, True, "all", [], [0, 1]])
+def test_devices_that_there_are_not(tmp_path, devices):
+    with pytest.raises(ConfigurationError, match=r"devices=.*a number of them from 1 to 2"):
+        population(tmp_path, 1, devices)
+
+
+def test_groups_lie_on_the_devices_one_after_the_other():
+    devices, rows = jax.local_devices(), Rows()
+    alone = [jax.device_put({"x": np.float32(number)}, devices[0]) for number in range(5)]
+    groups = rows.rearranged(alone, 1, [4, 3, 2, 1, 0], 2, devices)
+    assert [group["x"].devices() for group in groups] == [{devices[i]} for i in (0, 1, 0)]
+    again = rows.rearranged(groups, 2, [1, 0, 4, 6], 2, devices[::-1], fresh=alone[3:4])
+    assert [group["x"].devices() for group in again] == [{devices[1]}, {devices[0]}]
+    assert [group["x"].tolist() for group in again] == [[3.0, 4.0], [0.0, 3.0]]
