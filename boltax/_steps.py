@@ -55,7 +55,9 @@ LoopForm = Callable[..., tuple[Any, Any]]
 """A loop of steps as traced: ``(body, constants, carry, count, feed) -> (carry, outputs)``."""
 
 
-_UNOPTIMIZED = {"xla_backend_optimization_level": 0}
+_UNOPTIMIZED: dict[str, Any] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 12):  # which has one way of making fusions only
+    _UNOPTIMIZED["xla_cpu_use_fusion_emitters"] = False  # the older way compiles faster
 
 
 class Step(Protocol):
@@ -305,13 +307,16 @@ def compile_init(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
     On a CPU without optimizations, which take longer there than they can win back.
     """
-    is_cpu = jax.default_backend() == "cpu"
-    return jax.jit(function, compiler_options=_UNOPTIMIZED if is_cpu else None)
+    return jax.jit(function, compiler_options=_options_of_what_runs_once())
 
 
 def compile_create(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
     """Compiles a function from a state to a new one; donating the old keeps buffers apart."""
-    return jax.jit(function, donate_argnums=0)
+    return jax.jit(function, donate_argnums=0, compiler_options=_options_of_what_runs_once())
+
+
+def _options_of_what_runs_once() -> dict[str, Any] | None:
+    return _UNOPTIMIZED if jax.default_backend() == "cpu" else None
 
 
 def compile_members() -> "MemberFunctions":
