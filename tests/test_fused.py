@@ -5,8 +5,10 @@ from pathlib import Path
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 import boltax as bx
 from boltax import _fused
@@ -14,6 +16,7 @@ from boltax._chunks import Mode
 from boltax._save import state_tree
 from boltax.callbacks import Callback
 from boltax.errors import ConfigurationError, NonFiniteError, UnknownNameError
+from boltax.loggers._table import Table
 from dummies import Classifier, Mlp, NnxMlp, classes, classifier, loader, to_host
 
 
@@ -155,6 +158,33 @@ class Moments(Callback):
         self.steps.append((view.step, int(jax.device_get(view.state.step))))
 
 
+class Spy:
+    """A program that notes its calls."""
+
+    def __init__(self, program, calls):
+        self._program, self._calls = program, calls
+
+    def __call__(self, *args):
+        self._calls.append(args)
+        return self._program(*args)
+
+    def __getattr__(self, name):
+        return getattr(self._program, name)
+
+
+@struct.dataclass
+class Lowest:
+    """The lowest value; that of no value would be infinity."""
+
+    value: jax.Array
+
+    def merge(self, other):
+        return Lowest(jnp.minimum(self.value, other.value))
+
+    def compute(self):
+        return self.value
+
+
 class Records(Callback):
     def __init__(self):
         self.steps = []
@@ -179,6 +209,54 @@ def test_everything_falls_on_its_exact_step(tmp_path, steps):
         int(path.name) for path in (Path(trainer.log_dir) / "checkpoints/resume").glob("[0-9]*")
     }
     assert 11 in saved  # a later one waits for the disk
+
+
+def rows_of(trainer):
+    """The records of a run, without what the clock says."""
+    table = Table(Path(trainer.log_dir, "metrics.csv"), key="step")
+    return [
+        {name: v for name, v in row.items() if name.split("/")[0] not in ("speed", "time")}
+        for row in table.rows()
+    ]
+
+
+class Low(Classifier):
+    """With a metric whose empty state is no zero: the lowest loss."""
+
+    def loss_function(self, model, batch, train):
+        loss, metrics = super().loss_function(model, batch, train)
+        return loss, {**metrics, "lowest": Lowest(loss.mean())}
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_a_dispatch_may_hold_several_records(tmp_path, resident):
+    runs, spans = [], []
+    for steps in (1, 5, 32):
+        loop = bx.LoopOptions(steps_per_execution=steps, log_every=3)
+        trainer = classifier(tmp_path, Low, loop=loop)
+        data = loader(100, 8, shuffle=True, device_resident=resident)
+        sent, send = [], trainer.steps.train.programs[Mode.LOOP]
+        trainer.steps.train.programs[Mode.LOOP] = Spy(send, sent)
+        trainer.train_model(data, loader(30, 8), num_epochs=2)
+        runs.append(rows_of(trainer))
+        spans.append(len(sent))
+    assert runs[0] == runs[1] == runs[2]
+    assert [row["step"] for row in runs[0] if "train/step/lowest" in row] == [*range(3, 25, 3)]
+    assert spans[0] == 0
+    assert spans[2] < spans[1] < 8  # there are eight records
+
+
+def test_a_bad_step_ends_the_records_of_its_dispatch(tmp_path):
+    runs = []
+    for steps in (1, 32):
+        loop = bx.LoopOptions(steps_per_execution=steps, log_every=2)
+        trainer = classifier(tmp_path, loop=loop)
+        with pytest.raises(NonFiniteError, match="at step 8"):
+            trainer.train_model(poisoned(8), num_epochs=1)
+        runs.append(rows_of(trainer))
+        assert [row["step"] for row in runs[-1]] == [2, 4, 6]
+        assert int(trainer.run.accumulated.batches) + int(trainer.run.interval.batches) == 7
+    assert runs[0] == runs[1]
 
 
 @pytest.mark.parametrize("limit", [1, 9, 17])
