@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 MOST_AHEAD = 16
 """Dispatches that may be on their way: with one more the host waits, and holds no more batches."""
+LOOK_EVERY = 8
+"""Dispatches after which the host looks: at each, that would cost more than the dispatch."""
 MOST_STORED = 3
 """Bad steps of a run that are stored and told one by one; the others are only counted."""
 _KEPT = "The state from before that step is kept, and saved as a resume checkpoint."
@@ -86,12 +88,15 @@ class NonFiniteWatch:
         self._trainer = trainer
         self._run = run
         self._on_their_way: deque[Sent] = deque()
+        # steps that are called as they are have no device that leaves out those after a bad one
+        self._every = LOOK_EVERY if trainer.steps.train.is_compiled else 1
 
     def add(self, sent: Sent) -> None:
-        """Watches steps that were sent off, and looks at those that have arrived."""
+        """Watches steps that were sent off, and now and then looks at those that have arrived."""
         self._on_their_way.append(sent)
-        is_far = len(self._on_their_way) > MOST_AHEAD
-        self.look(up_to=self._on_their_way[0].step if is_far else 0)
+        if len(self._on_their_way) % self._every == 0:
+            is_far = len(self._on_their_way) >= MOST_AHEAD
+            self.look(up_to=self._on_their_way[self._every - 1].step if is_far else 0)
 
     def look(self, *, up_to: int) -> None:
         """Acts on the steps that have arrived, and waits for some.
@@ -103,11 +108,14 @@ class NonFiniteWatch:
             NonFiniteError: for the first bad one, where that ends the run. Run and state are those
                 of the step before it.
         """
+        arrived: list[Sent] = []
         while self._on_their_way and (
             self._on_their_way[0].step <= up_to or self._on_their_way[0].are_bad.is_ready()
         ):
-            sent = self._on_their_way.popleft()
-            are_bad = jax.device_get(sent.are_bad)
+            arrived.append(self._on_their_way.popleft())
+        for sent, are_bad in zip(
+            arrived, jax.device_get([x.are_bad for x in arrived]), strict=True
+        ):
             if not are_bad.any():
                 continue
             for index in np.flatnonzero(np.atleast_1d(are_bad)[: sent.chunk.steps]):
