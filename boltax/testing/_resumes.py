@@ -144,9 +144,9 @@ class _Interrupted:
         """As the step."""
         self._step.restart()
 
-    def plan(self, distance: int, remaining: int | None) -> Plan:
+    def plan(self, distance: int, remaining: int | None, until_due: int | None = None) -> Plan:
         """As the step; it is asked some chunks ahead."""
-        plan = self._step.plan(distance, remaining)
+        plan = self._step.plan(distance, remaining, until_due)
         return plan if self._done + 4 * plan.steps < self._last else Plan()
 
     def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
