@@ -307,16 +307,13 @@ def compile_init(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
 
     On a CPU without optimizations, which take longer there than they can win back.
     """
-    return jax.jit(function, compiler_options=_options_of_what_runs_once())
+    is_cpu = jax.default_backend() == "cpu"
+    return jax.jit(function, compiler_options=_UNOPTIMIZED if is_cpu else None)
 
 
 def compile_create(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
     """Compiles a function from a state to a new one; donating the old keeps buffers apart."""
-    return jax.jit(function, donate_argnums=0, compiler_options=_options_of_what_runs_once())
-
-
-def _options_of_what_runs_once() -> dict[str, Any] | None:
-    return _UNOPTIMIZED if jax.default_backend() == "cpu" else None
+    return jax.jit(function, donate_argnums=0)  # preflight traces it: no options for the compiler
 
 
 def compile_members() -> "MemberFunctions":
