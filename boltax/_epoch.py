@@ -40,10 +40,12 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
     source = open_train_source(trainer, run, train_loader)
     done, left = run.steps_done, run.steps_left(source.num_batches)
     callbacks = overriding(trainer.callbacks, "on_step_end")
-    items = one_item_each(_chunks(trainer, run, source, callbacks, left), run.ledger)
+    is_at_once = must_write_at_once(trainer)
+    chunks = _chunks(trainer, run, source, callbacks, left, is_at_once=is_at_once)
+    items = one_item_each(chunks, run.ledger)
     total = None if left is None else done + left
     bar = trainer.tracker(items, desc="Training", total=total, leave=False, **already(done))
-    watch, is_at_once = NonFiniteWatch(trainer, run), must_write_at_once(trainer)
+    watch = NonFiniteWatch(trainer, run)
     with _last_words(trainer, run, watch, bar):
         for chunk in bar:
             if chunk is None:
@@ -112,10 +114,11 @@ def _chunks(
     source: Source,
     callbacks: tuple[Callback, ...],
     left: int | None,
+    *,
+    is_at_once: bool,
 ) -> Generator[Chunk]:
     """The batches of the epoch, in chunks that end where something is due."""
     begin, step, every = run.step, trainer.steps.train, trainer.loop.log_every
-    is_at_once = must_write_at_once(trainer)
     step.restart()
 
     def plan(drawn: int) -> Plan:

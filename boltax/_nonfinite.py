@@ -21,7 +21,7 @@ from boltax._run import Run
 from boltax._save import OPTIONAL, state_tree
 from boltax._state import params_of
 from boltax._steps import compile_init
-from boltax._trees import describe_leaf, path_name
+from boltax._trees import describe_leaf, path_name, tree_bytes
 from boltax._types import Batch, Cursor
 from boltax.checkpoint._arrays import write_arrays
 from boltax.checkpoint._files import write_json
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
 MOST_AHEAD = 16
 """Dispatches that may be on their way: with one more the host waits, and holds no more batches."""
 LOOK_EVERY = 8
-"""Dispatches after which the host looks: at each, that would cost more than the dispatch."""
+"""Single steps on small batches after which the host looks; at each, that costs as much as a step
+that is sent off."""
+MOST_HELD = 2**20
+"""Bytes of such a batch: those that are on their way are held."""
 MOST_STORED = 3
 """Bad steps of a run that are stored and told one by one; the others are only counted."""
 _KEPT = "The state from before that step is kept, and saved as a resume checkpoint."
@@ -89,14 +92,19 @@ class NonFiniteWatch:
         self._run = run
         self._on_their_way: deque[Sent] = deque()
         # steps that are called as they are have no device that leaves out those after a bad one
-        self._every = LOOK_EVERY if trainer.steps.train.is_compiled else 1
+        self._is_compiled = trainer.steps.train.is_compiled
 
     def add(self, sent: Sent) -> None:
         """Watches steps that were sent off, and now and then looks at those that have arrived."""
         self._on_their_way.append(sent)
-        if len(self._on_their_way) % self._every == 0:
-            is_far = len(self._on_their_way) >= MOST_AHEAD
-            self.look(up_to=self._on_their_way[self._every - 1].step if is_far else 0)
+        if len(self._on_their_way) % LOOK_EVERY and self._may_wait(sent.chunk):
+            return
+        too_many = len(self._on_their_way) - MOST_AHEAD
+        self.look(up_to=self._on_their_way[too_many - 1].step if too_many > 0 else 0)
+
+    def _may_wait(self, chunk: Chunk) -> bool:
+        """Whether a chunk may be held for longer than it needs: a single small batch."""
+        return self._is_compiled and chunk.steps == 1 and tree_bytes(chunk.feed) <= MOST_HELD
 
     def look(self, *, up_to: int) -> None:
         """Acts on the steps that have arrived, and waits for some.

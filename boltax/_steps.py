@@ -97,8 +97,10 @@ class Steps:
     """The steps as the loop calls them.
 
     Attributes:
-        train: ``(until_due, Training(state, metrics), chunk) -> (Training, TrainOutputs)``; what it
-            carries is donated. `until_due` are the steps to the next record, ``()`` for none.
+        train: ``(until_due, Training(state, metrics), chunk) -> (Training, are_bad)``; what it
+            carries is donated. `until_due` are the steps to the next record, ``()`` for none. The
+            outputs are bools, one for each step: whether its loss or a gradient was not finite; of
+            a loop ``(are_bad, Ended)``, see `train_loop`.
         evaluate: ``(state, metrics, chunk) -> (metrics, ())``; donates the metrics.
         predict: ``(state, batch) -> outputs``.
         train_step: ``(state, batch) -> (state, metrics of the batch)``, compiled, nothing donated:

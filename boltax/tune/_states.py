@@ -9,7 +9,7 @@ import numpy as np
 from flax import core
 
 from boltax._arguments import overrides
-from boltax._initialise import call_model, init_variables
+from boltax._initialise import call_model, first_keys, init_variables
 from boltax._setup import fields_of_options, state_without_optimizer, traced_hparams
 from boltax._steps import compile_create, compile_init, compile_per_member
 from boltax._types import PyTree, Variables
@@ -50,7 +50,7 @@ class MemberStates:
         complete = self._varied.complete(values, -1)
         with jax.transfer_guard("allow"):
             arrays = self._varied.arrays(complete)
-            root, init_rng = jax.random.split(jax.random.key(seed))
+            root, init_rng = first_keys(seed)
             variables = core.unfreeze(self._variables(self._example(), init_rng, arrays))
             return self._create((variables, root, arrays))
 
