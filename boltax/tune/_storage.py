@@ -49,7 +49,7 @@ def open_storage(storage: Storage) -> "BaseStorage":
         )
     text = os.fspath(storage)
     try:
-        return storages.RDBStorage(text) if "://" in text else _journal(Path(text))
+        return _database(text) if "://" in text else _journal(Path(text))
     except ConfigurationError:
         raise
     except Exception as error:  # each database has errors of its own
@@ -58,6 +58,15 @@ def open_storage(storage: Storage) -> "BaseStorage":
             f"Received storage {_shown(text)!r}, which cannot be opened ({type(error).__name__}: "
             f"{reason}); expected {FORMS}, which this machine can reach and write."
         ) from error
+
+
+def _database(url: str) -> Any:
+    from sqlalchemy import NullPool  # Optuna brings it
+
+    # A connection to a file costs little, and one that waits in a pool is never closed.
+    is_file = url.startswith("sqlite:///") and not url.endswith(":memory:")
+    options = {"poolclass": NullPool} if is_file else {}
+    return optuna_module().storages.RDBStorage(url, engine_kwargs=options)
 
 
 def _journal(path: Path) -> Any:
