@@ -34,6 +34,7 @@ if "PYTHONPATH" in os.environ:  # tests start processes in other folders
 
 import importlib.metadata
 import ipaddress
+import itertools
 import socket
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,18 @@ def in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Every test works in an empty folder of its own: none leaves files in the source tree."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+_tests = itertools.count(1)
+
+
+def pytest_runtest_teardown() -> None:
+    """Now and then gives up what JAX keeps compiled, before a process has too many mappings.
+
+    Linux allows some 65,000; each small operation of a test keeps a few of them for good.
+    """
+    if next(_tests) % 200 == 0:
+        jax.clear_caches()
 
 
 def pytest_report_header() -> list[str]:

@@ -12,10 +12,12 @@ from boltax._arguments import overrides
 from boltax._bodies import Training
 from boltax._chunks import Chunk
 from boltax._ema import evaluated
-from boltax._evaluate import evaluate
+from boltax._epoch import steps_to_event
+from boltax._evaluate import evaluate, planned_batches
 from boltax._fused import count_on_device
 from boltax._monitor import check_monitor
 from boltax._notify import notify
+from boltax._record import must_write_at_once
 from boltax._resume import resume_run, start_anew
 from boltax._run import Run
 from boltax._save import save_resume
@@ -68,15 +70,29 @@ def compile_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
     steps, state = trainer.steps, trainer.state
     with run.ledger.spent("compile"):
         if (chunk := _first_of_arrays(run.train_source, steps.train)) is not None:
-            metrics = steps.empty_train(state, chunk, None)
-            steps.train.precompile(count_on_device(1), Training(state, metrics), chunk.feed)
-        source = None if val_loader is None else run.source(val_loader, "val_loader")
+            carry = Training(state, steps.empty_train(state, chunk, None))
+            distance = _first_distance(trainer, run)
+            steps.train.precompile(count_on_device(1), carry, chunk.feed, distance)
+        if val_loader is None:
+            return
+        source = run.source(val_loader, "val_loader")
         if (chunk := _first_of_arrays(source, steps.evaluate)) is not None:
             state = evaluated(state)
-            steps.evaluate.precompile(state, steps.empty_eval(state, chunk, None), chunk.feed)
+            metrics = steps.empty_eval(state, chunk, None)
+            distance = planned_batches(source, trainer.loop.limit_val_batches) or 1
+            steps.evaluate.precompile(state, metrics, chunk.feed, distance)
 
 
-def _first_of_arrays(source: Source | None, step: Step) -> Chunk | None:
+def _first_distance(trainer: "TrainerModule", run: Run) -> int:
+    """Steps that will go off together, as far as it is known: callbacks are not ready to say."""
+    if overriding(trainer.callbacks, "on_step_end"):
+        return 1
+    left, every = run.steps_left(run.train_source.num_batches), trainer.loop.log_every
+    until_due = every - run.step % every if must_write_at_once(trainer) else None
+    return steps_to_event(run, (), run.step, left, until_due)
+
+
+def _first_of_arrays(source: Source, step: Step) -> Chunk | None:
     if not isinstance(source, ArrayLoader):  # what others read is not ours to read twice
         return None
     return next(prefetch_to_device(source.epoch(1), is_compiled=step.is_compiled))

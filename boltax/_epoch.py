@@ -122,12 +122,9 @@ def _chunks(
     step.restart()
 
     def plan(drawn: int) -> Plan:
-        at = begin + drawn
-        until_due = every - at % every
-        distance = until_due if is_at_once else MOST_STEPS
-        distance = min([distance, *_steps_to_events(run, callbacks, at)])
-        if left is not None:
-            distance = max(1, min(distance, left - drawn))
+        at, until_due = begin + drawn, every - (begin + drawn) % every
+        still = None if left is None else left - drawn
+        distance = steps_to_event(run, callbacks, at, still, until_due if is_at_once else None)
         total = run.total_steps if run.is_active else None  # else there may be further epochs
         return step.plan(distance, None if total is None else total - at, until_due)
 
@@ -141,8 +138,24 @@ def _chunks(
     )
 
 
-def _steps_to_events(run: Run, callbacks: tuple[Callback, ...], step: int) -> Generator[int]:
-    """Steps from a step to the next ones after which the host has to look at the state."""
+def steps_to_event(
+    run: Run, callbacks: tuple[Callback, ...], step: int, left: int | None, until_due: int | None
+) -> int:
+    """Steps that may go off together: to the next one after which the host looks at the state.
+
+    Args:
+        run: the run.
+        callbacks: those that are called after steps.
+        step: the step that is done.
+        left: steps to the end of the epoch, if known.
+        until_due: steps to the next record, where a callback looks at the state then.
+    """
+    ends = (MOST_STEPS if until_due is None else until_due, *_events(run, callbacks, step))
+    return max(1, min(ends if left is None else (*ends, left)))
+
+
+def _events(run: Run, callbacks: tuple[Callback, ...], step: int) -> Generator[int]:
+    """Steps to the next save, and to what callbacks ask for."""
     if every := run.save_trigger.steps:
         yield every - step % every
     for callback in callbacks:

@@ -91,7 +91,7 @@ def evaluate(
     """
     metrics: Any = None
     drawn = 0
-    total = _planned(source, limit)
+    total = planned_batches(source, limit)
     steps.evaluate.restart()
 
     def plan(drawn: int) -> Plan:
@@ -152,7 +152,8 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
 
-def _planned(source: Source, limit: int | None) -> int | None:
+def planned_batches(source: Source, limit: int | None) -> int | None:
+    """The batches that will be read of a source, at most `limit`; None when nobody knows."""
     return source.num_batches if limit is None else min(limit, source.num_batches or limit)
 
 

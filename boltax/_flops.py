@@ -136,6 +136,15 @@ def flops_in(jaxpr: Any) -> Flops:
     return sum((_in_equation(equation) for equation in jaxpr.eqns), Flops())
 
 
+def has_primitive(jaxpr: Any, name: str) -> bool:
+    """Whether a primitive of this name is anywhere in a program that JAX has traced."""
+    return any(
+        equation.primitive.name == name
+        or any(has_primitive(inner, name) for inner in _jaxprs(equation.params))
+        for equation in jaxpr.eqns
+    )
+
+
 def _in_equation(equation: Any) -> Flops:
     name, params = equation.primitive.name, equation.params
     if name in _COUNTED:

@@ -6,9 +6,11 @@ other in one program. They give the same numbers (see `is_unrolling_exact`). Wit
 `FusedStep._measurements` reads as it runs. No batch is trained on twice. The steps in a dispatch
 are at most those to the next event, so nothing moves from its step.
 
-What measuring may cost: a few dozen steps that are waited for, and one compilation for each other
-way, begun only where it takes at most a twentieth (for steps of some ms) to a quarter (for steps
-below 1 ms) of the time that the run has left. It runs in the background.
+It begins with single steps; on a CPU, where steps are so small that sending them off is a large
+part of their time, with the loop, so that short runs have it too. What measuring may cost: a few
+dozen steps that are waited for, and one compilation for each other way, begun only where it takes
+at most a twentieth (for steps of some ms) to a quarter (for steps below 1 ms) of the time that the
+run has left. It runs in the background.
 """
 
 import functools
@@ -27,8 +29,9 @@ from boltax._trees import tree_bytes
 
 MOST_STEPS = 512
 """Steps in a dispatch at most; more bring nothing."""
-MOST_BYTES = 64 * 2**20
-"""Bytes of the batches in a dispatch at most: two of them are on the device."""
+MOST_BYTES, MOST_BYTES_FIRST = 2**26, 2**22
+"""Bytes of the batches in a dispatch at most (two of them are on the device); the second where
+nobody knows yet how many steps are worth it."""
 LONGEST = 0.1
 """Seconds that a dispatch may take: more bring nothing, and a signal or a limit of time waits."""
 UNROLLED = 4
@@ -42,6 +45,10 @@ LEAST_SHARE, MOST_SHARE = 0.05, 0.25
 takes, for what fusing saves is about the same for all steps."""
 SAVED = 2.5e-4
 """Seconds that a step may save, roughly, when several go off together."""
+SMALL_FLOPS, SMALL_BYTES = 200_000_000, 2**24
+"""Operations, and bytes of what it reads, of a step (some ms on a CPU) that begins as a loop."""
+PROBED = 32
+"""Steps of that loop that are timed together, to know how many may go off at once."""
 HOPELESS = 3.0
 """A loop whose first step is slower by this factor is not timed any further."""
 GAIN = 1.03
@@ -97,11 +104,12 @@ class FusedStep:
         self.programs = programs
         self.chosen: Plan | None = Plan() if wanted == 1 else None
         self._wanted, self._name, self._tell = wanted, name, tell
-        self._args: tuple[Any, ...] = ()  # forms of the arguments of the first step
+        self._first = Mode.SINGLE  # how steps go off until that is decided
+        self._plans = {Mode.SINGLE: Plan()}  # of the ways that are compiled
+        self._args: tuple[Any, ...] = ()  # forms of the arguments of a single step
         self._executed = 0
         self._widest = self._nearest = 1  # most steps in a loop, and in other dispatches
         self._remaining: int | None = None
-        self._capacity = 1
         self._windows: list[_Window] = []
         self._course = self._measurements()
 
@@ -119,9 +127,22 @@ class FusedStep:
         """What the dearest of its programs took to trace and compile, or to find in the cache."""
         return max(program.compile_seconds for program in self.programs.values())
 
-    def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
-        """Begins to compile the single step for arguments like these, in the background."""
-        self.programs[Mode.SINGLE].start(constants, carry, feed)
+    def precompile(self, constants: Any, carry: Any, feed: Any, distance: int = 1) -> None:
+        """Begins to compile the way in which steps go off first, in the background.
+
+        Args:
+            constants: what the steps will read.
+            carry: what they will change.
+            feed: the feed of a single step.
+            distance: steps to the first event, as in `plan`.
+        """
+        self._args = forms((constants, carry, feed))
+        self._widest = max(self._widest, distance)
+        if self._wanted != 1 and distance > 1 and self._is_loop_first():
+            self._first = Mode.LOOP
+            if self._wanted != "auto":
+                self.chosen = self._as_wanted()
+        self._start(self._first)
 
     def restart(self) -> None:
         """Forgets what was planned and not executed: another pass over data begins."""
@@ -146,9 +167,10 @@ class FusedStep:
                 self.chosen = self._as_wanted()
             elif (timed := self._timed(distance, near)) is not None:
                 return timed
-        chosen = self.chosen or Plan()
-        if chosen.mode is Mode.LOOP and distance > 1:  # 100 are 50 and 50, not 64 and 36
-            return replace(chosen, steps=_equal_parts(distance, chosen.capacity))
+        chosen = self.chosen or self._plans[self._first]
+        if chosen.mode is Mode.LOOP and (distance > 1 or self._first is Mode.LOOP):
+            # 100 are 50 and 50, not 64 and 36
+            return replace(chosen, steps=_equal_parts(distance, chosen.steps))
         return chosen if chosen.steps <= near else Plan()
 
     def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
@@ -183,19 +205,25 @@ class FusedStep:
         if all(window.seconds is not None for window in self._windows):
             self._windows = next(self._course, [])
         plans = (
-            window.plan(distance if window.mode is Mode.LOOP else near, self._capacity)
+            window.plan(
+                distance if window.mode is Mode.LOOP else near, self._plans[window.mode].capacity
+            )
             for window in self._windows
         )
         return next((plan for plan in plans if plan is not None), None)
 
     def _measurements(self) -> Iterator[list[_Window]]:
         """The measurements: each is gone on from when the windows that it gave are timed."""
-        yield (
-            singles := [_Window(Mode.SINGLE, min(SINGLES, self._nearest)) for _ in range(ROUNDS)]
-        )
-        before = min(window.seconds or 0.0 for window in singles)
-        ways = () if self._is_loop_slow() else (Mode.LOOP,)
-        for mode in (*ways, Mode.UNROLLED) if is_unrolling_exact() else ways:
+        first = self._first
+        if first is Mode.LOOP:
+            yield [one := _Window(first, 1)]
+            self._limit(one.seconds or 0.0)
+        yield (windows := [_Window(first, self._probed(first, PROBED)) for _ in range(ROUNDS)])
+        before = min(window.seconds or 0.0 for window in windows)
+        if first is Mode.LOOP:
+            self._limit(before)
+            self._say(first, f"{_shown(before)} a step")
+        for mode in self._other_ways():
             while self._widest < 2:
                 yield []
             if not self._pays(mode, before):
@@ -203,44 +231,82 @@ class FusedStep:
             compiled = self._start(mode, before)
             while not compiled.done():
                 yield []
-            yield [first := _Window(mode, 1 if mode is Mode.LOOP else self._capacity)]
-            if (first.seconds or 0.0) > max(HOPELESS * before, before + 0.05):
+            yield [alone := _Window(mode, UNROLLED if mode is Mode.UNROLLED else 1)]
+            if (alone.seconds or 0.0) > max(HOPELESS * before, before + 0.05):
                 continue
-            sizes = {Mode.SINGLE: min(SINGLES, self._nearest), mode: self._capacity}
+            sizes = {m: self._probed(m, MOST_STEPS) for m in (first, mode)}
             yield (windows := [_Window(m, n) for _ in range(ROUNDS) for m, n in sizes.items()])
             best = {m: min(w.seconds or 0.0 for w in windows if w.mode is m) for m in sizes}
-            before = best[Mode.SINGLE]
+            before = best[first]
             if before > GAIN * best[mode]:
-                self.chosen = Plan(mode, self._capacity, self._capacity)
-                self._tell(
-                    f"{self._name}: {self._capacity} steps in a dispatch, "
-                    f"{_shown(best[mode])} a step instead of {_shown(before)}"
-                )
+                self.chosen = self._plans[mode]
+                self._say(mode, f"{_shown(best[mode])} a step instead of {_shown(before)}")
                 return
-        self.chosen = Plan()
+        self.chosen = self._plans[first]
+
+    def _probed(self, mode: Mode, most: int) -> int:
+        """Steps of a way that are timed together."""
+        return (
+            min(SINGLES, self._nearest)
+            if mode is Mode.SINGLE
+            else min(most, self._plans[mode].steps)
+        )
+
+    def _limit(self, seconds: float) -> None:
+        """Has a loop take no longer than it may, by what a step takes."""
+        plan = self._plans[Mode.LOOP]
+        most = max(1, int(LONGEST / max(seconds, 1e-6)))
+        self._plans[Mode.LOOP] = replace(plan, steps=min(most, plan.capacity))
+
+    def _say(self, mode: Mode, speed: str) -> None:
+        steps = self._plans[mode].steps
+        self._tell(f"{self._name}: {steps} step{'s' * (steps > 1)} in a dispatch, {speed}")
+
+    def _other_ways(self) -> tuple[Mode, ...]:
+        if self._first is Mode.LOOP:
+            return (Mode.SINGLE,)
+        loop = () if self._is_loop_slow() else (Mode.LOOP,)
+        return (*loop, Mode.UNROLLED) if is_unrolling_exact() else loop
 
     def _pays(self, mode: Mode, seconds: float) -> bool:
         """Whether there are so many steps left that another way may win back its compilation."""
         if self._remaining is None:
             return True
-        once = self.programs[Mode.SINGLE].compile_seconds
+        once = self.programs[self._first].compile_seconds
         cost = once * (UNROLLED if mode is Mode.UNROLLED else 1.2)
-        share = min(MOST_SHARE, max(LEAST_SHARE, SAVED / max(seconds, 1e-9)))
+        share = LEAST_SHARE
+        if self._first is Mode.SINGLE:
+            share = min(MOST_SHARE, max(share, SAVED / max(seconds, 1e-9)))
         return cost < share * self._remaining * seconds
 
-    def _start(self, mode: Mode, seconds: float) -> Future[Any]:
-        """Begins to compile another way, for as many steps as are reasonable."""
+    def _start(self, mode: Mode, seconds: float | None = None) -> Future[Any]:
+        """Begins to compile a way: a loop with as many steps as are reasonable.
+
+        Args:
+            mode: the way.
+            seconds: what a single step takes; None while nobody knows.
+        """
         constants, carry, feed = self._args
+        if mode is Mode.SINGLE:
+            return self.programs[mode].start(constants, carry, feed)
         if mode is Mode.UNROLLED:
-            self._capacity = UNROLLED
+            self._plans[mode] = Plan(mode, UNROLLED, UNROLLED)
             return self.programs[mode].start(constants, carry, (feed,) * UNROLLED)
-        most = min(MOST_STEPS, int(LONGEST / max(seconds, 1e-6)))
-        if not isinstance(feed, Rows):
-            most = min(most, MOST_BYTES // max(tree_bytes(feed), 1))
-        self._capacity = _equal_parts(self._widest, max(most, 2))
+        capacity = self._capacity(feed, seconds)
+        self._plans[mode] = Plan(mode, 1 if seconds is None else capacity, capacity)
         return self.programs[mode].start(
-            constants, carry, forms(count_on_device(1)), stacked_form(feed, self._capacity)
+            constants, carry, forms(count_on_device(1)), stacked_form(feed, capacity)
         )
+
+    def _capacity(self, feed: Any, seconds: float | None) -> int:
+        if self._wanted != "auto":
+            return int(self._wanted)
+        most, most_bytes = MOST_STEPS, MOST_BYTES_FIRST
+        if seconds is not None:
+            most, most_bytes = min(most, int(LONGEST / max(seconds, 1e-6))), MOST_BYTES
+        if not isinstance(feed, Rows):
+            most = min(most, most_bytes // max(tree_bytes(feed), 1))
+        return _equal_parts(self._widest, max(most, 2))
 
     def _as_wanted(self) -> Plan:
         """The way with the number of steps that the user asked for."""
@@ -248,12 +314,18 @@ class FusedStep:
         is_unrolled = wanted <= 2 * UNROLLED and self._is_loop_slow()
         return Plan(Mode.UNROLLED if is_unrolled else Mode.LOOP, wanted, wanted)
 
-    def _is_loop_slow(self) -> bool:
-        """Whether a loop is known to be slow: those of convolutions on a CPU, 40 times."""
+    def _is_loop_first(self) -> bool:
+        """Whether a loop is expected to be the fastest: of small steps on a CPU."""
         if jax.default_backend() != "cpu":
             return False
-        text: str = self.programs[Mode.SINGLE].lower(*self._args).as_text()
-        return "stablehlo.convolution" in text
+        step = self.programs[Mode.SINGLE]
+        step.trace(*self._args)
+        is_small = (step.flops or 0) <= SMALL_FLOPS and tree_bytes(self._args) <= SMALL_BYTES
+        return not self._is_loop_slow() and (is_small or self._wanted != "auto")
+
+    def _is_loop_slow(self) -> bool:
+        """Whether a loop is known to be slow: those of convolutions on a CPU, 40 times."""
+        return jax.default_backend() == "cpu" and self.programs[Mode.SINGLE].has_convolutions
 
 
 def is_unrolling_exact() -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from boltax._flops import flops_in
+from boltax._flops import flops_in, has_primitive
 from boltax._ledger import Ledger
 from boltax._trees import describe_leaf, form_of, num_examples, path_name
 from boltax._types import PyTree
@@ -110,16 +110,27 @@ class Program:
         self._may_be_ragged = may_be_ragged
         self._known: dict[Any, Any] = {}  # compiled, or a Future of that
         self._known_forms: dict[Any, PyTree] = {}
-        self._jaxpr: Any = None  # of the first form, until its operations are counted
+        self._jaxpr: Any = None  # of the first form, until somebody asks what is in it
         self._flops: int | None = None
+        self._has_convolutions = False
         self.compile_seconds = 0.0
 
     @property
     def flops(self) -> int | None:
         """Operations of matrix products and convolutions in the first form; None before it."""
-        if self._flops is None and self._jaxpr is not None:
-            self._flops, self._jaxpr = flops_in(self._jaxpr).total, None
+        self._look()
         return self._flops
+
+    @property
+    def has_convolutions(self) -> bool:
+        """Whether there are convolutions in the first form; False before it is traced."""
+        self._look()
+        return self._has_convolutions
+
+    def _look(self) -> None:
+        if (jaxpr := self._jaxpr) is not None:
+            self._flops, self._jaxpr = flops_in(jaxpr).total, None
+            self._has_convolutions = has_primitive(jaxpr, "conv_general_dilated")
 
     @property
     def temporaries(self) -> int | None:
@@ -152,6 +163,13 @@ class Program:
         """The program for these arguments (arrays or their shapes), not compiled."""
         return self._function.lower(*args)
 
+    def trace(self, *args: Any) -> Any:
+        """The program for these arguments, traced; the first one is what is looked into."""
+        traced = self._function.trace(*args)
+        if not self._known_forms:
+            self._jaxpr, self._known_forms[form_of(args[-1])] = traced.jaxpr, forms(args)
+        return traced
+
     def start(self, *args: Any) -> Future[Any]:
         """Begins to compile for these arguments (arrays or their shapes) in the background.
 
@@ -161,12 +179,9 @@ class Program:
         known = self._known.get(key)
         if known is None:
             began = time.perf_counter()
-            traced = self._function.trace(*args)
-            formed, lowered = forms(args), traced.lower()
-            if not self._known_forms:
-                self._jaxpr = traced.jaxpr
+            lowered = self.trace(*args).lower()
             known = _pool.submit(self._compile, lowered, time.perf_counter() - began)
-            self._known[key], self._known_forms[key] = known, formed
+            self._known[key], self._known_forms[key] = known, forms(args)
         if isinstance(known, Future):
             return known
         done: Future[Any] = Future()
@@ -193,7 +208,7 @@ class Program:
                 forms(args),
             )
             changes, is_ragged = _changes(before, now), _is_ragged(before, now)
-            if not (is_ragged and self._may_be_ragged):
+            if changes and not (is_ragged and self._may_be_ragged):
                 self._compilations.before_again(self._name, changes)
         began = time.perf_counter()
         size = self._size_of(args[-1])

@@ -75,8 +75,8 @@ class Step(Protocol):
         """Operations of matrix products and convolutions in a step; None when nobody knows."""
         ...
 
-    def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
-        """Begins to compile for arguments like these, in the background."""
+    def precompile(self, constants: Any, carry: Any, feed: Any, distance: int = 1) -> None:
+        """Begins to compile for arguments like these, in the background; see `FusedStep`."""
         ...
 
     def restart(self) -> None:
@@ -240,7 +240,7 @@ class _HostStep:
     def __init__(self, body: Body) -> None:
         self._body = body
 
-    def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
+    def precompile(self, constants: Any, carry: Any, feed: Any, distance: int = 1) -> None:
         """Does nothing: nothing is compiled."""
 
     def restart(self) -> None:

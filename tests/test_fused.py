@@ -40,6 +40,12 @@ def assert_same(one, other):
 
 
 @pytest.fixture
+def not_small(monkeypatch):
+    """Has steps begin one by one, as large ones do."""
+    monkeypatch.setattr(_fused, "SMALL_FLOPS", -1)
+
+
+@pytest.fixture
 def measured(monkeypatch):
     """Has ``"auto"`` measure in runs of a few steps."""
     monkeypatch.setattr(_fused.FusedStep, "_pays", lambda *_: True)
@@ -91,7 +97,31 @@ def test_data_on_the_device_are_read_in_the_order_of_those_on_the_host(tmp_path)
     assert_same(host, device)
 
 
-def test_auto_measures_and_gives_the_same_numbers(tmp_path, measured):
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a GPU begins with single steps")
+@pytest.mark.parametrize("examples", [96, 100])
+def test_small_steps_begin_as_a_loop(tmp_path, examples):
+    batches = loader(examples, 8, shuffle=True)
+    one_by_one = trained(tmp_path, steps=1, batches=batches)
+    sent = []
+    loop = bx.LoopOptions(log_every=6)
+    auto = classifier(tmp_path, Classifier, loop=loop)
+    programs = auto.steps.train.programs
+    programs[Mode.SINGLE] = Spy(programs[Mode.SINGLE], sent)
+    auto.train_model(batches, loader(30, 8), num_epochs=2)
+    assert len(sent) == (0 if examples == 96 else 2)  # the ragged batches
+    assert_same(auto, one_by_one)
+
+
+@pytest.mark.parametrize(("gain", "mode"), [(0.0, Mode.SINGLE), (1e9, Mode.LOOP)])
+def test_what_begins_as_a_loop_is_measured_too(tmp_path, measured, monkeypatch, gain, mode):
+    monkeypatch.setattr(_fused, "GAIN", gain)
+    one_by_one = trained(tmp_path, steps=1, num_epochs=12)
+    auto = trained(tmp_path, num_epochs=12)
+    assert auto.steps.train.chosen.mode is mode
+    assert_same(auto, one_by_one)
+
+
+def test_auto_measures_and_gives_the_same_numbers(tmp_path, not_small, measured):
     one_by_one = trained(tmp_path, steps=1, num_epochs=12)
     auto = trained(tmp_path, num_epochs=12)
     assert auto.steps.train.chosen is not None
@@ -99,19 +129,19 @@ def test_auto_measures_and_gives_the_same_numbers(tmp_path, measured):
     assert_same(auto, one_by_one)
 
 
-def test_auto_says_what_it_chose(tmp_path, measured, capsys):
+def test_auto_says_what_it_chose(tmp_path, not_small, measured, capsys):
     loop = bx.LoopOptions(log_every=6)
     trainer = classifier(tmp_path, loop=loop, enable_progress_bar=True)
     trainer.train_model(loader(100, 8), num_epochs=12)
     assert "train step: 13 steps in a dispatch" in capsys.readouterr().out
 
 
-def test_auto_tries_nothing_that_cannot_win_back_its_compilation(tmp_path):
+def test_auto_tries_nothing_that_cannot_win_back_its_compilation(tmp_path, not_small):
     trainer = trained(tmp_path, num_epochs=12)
     assert trainer.steps.train.chosen.mode is Mode.SINGLE
 
 
-def test_auto_keeps_single_steps_where_they_are_faster(tmp_path, measured, monkeypatch):
+def test_auto_keeps_single_steps_where_they_are_faster(tmp_path, not_small, measured, monkeypatch):
     monkeypatch.setattr(_fused, "GAIN", 1e9)
     trainer = trained(tmp_path, num_epochs=30)
     assert trainer.steps.train.chosen.mode is Mode.SINGLE

@@ -112,7 +112,7 @@ def trials_of(storage):
 def test_four_workers_share_a_study_and_one_that_is_killed_loses_nothing():
     storage, number = "study.journal", 16
     arguments = ["--space", "space", "--epochs", "60", "--trials", str(number), "--population", "2"]
-    arguments += ["--storage", storage, "--heartbeat", "0.5", "--pruner", "none"]
+    arguments += ["--storage", storage, "--heartbeat", "2", "--pruner", "none"]
     workers = [start(n, *arguments) for n in range(4)]
     victim = workers[0]
 

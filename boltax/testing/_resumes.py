@@ -136,9 +136,9 @@ class _Interrupted:
         """As the step."""
         return self._step.flops
 
-    def precompile(self, constants: Any, carry: Any, feed: Any) -> None:
+    def precompile(self, constants: Any, carry: Any, feed: Any, distance: int = 1) -> None:
         """As the step."""
-        self._step.precompile(constants, carry, feed)
+        self._step.precompile(constants, carry, feed, distance)
 
     def restart(self) -> None:
         """As the step."""
