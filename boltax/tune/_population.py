@@ -67,10 +67,10 @@ class Population:
     """Trains many members at once: one step of all of them in one compiled program.
 
     Members differ in their seed and in numbers: of the optimizer (``lr``, ``weight_decay``,
-    ``gradient_clip``, ``l2_regularization``, and its own arguments that optax can compute with),
-    and of the trainer's own hyperparameters that are floats, which `loss_function` reads as
-    ``model.hparams[name]``. A number that a member leaves out is the trainer's. Whatever changes
-    shapes or the program (layer sizes, the optimizer, the schedule's form, its warmup) makes a
+    ``gradient_clip``, ``l2_regularization``, and its own arguments that optax can compute with; of
+    one of several ``"generator.lr"``), and of the trainer's own hyperparameters that are floats,
+    which `loss_function` reads as ``model.hparams[name]``. A number that a member leaves out is the
+    trainer's. Whatever changes shapes or the program (layer sizes, the optimizer, the schedule's form, its warmup) makes a
     group of its own: one population for each.
 
     A member equals the single run of its seed and hyperparameters over the same loader: up to
