@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from boltax._arguments import check_positive, overrides
+from boltax._before_training import check_followed
 from boltax._run import planned_steps
 from boltax._save import save_trigger
 from boltax._setup import compile_for
@@ -30,10 +31,11 @@ from boltax._steps import Steps
 from boltax.checkpoint._lock import RunLock
 from boltax.data._source import as_source
 from boltax.errors import ConfigurationError, TrainingError
+from boltax.optim._plateau import check_metrics, first_evaluations
 from boltax.tune._devices import Device, Devices, default_device, devices_of, on_device
 from boltax.tune._layout import group, only_layout
 from boltax.tune._loop import train
-from boltax.tune._run import PopulationRun
+from boltax.tune._run import PopulationRun, validation_metrics
 from boltax.tune._saved import (
     restore_population,
     save_population,
@@ -70,8 +72,8 @@ class Population:
     ``gradient_clip``, ``l2_regularization``, and its own arguments that optax can compute with; of
     one of several ``"generator.lr"``), and of the trainer's own hyperparameters that are floats,
     which `loss_function` reads as ``model.hparams[name]``. A number that a member leaves out is the
-    trainer's. Whatever changes shapes or the program (layer sizes, the optimizer, the schedule's form, its warmup) makes a
-    group of its own: one population for each.
+    trainer's. Whatever changes shapes or the program (layer sizes, the optimizer, the schedule's
+    form, its warmup) makes a group of its own: one population for each.
 
     A member equals the single run of its seed and hyperparameters over the same loader: up to
     rounding where members share a program, bit for bit where they train in turn. Which of the two
@@ -190,7 +192,8 @@ class Population:
 
         Raises:
             DataError: for a loader or a batch that cannot be used.
-            MetricsError: when nothing tells which epoch of a member is its best.
+            MetricsError: when nothing tells which epoch of a member is its best, or a validation
+                lacks what the schedule follows.
             CheckpointError: when a checkpoint is damaged, or is that of other members.
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the population is saved; see
                 `TrainerModule.train_model`.
@@ -302,12 +305,10 @@ class Population:
         total_steps = planned_steps(num_epochs, source.num_batches, None)
         size = self._members_per_step
         optimizer = self._varied.optimizer(total_steps)
-        if optimizer.optimizer.metrics:
-            raise ConfigurationError(
-                "Received a schedule that follows the validation metric "
-                f"{', '.join(sorted(optimizer.optimizer.metrics))}; expected one of the steps or "
-                'of the training loss. Write schedule="warmup_cosine", for instance.'
-            )
+        check_followed(optimizer.optimizer.metrics, val_loader)
+        followed = first_evaluations(optimizer.optimizer.metrics)
+        if followed is not None and (metrics := validation_metrics(trainer)):
+            check_metrics(followed, metrics)
         return PopulationRun(
             trainer=trainer,
             varied=self._varied,

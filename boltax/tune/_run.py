@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from boltax._ledger import Ledger
 from boltax._monitor import GUIDE_ORDER, Monitor
 from boltax._signals import Signals
@@ -175,3 +177,11 @@ def monitors(run: PopulationRun) -> tuple[Monitor, ...]:
     if run.trainer.monitor:
         return (run.trainer.monitor,)
     return tuple(GUIDE_ORDER) if run.val_source is not None else (("train/loss", "min"),)
+
+
+def validation_metrics(trainer: "TrainerModule") -> dict[str, Any]:
+    """The metrics that a validation will give, as shapes; none where only a validation can tell."""
+    if not trainer.uses_loss_steps:  # the example is that of the model, and no batch
+        return {}
+    metrics = jax.eval_shape(trainer.eval_step, trainer.state, trainer.exmp_input)
+    return {f"val/{name}": form for name, form in metrics.items()}
