@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from boltax._bodies import Training
-from boltax._chunks import Chunk, Plan
+from boltax._chunks import Chunk, Mode, Plan
 from boltax._ema import evaluated
 from boltax._fused import MOST_STEPS
 from boltax._monitor import is_better
@@ -40,8 +40,9 @@ from boltax.errors import TrainingError, noting
 from boltax.metrics._accumulate import Metrics, SavedMetrics, compute, rebuilt
 from boltax.optim._plateau import check_metrics, next_evaluations
 from boltax.tune._layout import decide, shrink
+from boltax.tune._memory import check_wanted
 from boltax.tune._requests import carry_out
-from boltax.tune._run import EMPTY, PopulationRun, monitors
+from boltax.tune._run import EMPTY, Layout, PopulationRun, monitors
 from boltax.tune._saved import is_save_due, save_population, write_best
 from boltax.tune._schedulers import Member, Status, as_requests
 from boltax.tune._used import check_used
@@ -71,6 +72,10 @@ def _steps(run: PopulationRun) -> None:
         if run.metrics is None or isinstance(run.metrics[0], SavedMetrics):
             run.metrics = _empty(run, chunk, run.metrics)
         metrics, chunks = run.metrics, [run.batches.on(chunk, device) for device in run.used]
+        if not run.is_checked:
+            if chunk.plan.mode is Mode.SINGLE:
+                run.steps.train.precompile((), Training(run.states[0], metrics[0]), chunks[0].feed)
+            check_wanted(run, run.layout or Layout(1), chunk)
         run.is_saveable = False
         with run.ledger.spent("device"):
             for index, state in enumerate(run.states):

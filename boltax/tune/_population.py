@@ -22,6 +22,7 @@ import jax
 
 from boltax._arguments import check_positive, overrides
 from boltax._before_training import check_followed
+from boltax._preflight import memory_of
 from boltax._run import planned_steps
 from boltax._save import save_trigger
 from boltax._setup import compile_for
@@ -89,7 +90,10 @@ class Population:
         members: a dict for each: ``"seed"`` and hyperparameters.
         scheduler: asked after each validation what to stop, replace or overwrite.
         members_per_step: how many members go through one program: ``"auto"`` measures, 1 has them
-            train in turn, with the step of a single run.
+            train in turn, with the step of a single run. Groups of another number are an error
+            where they do not fit into the memory, by the numbers that ``"auto"`` goes by, and not
+            made smaller in silence: what you write is what is run, and to run out of memory would
+            end the process at a later step, or the first time that all is saved.
         devices: over which members are spread, as many on each: a number of the local ones, or a
             sequence of `jax.Device`. By default all local ones, where that was measured to be
             faster than one.
@@ -191,6 +195,7 @@ class Population:
             folder, as ``members.csv`` and ``epochs.csv``.
 
         Raises:
+            ConfigurationError: when groups of `members_per_step` do not fit into the memory.
             DataError: for a loader or a batch that cannot be used.
             MetricsError: when nothing tells which epoch of a member is its best, or a validation
                 lacks what the schedule follows.
@@ -321,7 +326,9 @@ class Population:
             make_steps=self._steps_of,
             wanted=size if isinstance(size, int) else None,
             devices=self._devices[: len(self._given)],
+            memory=memory_of(self._devices[0]),
             is_spread=self._is_spread,
+            is_checked=size == "auto",
             members=self._fresh(self._given),
             given=[{"seed": given.seed, **given.values} for given in self._given],
             save_trigger=save_trigger(trainer.checkpoint),

@@ -62,7 +62,10 @@ class PopulationRun:
         make_steps: the compiled steps for groups of a size on a device.
         wanted: members in a program, where the user says how many.
         devices: the devices that may be used.
+        memory: bytes of the first of them, of a CPU those that were left before members lay on it;
+            None when unknown.
         is_spread: whether the user says that all of them are used.
+        is_checked: whether the size that the user gives needs no look at the memory any more.
         layout: how members lie on the devices; None while that is not decided.
         members: all members that there ever were, by number.
         given: the members as the user gave them, as plain JSON.
@@ -93,9 +96,11 @@ class PopulationRun:
     make_steps: Callable[[int, Device], Steps]
     wanted: int | None
     devices: tuple[Device, ...]
+    memory: int | None
     is_spread: bool
     members: list[Member]
     given: list[dict[str, Any]]
+    is_checked: bool = False
     layout: Layout | None = None
     occupants: list[int] = field(default_factory=list[int])
     states: list[Any] = field(default_factory=list[Any])
