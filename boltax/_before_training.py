@@ -1,7 +1,7 @@
 """What is done and checked before the first epoch."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,8 @@ def prepare(
     trainer.state = trainer.state.replace(
         step=jax.device_put(jnp.asarray(trainer.state.step, jnp.int32))
     )
-    check_followed(trainer, val_loader)
+    if (evaluations := evaluations_of(trainer.state)) is not None:
+        check_followed(evaluations.metrics, val_loader)
     if resume is None or resume is False or not resume_run(trainer, run, resume):
         run.is_save_due = start_anew(trainer)
     if not run.is_over:
@@ -127,12 +128,11 @@ def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None
         check_metrics(evaluations, metrics)
 
 
-def check_followed(trainer: "TrainerModule", val_loader: Any) -> None:
-    """Refuses an optimizer that follows the validation where there is none."""
-    evaluations = evaluations_of(trainer.state)
-    if evaluations is not None and val_loader is None:
+def check_followed(metrics: Collection[str], val_loader: Any) -> None:
+    """Refuses an optimizer that follows metrics of the validation where there is none."""
+    if metrics and val_loader is None:
         raise ConfigurationError(
-            f"Received optimizer_hparams that follow {', '.join(evaluations.metrics)}, but no "
+            f"Received optimizer_hparams that follow {', '.join(sorted(metrics))}, but no "
             "val_loader; expected one to compute it from. Write train_model(train_loader, "
             'val_loader, ...), or leave "monitor" out of the schedule to follow the training loss.'
         )

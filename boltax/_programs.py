@@ -134,9 +134,10 @@ class Program:
 
     @property
     def temporaries(self) -> int | None:
-        """Bytes of workspace of its first compiled form; None where nobody knows."""
-        compiled = (known for known in self._known.values() if not isinstance(known, Future))
-        memory = next((known.memory_analysis() for known in compiled), None)
+        """Bytes of workspace of its first form, once that is compiled; None where nobody knows."""
+        first = next(iter(self._known.values()), None)
+        compiled = first.result() if isinstance(first, Future) else first
+        memory = None if compiled is None else compiled.memory_analysis()
         return None if memory is None else int(memory.temp_size_in_bytes)
 
     def __call__(self, *args: Any) -> Any:

@@ -103,7 +103,9 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> UnknownNameEr
     names = sorted(known)
     near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.6)
     original = {n.lower(): n for n in names}
-    hint = f" Did you mean {original[near[0]]!r}?" if near else ""
+    close = [original[n] for n in near]
+    close += [n for n in names if n.endswith(f".{name}")]  # "lr", where "critic.lr" is meant
+    hint = f" Did you mean {close[0]!r}?" if close else ""
     return UnknownNameError(f"Received {what} {name!r}; expected one of: {', '.join(names)}.{hint}")
 
 

@@ -89,6 +89,40 @@ class Linear(nn.Module):
         return nn.Dense(self.features)(x)
 
 
+class ActorCritic(nn.Module):
+    """Two parts, whose outputs are added."""
+
+    def setup(self):
+        self.actor, self.critic = nn.Dense(1), nn.Dense(1)
+
+    def __call__(self, x, train=True):
+        return self.actor(x) + self.critic(x)
+
+
+class OneByOne(bx.TrainerModule):
+    """Updates the critic twice and the actor once in each step."""
+
+    def create_functions(self):
+        import jax
+
+        def loss_of(part, state, batch):
+            inputs, targets = batch
+            outputs = state.apply_fn({"params": {**state.params, **part}}, inputs)
+            return ((outputs - targets) ** 2).mean()
+
+        def train_step(state, batch):
+            for name in ("critic", "critic", "actor"):
+                part = {name: state.params[name]}
+                loss, grads = jax.value_and_grad(loss_of)(part, state, batch)
+                state = state.apply_gradients(grads=grads, loss=loss)
+            return state, {"loss": loss, "seen_step": state.step.astype(jnp.float32)}
+
+        def eval_step(state, batch):
+            return {"loss": loss_of({}, state, batch)}
+
+        return train_step, eval_step
+
+
 def classes(num_examples: int = 50, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Three separable classes of points in four dimensions."""
     rng = np.random.default_rng(seed)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tune_project
 from boltax import cli
 from boltax.tune import open_storage
 from boltax.tune._worker import RETRY_OF, counting
+from tune_dummies import DATABASES
 
 FUNCTION = f"{tune_project.__file__}:make_trainer"
 QUICK = ["--epochs", "2", "--population", "2", "--no-progress"]
@@ -100,32 +102,28 @@ def start(number, *arguments):
     )
 
 
-def trials_of(storage):
-    try:
-        study = optuna.load_study(study_name="study", storage=open_storage(storage))
-    except KeyError:
-        return []
-    return study.get_trials(deepcopy=False)
-
-
 @pytest.mark.slow
-def test_four_workers_share_a_study_and_one_that_is_killed_loses_nothing():
-    storage, number = "study.journal", 16
+@pytest.mark.parametrize("storage", ["study.journal", *DATABASES])
+def test_four_workers_share_a_study_and_one_that_is_killed_loses_nothing(storage):
+    number, name = 16, f"study-{secrets.token_hex(6)}"  # a database outlives the test
     arguments = ["--space", "space", "--epochs", "60", "--trials", str(number), "--population", "2"]
     arguments += ["--storage", storage, "--heartbeat", "2", "--pruner", "none"]
+    arguments += ["--study-name", name]
+    opened = open_storage(storage)
+    study = optuna.create_study(study_name=name, storage=opened, direction="maximize")
     workers = [start(n, *arguments) for n in range(4)]
     victim = workers[0]
 
     def of_victim(trial):
         return f"-{victim.pid}-" in trial.user_attrs.get("boltax:worker", "")
 
-    while not any(of_victim(t) and t.intermediate_values for t in trials_of(storage)):
+    while not any(of_victim(t) and t.intermediate_values for t in study.get_trials()):
         assert victim.poll() is None
         time.sleep(0.1)
     os.kill(victim.pid, signal.SIGKILL)
     said = [worker.communicate(timeout=240)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [-signal.SIGKILL, 0, 0, 0], said
-    trials = trials_of(storage)
+    trials = study.get_trials()
     lost = [trial for trial in trials if trial.state.name == "FAIL" and of_victim(trial)]
     repeated = {
         trial.user_attrs[RETRY_OF]: trial for trial in trials if RETRY_OF in trial.user_attrs
@@ -140,3 +138,6 @@ def test_four_workers_share_a_study_and_one_that_is_killed_loses_nothing():
     assert len({json.dumps(trial.params) for trial in counted}) == number  # none twice
     bests = [read(f"best_{n}.json")["trial"] for n in (1, 2, 3)]
     assert len(set(bests)) == 1
+    if storage in DATABASES:
+        optuna.delete_study(study_name=name, storage=opened)
+        opened.engine.dispose()

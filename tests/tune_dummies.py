@@ -1,4 +1,6 @@
-"""Members, and what of them is compared."""
+"""Members, and what of them is compared; where studies are kept."""
+
+import os
 
 import jax
 
@@ -11,6 +13,9 @@ MEMBERS = [
     {"seed": 2, "lr": 1e-2, "weight_decay": 0.1},
 ]
 SGD = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05, "warmup": 2}
+
+DATABASES = os.environ.get("BOLTAX_TEST_DATABASE", "").split()
+"""URLs of databases that studies are kept in too; see CONTRIBUTING.md."""
 
 
 def train_loader():

@@ -162,7 +162,7 @@ def check_hparams(optimizer_hparams: OptimizerHparams) -> None:
         'sgd'?
     """
     if isinstance(optimizer_hparams, Mapping) and "optimizers" in optimizer_hparams:
-        for name, hparams in _several(optimizer_hparams).items():
+        for name, hparams in several(optimizer_hparams).items():
             with noting(f"optimizer_hparams['optimizers'][{name!r}]"):
                 check_hparams(hparams)
     elif optimizer_hparams is None or isinstance(optimizer_hparams, Mapping):
@@ -199,8 +199,8 @@ def _from_function(function: Callable[[int | None], Any], total_steps: int | Non
     )
 
 
-def _several(hparams: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The value of the key ``optimizers``, checked."""
+def several(hparams: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The value of the key ``optimizers``, checked; each optimizer by itself is not."""
     others, several = [key for key in hparams if key != "optimizers"], hparams["optimizers"]
     if others:
         raise OptimizerError(
@@ -231,9 +231,14 @@ def _several(hparams: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _from_several(hparams: Mapping[str, Any], total_steps: int | None) -> Optimizer:
     found: dict[str, Optimizer] = {}
-    for name, inner in _several(hparams).items():
+    for name, inner in several(hparams).items():
         with noting(f"optimizer_hparams['optimizers'][{name!r}]"):
             found[name] = build(inner, total_steps)
+    return together(found)
+
+
+def together(found: Mapping[str, Optimizer]) -> Optimizer:
+    """One optimizer of several, each for the part of the parameters with its name."""
     words = "; ".join(f"{name}: {optimizer.describe}" for name, optimizer in found.items())
     metrics = frozenset[str]().union(*(optimizer.metrics for optimizer in found.values()))
     tx = by_name({name: optimizer.tx for name, optimizer in found.items()})

@@ -3,17 +3,21 @@
     {"optimizers": {"generator": {"optimizer": "adam", "lr": 1e-4}, "discriminator": {...}}}
 
 The names are those at the top of the parameters. A step may update all parts, or one by one: the
-state of a part that gets no gradients stays as it is.
+state of a part that gets no gradients stays as it is. A setting of one of them is called by both
+names, ``"generator.lr"``.
 """
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import optax
 
 from boltax._types import PyTree
 from boltax.errors import OptimizerError, unknown_name
+
+KEY = "optimizers"
+"""The one key of `optimizer_hparams` with several optimizers."""
 
 
 class NamedState(NamedTuple):
@@ -54,6 +58,44 @@ def by_name(
         return found, NamedState(states)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def flat(optimizer_hparams: Any) -> dict[str, Any]:
+    """The keys of an `optimizer_hparams` with their values, those of parts as ``"generator.lr"``.
+
+    What is no dict, but a transformation or a function, has none.
+    """
+    if not isinstance(optimizer_hparams, Mapping):
+        return {}
+    hparams = cast("Mapping[str, Any]", optimizer_hparams)
+    if KEY not in hparams:
+        return dict(hparams)
+    parts: Mapping[str, Any] = hparams[KEY]
+    named = {part: inner for part, inner in parts.items() if isinstance(inner, Mapping)}
+    return {f"{part}.{key}": value for part in named for key, value in named[part].items()}
+
+
+def changed(optimizer_hparams: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """An `optimizer_hparams` with other values, which are named as in `flat`.
+
+    A part that is no dict, but a transformation or a function, stays what it is.
+    """
+    if KEY not in optimizer_hparams:
+        return {**optimizer_hparams, **values}
+    parts = dict(cast("Mapping[str, Any]", optimizer_hparams[KEY]))
+    for part, inner in parts.items():
+        own = of_part(part, values)
+        if own and (inner is None or isinstance(inner, Mapping)):
+            parts[part] = {**(inner or {}), **own}
+    return {KEY: parts}
+
+
+def of_part(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values named for a part, ``"generator.lr"``, by the names that they have in it."""
+    start = f"{part}."
+    return {
+        name.removeprefix(start): value for name, value in values.items() if name.startswith(start)
+    }
 
 
 def params_to_update(grads: PyTree, params: PyTree, opt_state: PyTree) -> PyTree | None:

@@ -162,7 +162,7 @@ def first_evaluations(metrics: Collection[str]) -> Evaluations | None:
 
 
 def next_evaluations(before: Evaluations, metrics: Mapping[str, Any]) -> Evaluations:
-    """What is known after one more validation.
+    """What is known after one more validation; of several members in arrays ``[members]``.
 
     Args:
         before: what was known.

@@ -2,22 +2,34 @@
 
 `build` puts the learning rate and the weight decay there. Here any number of `optimizer_hparams`
 joins them: limits of clipping, and the optimizer's own arguments as far as optax can compute with
-them inside of a compiled step.
+them inside of a compiled step. With several optimizers a number is named with its part,
+``"generator.lr"``.
 """
 
 import dataclasses
+import functools
 import inspect
 import math
 from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeGuard, cast
 
 import jax
 import jax.numpy as jnp
 
 from boltax._types import PyTree
-from boltax.errors import OptimizerError
-from boltax.optim._build import Optimizer, OptimizerHparams, build, from_settings, schedule_of
+from boltax.errors import OptimizerError, noting
+from boltax.optim._build import (
+    Optimizer,
+    OptimizerHparams,
+    build,
+    from_settings,
+    schedule_of,
+    several,
+    together,
+)
 from boltax.optim._learning_rate import LearningRateState
+from boltax.optim._named import KEY, NamedState, by_name, of_part
 from boltax.optim._plateau import PlateauState
 from boltax.optim._settings import KEYS, Settings, read
 
@@ -37,6 +49,9 @@ class TracedOptimizer:
             form the names are those of its own `optax.inject_hyperparams`.
         total_steps: optimizer updates of the whole run; None when unknown.
         names: the numbers of `optimizer_hparams` that are to be in the state.
+
+    Raises:
+        OptimizerError: when ``lr`` is among them and does more than multiply the schedule.
     """
 
     def __init__(
@@ -48,10 +63,19 @@ class TracedOptimizer:
         self.names = frozenset(names)
         self._total_steps = total_steps
         self._settings: Settings | None = None
+        self._parts: dict[str, TracedOptimizer] = {}
         if is_one_optimizer(optimizer_hparams):
             self._settings = read(optimizer_hparams or {})
+            if "lr" in self.names:
+                _check_schedule(self._settings, total_steps)
             first = {name: value_of(self._settings, name) for name in self.names}
             self.optimizer: Optimizer = from_settings(self._settings, total_steps, first)
+        elif isinstance(optimizer_hparams, Mapping):
+            for part, inner in several(optimizer_hparams).items():
+                with _noting_part(part):
+                    own = of_part(part, dict.fromkeys(self.names))
+                    self._parts[part] = TracedOptimizer(inner, total_steps, own)
+            self.optimizer = together({part: own.optimizer for part, own in self._parts.items()})
         else:
             self.optimizer = build(optimizer_hparams, total_steps)
 
@@ -61,10 +85,26 @@ class TracedOptimizer:
             traced = {name: values[name] for name in self.names}
             tx = from_settings(self._settings, self._total_steps, traced).tx
             return tx.init(params)
+        if self._parts:
+            of_parts = {
+                part: own.optimizer.tx._replace(
+                    init=functools.partial(own.init, values=of_part(part, values))
+                )
+                for part, own in self._parts.items()
+            }
+            return by_name(of_parts).init(params)
         return self.with_values(self.optimizer.tx.init(params), values)
 
     def with_values(self, opt_state: PyTree, values: Mapping[str, Any]) -> PyTree:
         """The state with other values; they may be traced."""
+        if self._parts:
+            states = cast("NamedState", opt_state).parts
+            return NamedState(
+                {
+                    part: own.with_values(states[part], of_part(part, values))
+                    for part, own in self._parts.items()
+                }
+            )
         own = {_IN_STATE.get(name, name): values[name] for name in self.names}
         return _replaced(opt_state, own)
 
@@ -72,12 +112,19 @@ class TracedOptimizer:
 def traceable(optimizer_hparams: OptimizerHparams, wanted: Collection[str]) -> dict[str, bool]:
     """The keys of `optimizer_hparams` that exist, and whether a population can vary each.
 
+    With several optimizers those of each, named as in `flat`.
+
     Args:
         optimizer_hparams: as for `build`.
         wanted: the names for which the answer counts; others may be called fixed unasked.
     """
     if isinstance(optimizer_hparams, Mapping) and not is_one_optimizer(optimizer_hparams):
-        return {}  # a name would mean several of them
+        asked = dict.fromkeys(wanted)
+        return {
+            f"{part}.{name}": can_vary
+            for part, inner in several(optimizer_hparams).items()
+            for name, can_vary in traceable(inner, of_part(part, asked)).items()
+        }
     if not is_one_optimizer(optimizer_hparams):
         tx = build(optimizer_hparams, 1000).tx
         found = jax.eval_shape(tx.init, _SMALL)
@@ -102,23 +149,42 @@ def is_one_optimizer(
     """Whether a dict, or nothing, describes a single optimizer."""
     if optimizer_hparams is None:
         return True
-    return isinstance(optimizer_hparams, Mapping) and "optimizers" not in optimizer_hparams
+    return isinstance(optimizer_hparams, Mapping) and KEY not in optimizer_hparams
 
 
 def default_value(optimizer_hparams: OptimizerHparams, name: str) -> float | None:
     """The number that a run has where its dict does not name one; None when that is no number."""
-    if not is_one_optimizer(optimizer_hparams):
-        return None
-    return value_of(read(optimizer_hparams or {}), name)
+    if is_one_optimizer(optimizer_hparams):
+        return value_of(read(optimizer_hparams or {}), name)
+    if isinstance(optimizer_hparams, Mapping):
+        for part, inner in several(optimizer_hparams).items():
+            for own in of_part(part, {name: None}):
+                return default_value(inner, own)
+    return None
 
 
-def check_schedule(optimizer_hparams: Mapping[str, Any], total_steps: int | None) -> None:
-    """Refuses a learning rate that does more than multiply the schedule.
+def check_settings(optimizer_hparams: Mapping[str, Any]) -> None:
+    """Raises what reading the settings of one optimizer, or of each of several, raises.
 
     Raises:
-        OptimizerError: when the schedule has another shape with another learning rate.
+        UnknownNameError: as `build`.
+        OptimizerError: as `build`.
     """
-    settings = read(optimizer_hparams)
+    if is_one_optimizer(optimizer_hparams):
+        read(optimizer_hparams or {})
+        return
+    for part, inner in several(optimizer_hparams).items():
+        if isinstance(inner, Mapping):
+            with _noting_part(part):
+                read(inner)
+
+
+def _noting_part(part: str) -> AbstractContextManager[None]:
+    return noting(f"optimizer_hparams['optimizers'][{part!r}]")
+
+
+def _check_schedule(settings: Settings, total_steps: int | None) -> None:
+    """Refuses a learning rate that does more than multiply the schedule."""
     shapes = [
         schedule.shape
         for lr in (1.0, 0.5)

@@ -16,6 +16,7 @@ import numpy as np
 
 from boltax._setup import describe_trainer
 from boltax.errors import ConfigurationError
+from boltax.optim._named import changed, flat
 from boltax.tune._space import SearchSpace, optuna_module
 from boltax.tune._values import SEED, kinds_of_names
 
@@ -91,15 +92,12 @@ def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
 def description_of(trainer: "TrainerModule") -> Description:
     """What a trainer was made with."""
     optimizer: Any = trainer.optimizer_hparams
-    numbers: dict[str, float] = {}
-    if isinstance(optimizer, Mapping):
-        named = cast("Mapping[str, Any]", optimizer)
-        numbers = {name: value for name, value in named.items() if _is_number(value)}
+    numbers = {name: value for name, value in flat(optimizer).items() if _is_number(value)}
     kinds = kinds_of_names(trainer, numbers)
     traced = {name: numbers[name] for name in numbers if kinds[name]}
     of_loss = {name: value for name, value in trainer.hparams.items() if kinds[name]}
     if isinstance(optimizer, Mapping):
-        optimizer = {name: value for name, value in optimizer.items() if name not in traced}
+        optimizer = changed(cast("Mapping[str, Any]", optimizer), dict.fromkeys(traced))
     return Description(
         program={
             "class": type(trainer),

@@ -6,7 +6,7 @@
             for each group: state, metrics = step(state, metrics, batch)    compiled, asynchronous
             save when due; leave on a signal
         metrics of each member; one whose steps were not finite ends
-        validation, each example once for each member
+        validation, each example once for each member; schedules that follow it are told
         best variables of each member are kept, on the device
         members that have trained for all their epochs end
         records -> loggers
@@ -25,21 +25,24 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import numpy as np
 
 from boltax._bodies import Training
-from boltax._chunks import Chunk, Plan
+from boltax._chunks import Chunk, Mode, Plan
 from boltax._ema import evaluated
 from boltax._fused import MOST_STEPS
 from boltax._monitor import is_better
-from boltax._state import variables_of
+from boltax._state import evaluations_of, variables_of
 from boltax.data._cursor import consumed
 from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source
 from boltax.errors import TrainingError, noting
 from boltax.metrics._accumulate import Metrics, SavedMetrics, compute, rebuilt
+from boltax.optim._plateau import check_metrics, next_evaluations
 from boltax.tune._layout import decide, shrink
+from boltax.tune._memory import check_wanted
 from boltax.tune._requests import carry_out
-from boltax.tune._run import EMPTY, PopulationRun, monitors
+from boltax.tune._run import EMPTY, Layout, PopulationRun, monitors
 from boltax.tune._saved import is_save_due, save_population, write_best
 from boltax.tune._schedulers import Member, Status, as_requests
 from boltax.tune._used import check_used
@@ -69,6 +72,10 @@ def _steps(run: PopulationRun) -> None:
         if run.metrics is None or isinstance(run.metrics[0], SavedMetrics):
             run.metrics = _empty(run, chunk, run.metrics)
         metrics, chunks = run.metrics, [run.batches.on(chunk, device) for device in run.used]
+        if not run.is_checked:
+            if chunk.plan.mode is Mode.SINGLE:
+                run.steps.train.precompile((), Training(run.states[0], metrics[0]), chunks[0].feed)
+            check_wanted(run, run.layout or Layout(1), chunk)
         run.is_saveable = False
         with run.ledger.spent("device"):
             for index, state in enumerate(run.states):
@@ -148,6 +155,7 @@ def _end_epoch(run: PopulationRun) -> None:
         if run.val_source is not None:
             with run.ledger.spent("evaluation"):
                 _validate(run, run.val_source)
+                _tell_optimizers(run)
         _keep_best(run)
         _finish(run)
         _record(run)
@@ -238,6 +246,25 @@ def _validate(run: PopulationRun, source: Source) -> None:
                 "metrics for the whole batch."
             )
         run.members[number] = replace(member, metrics={**member.metrics, **compute(own, "val/")})
+
+
+def _tell_optimizers(run: PopulationRun) -> None:
+    """Puts what the optimizer of each member follows of its own validation into its state."""
+    for index, state in enumerate(run.states):
+        if (before := evaluations_of(state)) is None:
+            return
+        group = [run.members[n] if n != EMPTY else None for n in run.group(index)]
+        followed = {name: np.full(len(group), np.nan) for name in before.metrics}
+        for row, member in enumerate(group):
+            if member is None or not member.is_training:
+                continue
+            with noting(f"the validation of member {member.number}", f"epoch {member.epoch}"):
+                check_metrics(before, member.metrics)
+            for name, values in followed.items():
+                values[row] = member.metrics[name]
+        if run.size == 1:
+            followed = {name: values[0] for name, values in followed.items()}
+        run.states[index] = state.replace(evaluations=next_evaluations(before, followed))
 
 
 def _keep_best(run: PopulationRun) -> None:

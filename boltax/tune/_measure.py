@@ -23,7 +23,7 @@ from boltax._bodies import Training
 from boltax._chunks import Chunk, Mode, Plan, Rows
 from boltax._fused import MOST_STEPS, SINGLES, UNROLLED, FusedStep
 from boltax.tune._devices import on_device
-from boltax.tune._memory import lack_of_memory
+from boltax.tune._memory import check_wanted, lack_of_memory
 from boltax.tune._run import Layout, PopulationRun
 
 GAIN = 1.05
@@ -185,6 +185,7 @@ class _Candidate:
         if chosen is None or chosen.mode is Mode.SINGLE:
             for steps, carry, device in zip(self._steps, self._carries, self._devices, strict=True):
                 steps.train.precompile((), carry, run.batches.on(chunk, device).feed)
+        check_wanted(run, layout, chunk)
         self._settle()
 
     def time(self) -> None:

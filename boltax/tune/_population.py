@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from boltax._arguments import check_positive, overrides
+from boltax._before_training import check_followed
+from boltax._preflight import memory_of
 from boltax._run import planned_steps
 from boltax._save import save_trigger
 from boltax._setup import compile_for
@@ -30,10 +32,11 @@ from boltax._steps import Steps
 from boltax.checkpoint._lock import RunLock
 from boltax.data._source import as_source
 from boltax.errors import ConfigurationError, TrainingError
+from boltax.optim._plateau import check_metrics, first_evaluations
 from boltax.tune._devices import Device, Devices, default_device, devices_of, on_device
 from boltax.tune._layout import group, only_layout
 from boltax.tune._loop import train
-from boltax.tune._run import PopulationRun
+from boltax.tune._run import PopulationRun, validation_metrics
 from boltax.tune._saved import (
     restore_population,
     save_population,
@@ -67,11 +70,11 @@ class Population:
     """Trains many members at once: one step of all of them in one compiled program.
 
     Members differ in their seed and in numbers: of the optimizer (``lr``, ``weight_decay``,
-    ``gradient_clip``, ``l2_regularization``, and its own arguments that optax can compute with),
-    and of the trainer's own hyperparameters that are floats, which `loss_function` reads as
-    ``model.hparams[name]``. A number that a member leaves out is the trainer's. Whatever changes
-    shapes or the program (layer sizes, the optimizer, the schedule's form, its warmup) makes a
-    group of its own: one population for each.
+    ``gradient_clip``, ``l2_regularization``, and its own arguments that optax can compute with; of
+    one of several ``"generator.lr"``), and of the trainer's own hyperparameters that are floats,
+    which `loss_function` reads as ``model.hparams[name]``. A number that a member leaves out is the
+    trainer's. Whatever changes shapes or the program (layer sizes, the optimizer, the schedule's
+    form, its warmup) makes a group of its own: one population for each.
 
     A member equals the single run of its seed and hyperparameters over the same loader: up to
     rounding where members share a program, bit for bit where they train in turn. Which of the two
@@ -87,7 +90,10 @@ class Population:
         members: a dict for each: ``"seed"`` and hyperparameters.
         scheduler: asked after each validation what to stop, replace or overwrite.
         members_per_step: how many members go through one program: ``"auto"`` measures, 1 has them
-            train in turn, with the step of a single run.
+            train in turn, with the step of a single run. Groups of another number are an error
+            where they do not fit into the memory, by the numbers that ``"auto"`` goes by, and not
+            made smaller in silence: what you write is what is run, and to run out of memory would
+            end the process at a later step, or the first time that all is saved.
         devices: over which members are spread, as many on each: a number of the local ones, or a
             sequence of `jax.Device`. By default all local ones, where that was measured to be
             faster than one.
@@ -189,8 +195,10 @@ class Population:
             folder, as ``members.csv`` and ``epochs.csv``.
 
         Raises:
+            ConfigurationError: when groups of `members_per_step` do not fit into the memory.
             DataError: for a loader or a batch that cannot be used.
-            MetricsError: when nothing tells which epoch of a member is its best.
+            MetricsError: when nothing tells which epoch of a member is its best, or a validation
+                lacks what the schedule follows.
             CheckpointError: when a checkpoint is damaged, or is that of other members.
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the population is saved; see
                 `TrainerModule.train_model`.
@@ -302,12 +310,10 @@ class Population:
         total_steps = planned_steps(num_epochs, source.num_batches, None)
         size = self._members_per_step
         optimizer = self._varied.optimizer(total_steps)
-        if optimizer.optimizer.metrics:
-            raise ConfigurationError(
-                "Received a schedule that follows the validation metric "
-                f"{', '.join(sorted(optimizer.optimizer.metrics))}; expected one of the steps or "
-                'of the training loss. Write schedule="warmup_cosine", for instance.'
-            )
+        check_followed(optimizer.optimizer.metrics, val_loader)
+        followed = first_evaluations(optimizer.optimizer.metrics)
+        if followed is not None and (metrics := validation_metrics(trainer)):
+            check_metrics(followed, metrics)
         return PopulationRun(
             trainer=trainer,
             varied=self._varied,
@@ -320,7 +326,9 @@ class Population:
             make_steps=self._steps_of,
             wanted=size if isinstance(size, int) else None,
             devices=self._devices[: len(self._given)],
+            memory=memory_of(self._devices[0]),
             is_spread=self._is_spread,
+            is_checked=size == "auto",
             members=self._fresh(self._given),
             given=[{"seed": given.seed, **given.values} for given in self._given],
             save_trigger=save_trigger(trainer.checkpoint),

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import jax
+
 from boltax._ledger import Ledger
 from boltax._monitor import GUIDE_ORDER, Monitor
 from boltax._signals import Signals
@@ -60,7 +62,10 @@ class PopulationRun:
         make_steps: the compiled steps for groups of a size on a device.
         wanted: members in a program, where the user says how many.
         devices: the devices that may be used.
+        memory: bytes of the first of them, of a CPU those that were left before members lay on it;
+            None when unknown.
         is_spread: whether the user says that all of them are used.
+        is_checked: whether the size that the user gives needs no look at the memory any more.
         layout: how members lie on the devices; None while that is not decided.
         members: all members that there ever were, by number.
         given: the members as the user gave them, as plain JSON.
@@ -91,9 +96,11 @@ class PopulationRun:
     make_steps: Callable[[int, Device], Steps]
     wanted: int | None
     devices: tuple[Device, ...]
+    memory: int | None
     is_spread: bool
     members: list[Member]
     given: list[dict[str, Any]]
+    is_checked: bool = False
     layout: Layout | None = None
     occupants: list[int] = field(default_factory=list[int])
     states: list[Any] = field(default_factory=list[Any])
@@ -175,3 +182,11 @@ def monitors(run: PopulationRun) -> tuple[Monitor, ...]:
     if run.trainer.monitor:
         return (run.trainer.monitor,)
     return tuple(GUIDE_ORDER) if run.val_source is not None else (("train/loss", "min"),)
+
+
+def validation_metrics(trainer: "TrainerModule") -> dict[str, Any]:
+    """The metrics that a validation will give, as shapes; none where only a validation can tell."""
+    if not trainer.uses_loss_steps:  # the example is that of the model, and no batch
+        return {}
+    metrics = jax.eval_shape(trainer.eval_step, trainer.state, trainer.exmp_input)
+    return {f"val/{name}": form for name, form in metrics.items()}

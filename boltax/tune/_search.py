@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import jax
-
 from boltax._monitor import Monitor, check_monitor, is_better
 from boltax._setup import write_described
 from boltax.checkpoint._rundir import RunDirectory
@@ -21,6 +19,7 @@ from boltax.tune._groups import (
 )
 from boltax.tune._members_table import MembersTable, Shown
 from boltax.tune._population import Population
+from boltax.tune._run import validation_metrics
 from boltax.tune._saved import member_folder
 from boltax.tune._schedulers import (
     Member,
@@ -181,10 +180,8 @@ class Search:
                 "returns. Load or make others before, outside of it."
             )
         trainer.progress.enabled = trainer.enable_progress_bar = False  # the table shows more
-        name = self.monitor[0].removeprefix("val/")
-        if trainer.uses_loss_steps and name != self.monitor[0]:
-            metrics = jax.eval_shape(trainer.eval_step, trainer.state, trainer.exmp_input)
-            check_monitor(self.monitor, {f"val/{name}": None for name in metrics})
+        if self.monitor[0].startswith("val/") and (metrics := validation_metrics(trainer)):
+            check_monitor(self.monitor, metrics)
         trainer.monitor = self.monitor
         return trainer
 

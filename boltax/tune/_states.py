@@ -13,6 +13,7 @@ from boltax._initialise import call_model, first_keys, init_variables
 from boltax._setup import fields_of_options, state_without_optimizer, traced_hparams
 from boltax._steps import compile_create, compile_init, compile_per_member
 from boltax._types import PyTree, Variables
+from boltax.optim._plateau import first_evaluations
 from boltax.optim._traced import TracedOptimizer
 from boltax.tune._values import Varied
 
@@ -89,6 +90,7 @@ class MemberStates:
             tx=self.optimizer.optimizer.tx,
             opt_state=self.optimizer.init(state.params, values),
             hparams=self._varied.state_hparams(values),
+            evaluations=first_evaluations(self.optimizer.optimizer.metrics),
             **fields_of_options(self._trainer, state),
         )
 

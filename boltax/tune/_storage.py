@@ -1,6 +1,8 @@
 """Where a study is kept: in memory, in a journal file or in a database, all of them Optuna's."""
 
 import os
+import random
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -16,6 +18,8 @@ FORMS = (
     "(sqlite:///study.db, postgresql://..., mysql://...), or an Optuna storage"
 )
 DATABASES = (".db", ".sqlite", ".sqlite3")
+TRIES = 10
+"""How often to open a database in which others make the tables at the same moment."""
 
 
 def open_storage(storage: Storage) -> "BaseStorage":
@@ -54,19 +58,31 @@ def open_storage(storage: Storage) -> "BaseStorage":
         raise
     except Exception as error:  # each database has errors of its own
         reason = (str(error) or type(error).__name__).splitlines()[0].replace(text, _shown(text))
+        missing = getattr(error.__cause__, "name", None) if isinstance(error, ImportError) else None
+        remedy = f" Install the package of {missing}, or name another driver." if missing else ""
         raise ConfigurationError(
             f"Received storage {_shown(text)!r}, which cannot be opened ({type(error).__name__}: "
-            f"{reason}); expected {FORMS}, which this machine can reach and write."
+            f"{reason}); expected {FORMS}, which this machine can reach and write.{remedy}"
         ) from error
 
 
 def _database(url: str) -> Any:
-    from sqlalchemy import NullPool  # Optuna brings it
+    from sqlalchemy import NullPool, exc  # Optuna brings it
 
     # A connection to a file costs little, and one that waits in a pool is never closed.
     is_file = url.startswith("sqlite:///") and not url.endswith(":memory:")
     options = {"poolclass": NullPool} if is_file else {}
-    return optuna_module().storages.RDBStorage(url, engine_kwargs=options)
+    tries = 0
+    while True:
+        try:
+            return optuna_module().storages.RDBStorage(url, engine_kwargs=options)
+        except exc.DBAPIError as error:
+            # Workers that start together in an empty database all make its tables.
+            is_made = isinstance(error, exc.IntegrityError) or "already exists" in str(error)
+            tries += 1
+            if not is_made or tries == TRIES:
+                raise
+            time.sleep(random.uniform(0.1, 0.5))
 
 
 def _journal(path: Path) -> Any:
@@ -84,6 +100,7 @@ def _shown(text: str) -> str:
     """A URL without its password."""
     scheme, separator, rest = text.partition("://")
     login, at, host = rest.rpartition("@")
-    if not separator or not at:
+    user, colon, _ = login.partition(":")
+    if not separator or not at or not colon:
         return text
-    return f"{scheme}://{login.partition(':')[0]}:***@{host}"
+    return f"{scheme}://{user}:***@{host}"

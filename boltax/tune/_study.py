@@ -68,7 +68,7 @@ def optimize(
     """Searches hyperparameters with Optuna; trials train together, and compile once per shape.
 
     Trials whose trainers differ only in numbers that are values in the compiled program are members
-    of one population: numbers in a dict of `optimizer_hparams`, and extra hyperparameters that are
+    of one population: numbers in dicts of `optimizer_hparams`, and extra hyperparameters that are
     floats, which `loss_function` reads as ``model.hparams[name]``. All else (layer sizes, the
     optimizer, whole numbers of the loss) makes a group with a program of its own, compiled once in
     the study. A trial that is pruned or has ended gives its place to the next one.

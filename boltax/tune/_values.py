@@ -1,7 +1,8 @@
 """What members of a population may differ in, and where each value lives in the training state.
 
 A member is given as ``{"seed": 1, "lr": 3e-3, ...}``. Its numbers belong to the optimizer (values
-in its state), to the loss as L2 penalty, or to the user's `loss_function` (``model.hparams``).
+in its state; of one of several ``"generator.lr"``), to the loss as L2 penalty, or to the user's
+`loss_function` (``model.hparams``).
 Whatever else a name means is part of the compiled program: it is named, with the population that
 it would need.
 """
@@ -18,14 +19,8 @@ import numpy as np
 from boltax._arguments import overrides
 from boltax._state import is_traced_hyperparameter
 from boltax.errors import ConfigurationError, OptimizerError, unknown_name
-from boltax.optim._settings import read
-from boltax.optim._traced import (
-    TracedOptimizer,
-    check_schedule,
-    default_value,
-    is_one_optimizer,
-    traceable,
-)
+from boltax.optim._named import changed, flat
+from boltax.optim._traced import TracedOptimizer, check_settings, default_value, traceable
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -102,17 +97,15 @@ class Varied:
     def optimizer(self, total_steps: int | None) -> TracedOptimizer:
         """The optimizer that all members share."""
         hparams = self._trainer.optimizer_hparams
-        if isinstance(hparams, Mapping) and is_one_optimizer(hparams):
+        if isinstance(hparams, Mapping):
             hparams = self.optimizer_hparams(self._base)
-            if "lr" in self.optimizer_names:
-                check_schedule(hparams, total_steps)
         return TracedOptimizer(hparams, total_steps, self.optimizer_names)
 
     def optimizer_hparams(self, values: Mapping[str, float]) -> dict[str, Any]:
         """The `optimizer_hparams` of a single run with these values."""
-        hparams = dict(cast("Mapping[str, Any]", self._trainer.optimizer_hparams))
+        hparams = cast("Mapping[str, Any]", self._trainer.optimizer_hparams)
         names = (*self.optimizer_names, *((L2,) if self.has_l2 else ()))
-        return hparams | {name: values[name] for name in names}
+        return changed(hparams, {name: values[name] for name in names})
 
     def loss_hparams(self, values: Mapping[str, float]) -> dict[str, Any]:
         """The extra hyperparameters of a single run with these values."""
@@ -208,9 +201,7 @@ def kinds_of_names(trainer: "TrainerModule", wanted: Collection[str]) -> dict[st
 
 def static_value(trainer: "TrainerModule", name: str) -> Any:
     """What the trainer has under a name that may not differ between members."""
-    homes = [trainer.hparams, trainer.model_hparams]
-    if isinstance(trainer.optimizer_hparams, Mapping):
-        homes.append(cast("dict[str, Any]", trainer.optimizer_hparams))
+    homes = (trainer.hparams, trainer.model_hparams, flat(trainer.optimizer_hparams))
     return next((home[name] for home in homes if name in home), None)
 
 
@@ -268,11 +259,11 @@ def _check_optimizer_values(
 ) -> None:
     """Has the settings themselves refuse what a single run would refuse."""
     hparams = trainer.optimizer_hparams
-    if not isinstance(hparams, Mapping) or not is_one_optimizer(hparams):
+    if not isinstance(hparams, Mapping):
         return
     own = {name: value for name, value in values.items() if name not in trainer.hparams}
     try:
-        read({**cast("Mapping[str, Any]", hparams), **own})
+        check_settings(changed(cast("Mapping[str, Any]", hparams), own))
     except OptimizerError as error:
         error.add_note(f"raised for member {number} of the population: {own}")
         raise

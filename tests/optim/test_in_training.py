@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,41 +14,21 @@ import pytest
 import boltax as bx
 from boltax.errors import OptimizerError
 from boltax.testing import assert_resumes_exactly
-from dummies import Classifier, GuideRegressor, Linear, Mlp, classifier, line, loader
+from dummies import (
+    ActorCritic,
+    Classifier,
+    GuideRegressor,
+    Linear,
+    Mlp,
+    OneByOne,
+    classifier,
+    line,
+    loader,
+)
 
 SGD = {"optimizer": "sgd", "lr": 0.1, "schedule": "constant", "gradient_clip": None}
 ADAM = {"optimizer": "adam", "lr": 0.05}
 PARTS = {"optimizers": {"actor": ADAM, "critic": SGD}}
-
-
-class ActorCritic(nn.Module):
-    def setup(self):
-        self.actor, self.critic = nn.Dense(1), nn.Dense(1)
-
-    def __call__(self, x, train=True):
-        return self.actor(x) + self.critic(x)
-
-
-class OneByOne(bx.TrainerModule):
-    """Updates the critic twice and the actor once in each step."""
-
-    def create_functions(self):
-        def loss_of(part, state, batch):
-            inputs, targets = batch
-            outputs = state.apply_fn({"params": {**state.params, **part}}, inputs)
-            return ((outputs - targets) ** 2).mean()
-
-        def train_step(state, batch):
-            for name in ("critic", "critic", "actor"):
-                part = {name: state.params[name]}
-                loss, grads = jax.value_and_grad(loss_of)(part, state, batch)
-                state = state.apply_gradients(grads=grads, loss=loss)
-            return state, {"loss": loss, "seen_step": state.step.astype(jnp.float32)}
-
-        def eval_step(state, batch):
-            return {"loss": loss_of({}, state, batch)}
-
-        return train_step, eval_step
 
 
 def one_by_one(folder: Any, **options: Any) -> Any:

@@ -5,7 +5,8 @@ import math
 import jax
 import pytest
 
-from boltax.tune import Population, Status, _measure, _memory
+from boltax.errors import ConfigurationError
+from boltax.tune import Population, Status, _measure, _memory, _population
 from dummies import Mlp, classifier, loader
 from tune_dummies import SGD, train_loader
 
@@ -44,20 +45,50 @@ def test_a_group_that_does_not_fit_is_never_run(tmp_path, monkeypatch, the_large
 
     def needed(run, layout, chunk):
         seen[layout.size] = of_shapes(run, layout, chunk)
+        run.memory = seen.get(3)
         return seen[layout.size]
 
     of_shapes = _memory._needed
     monkeypatch.setattr(_memory, "_needed", needed)
-    monkeypatch.setattr(_memory, "memory_of", lambda _: seen.get(3, math.inf))
     assert measured(tmp_path, notes, devices=1).size == 3  # 6 of them need more than 3
     assert any("no 6 members in one program: they need" in note for note in notes)
 
 
 def test_where_nothing_fits_members_train_in_turn(tmp_path, monkeypatch, the_largest_wins):
-    monkeypatch.setattr(_memory, "memory_of", lambda _: 1000)
+    monkeypatch.setattr(_population, "memory_of", lambda _: 1000)
     notes = []
     assert measured(tmp_path, notes).size == 1
     assert any("MiB of memory, and there are" in note for note in notes)
+
+
+@pytest.mark.parametrize("devices", [1, None, 2])
+def test_a_size_that_does_not_fit_is_an_error_before_the_first_step(tmp_path, monkeypatch, devices):
+    monkeypatch.setattr(_population, "memory_of", lambda _: 100_000)
+    trainer = classifier(tmp_path, model_class=Mlp, optimizer_hparams=SGD)
+    together = Population(trainer, MEMBERS, members_per_step=3, devices=devices)
+    with pytest.raises(
+        ConfigurationError, match=r"in groups of 3: they need .* MiB of memory, and"
+    ):
+        together.train_model(train_loader(), loader(32, 8), num_epochs=1)
+    assert together._run.step == 0
+    measured(tmp_path, members_per_step=1, devices=1)  # nothing takes less
+
+
+def test_a_size_that_fits_by_its_own_program_is_run(tmp_path, monkeypatch):
+    needed, of_shapes = [], _memory._needed
+
+    def noted(run, layout, chunk):
+        needed.append(of_shapes(run, layout, chunk))
+        run.memory = needed[0]  # just enough
+        return needed[-1]
+
+    monkeypatch.setattr(_memory, "_needed", noted)
+    assert measured(tmp_path, members_per_step=6, devices=1).size == 6
+    assert len(needed) == 1
+    monkeypatch.setattr(_memory, "_needed", lambda *_: needed[0] + 1)
+    monkeypatch.setattr(_population, "memory_of", lambda _: needed[0])
+    with pytest.raises(ConfigurationError, match="Write a smaller number"):
+        measured(tmp_path, members_per_step=6, devices=1)
 
 
 def test_a_short_training_does_not_pay_for_a_search(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from boltax.errors import ConfigurationError
 from boltax.tune._storage import open_storage
@@ -28,6 +29,32 @@ def test_a_storage_that_cannot_be_reached_is_told_without_its_password():
         open_storage("postgresql://me:secret@localhost:1/study")
     assert "postgresql://me:***@localhost:1/study" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_url_without_a_password_is_told_as_it_is():
+    with pytest.raises(ConfigurationError, match="'sqlite://me@host/study'"):
+        open_storage("sqlite://me@host/study")
+
+
+def test_a_driver_that_is_missing_is_named():
+    with pytest.raises(ConfigurationError, match="Install the package of pg8000, or name another"):
+        open_storage("postgresql+pg8000://me@localhost:1/study")
+
+
+def test_workers_that_make_the_tables_of_a_database_together_all_open_it(monkeypatch):
+    made = []
+
+    class Busy(optuna.storages.RDBStorage):
+        def __init__(self, url, **options):
+            made.append(url)
+            if len(made) < 3:  # what MySQL and SQLite say; PostgreSQL raises IntegrityError
+                error = Exception("Table 'trials' already exists")
+                raise OperationalError("CREATE TABLE", {}, error)
+            super().__init__(url, **options)
+
+    monkeypatch.setattr(optuna.storages, "RDBStorage", Busy)
+    assert open_storage("sqlite:///study.db").get_all_studies() == []
+    assert len(made) == 3
 
 
 @pytest.mark.parametrize(

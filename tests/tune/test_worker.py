@@ -1,5 +1,10 @@
-"""Workers that share a study: none of its trials is lost, and none is run twice."""
+"""Workers that share a study: none of its trials is lost, and none is run twice.
 
+``BOLTAX_TEST_DATABASE="postgresql://user@127.0.0.1/studies mysql+pymysql://..."`` has them share it
+in these databases too, which have to exist.
+"""
+
+import secrets
 import warnings
 
 import optuna
@@ -9,6 +14,7 @@ from optuna.trial import TrialState
 from boltax.tune._space import SearchSpace
 from boltax.tune._storage import open_storage
 from boltax.tune._worker import MOST_ATTEMPTS, REASON, RETRY_OF, SURPLUS, Worker, counting
+from tune_dummies import DATABASES
 
 
 class Clock:
@@ -18,21 +24,27 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(params=["study.journal", "sqlite:///study.db"])
+@pytest.fixture(params=["study.journal", "sqlite:///study.db", *DATABASES])
 def join(request):
     """A new process' view of one study, as a worker of it."""
+    name = f"mine-{secrets.token_hex(6)}"  # a database outlives the test
+
+    opened = []
 
     def new(n_trials=4, clock=None):
-        study = optuna.create_study(
-            storage=open_storage(request.param), study_name="mine", load_if_exists=True
-        )
+        opened.append(open_storage(request.param))
+        study = optuna.create_study(storage=opened[-1], study_name=name, load_if_exists=True)
         space = SearchSpace({"x": (0.0, 1.0)})
         worker = Worker(study, space, n_trials=n_trials, interval=1.0, clock=clock or Clock())
         worker.study = study
         worker.give_sign()
         return worker
 
-    return new
+    yield new
+    if request.param in DATABASES:
+        optuna.delete_study(storage=opened[0], study_name=name)
+        for storage in opened:
+            storage.engine.dispose()
 
 
 def states(worker):
