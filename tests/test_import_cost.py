@@ -8,6 +8,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import boltax
 
@@ -16,64 +19,83 @@ ALLOWED = {"boltax"}
 # Modules without a package of their own: compiled helpers of Cython, build data of Python.
 NAMELESS = ("_cython_", "_sysconfigdata", "cython_runtime", "__")
 
-TOP_LEVEL = (
-    "import json, sys; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
-)
-SETTINGS = "import jax, json; print(json.dumps(jax.config.values, default=repr, sort_keys=True))"
+# What a fresh process sees after its imports. With a platform that does not exist,
+# whatever starts a backend fails.
+PROGRAM = """
+import json, os, sys, warnings
+
+def settings():
+    return json.dumps(jax.config.values, default=repr, sort_keys=True)
+
+with warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always")
+    {imports}
+report = {{"modules": [*sys.modules], "environment": dict(os.environ), "settings": {settings}}}
+try:
+    jax.devices()
+    report["backend"] = "started"
+except RuntimeError:
+    report["backend"] = "refused"
+print(json.dumps({{**report, "warnings": [str(w.message) for w in warned]}}))
+"""
 
 
-def run(program: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program in a fresh process that finds the same boltax."""
+def seen(imports: str, settings: str = "settings()") -> dict[str, Any]:
+    """What a fresh process that finds the same boltax sees after these imports."""
     path = [str(Path(boltax.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), **environment}
-    return subprocess.run(
-        [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=False
+    variables = {"PYTHONPATH": os.pathsep.join(filter(None, path)), "JAX_PLATFORMS": "no_such"}
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(imports=imports, settings=settings)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-
-
-def output(program: str) -> object:
-    result = run(program)
     assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+    return {**json.loads(result.stdout), "errors": result.stderr}
 
 
-def top_level_packages(statement: str) -> set[str]:
-    """The packages that are loaded after a statement, the standard library's left out."""
-    names = set(output(f"{statement}\n{TOP_LEVEL}")) - set(sys.stdlib_module_names)
+@pytest.fixture(scope="module")
+def before() -> dict[str, Any]:
+    """Without boltax; the settings of jax are those from before flax and optax."""
+    return seen("import jax; first = settings(); import flax, optax", settings="first")
+
+
+@pytest.fixture(scope="module")
+def after() -> dict[str, Any]:
+    """After `import boltax` alone."""
+    return seen("import boltax; import jax")
+
+
+def top_level_packages(modules: list[str]) -> set[str]:
+    """The packages of these modules, the standard library's left out."""
+    names = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names)
     return {name for name in names if not name.startswith(NAMELESS)}
 
 
-def test_import_loads_only_what_jax_flax_and_optax_load() -> None:
-    before = top_level_packages("import jax, flax, optax")
-    added = top_level_packages("import jax, flax, optax, boltax") - before
+def test_import_loads_only_what_jax_flax_and_optax_load(before: Any, after: Any) -> None:
+    added = top_level_packages(after["modules"]) - top_level_packages(before["modules"])
     assert added <= ALLOWED, f"import these where they are needed: {sorted(added - ALLOWED)}"
 
 
-def test_import_leaves_nnx_alone() -> None:
+def test_import_leaves_nnx_alone(after: Any) -> None:
     # It takes a tenth of the time of jax, flax and optax together, and a Linen user never needs it.
-    loaded = output("import boltax, json, sys; print(json.dumps([*sys.modules]))")
-    assert "flax.nnx" not in loaded
+    assert "flax.linen" in after["modules"]
+    assert "flax.nnx" not in after["modules"]
 
 
-def test_import_changes_no_setting_of_jax() -> None:
-    assert output(f"import boltax\n{SETTINGS}") == output(SETTINGS)
+def test_import_changes_no_setting_of_jax(before: Any, after: Any) -> None:
+    assert after["settings"] == before["settings"]
 
 
-def test_import_starts_no_backend() -> None:
-    # With a platform that does not exist, whatever starts a backend fails.
-    nowhere = {"JAX_PLATFORMS": "no_such_platform"}
-    assert run("import jax; jax.devices()", **nowhere).returncode != 0
-    result = run("import boltax", **nowhere)
-    assert result.returncode == 0, result.stderr
+def test_import_starts_no_backend(after: Any) -> None:
+    assert after["backend"] == "refused"  # and `import boltax` went well before it
 
 
-def test_import_sets_no_environment_variable() -> None:
-    program = "import json, os; print(json.dumps(dict(os.environ)))"
-    before = output(f"import jax, flax, optax\n{program}")
-    assert output(f"import boltax\n{program}") == before
+def test_import_sets_no_environment_variable(before: Any, after: Any) -> None:
+    assert after["environment"] == before["environment"]
 
 
-def test_import_warns_of_nothing() -> None:
-    result = run("import warnings; warnings.simplefilter('error'); import boltax")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+def test_import_warns_of_nothing(after: Any) -> None:
+    assert after["warnings"] == []
+    assert after["errors"] == ""
