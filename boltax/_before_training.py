@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from boltax._arguments import overrides
-from boltax._bodies import Training
+from boltax._bodies import Evaluation, Training
 from boltax._chunks import Chunk
 from boltax._ema import evaluated
 from boltax._epoch import steps_to_event
@@ -81,7 +82,8 @@ def compile_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
             state = evaluated(state)
             metrics = steps.empty_eval(state, chunk, None)
             distance = planned_batches(source, trainer.loop.limit_val_batches) or 1
-            steps.evaluate.precompile(state, metrics, chunk.feed, distance)
+            constants = Evaluation(state, np.int32(0))
+            steps.evaluate.precompile(constants, metrics, chunk.feed, distance)
 
 
 def _first_distance(trainer: "TrainerModule", run: Run) -> int:

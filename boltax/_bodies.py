@@ -19,7 +19,7 @@ from boltax._state import params_of
 from boltax._trees import choose, num_examples, tree_bytes
 from boltax._types import Batch, PyTree
 from boltax.errors import ConfigurationError, TrainingError
-from boltax.metrics._accumulate import Metrics, empty_like, extend, pack, start
+from boltax.metrics._accumulate import Metrics, are_per_example, empty_like, extend, pack, start
 from boltax.optim._adapt import optax_promotion
 from boltax.optim._named import NamedState
 
@@ -37,6 +37,19 @@ class Training(NamedTuple):
 
     state: Any
     metrics: Any
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation step reads.
+
+    Attributes:
+        state: the training state.
+        examples: how many the metrics are to hold after this dispatch, int32: what stands behind
+            them in a batch fills it up. Metrics that have no value for each example count all.
+    """
+
+    state: Any
+    examples: Any
 
 
 def train_body(
@@ -146,14 +159,20 @@ def is_step_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:
 
 
 def eval_body(
-    eval_step: EvalStep, state: Any, metrics: Metrics, batch: Batch
+    eval_step: EvalStep, constants: Evaluation, metrics: Metrics, batch: Batch
 ) -> tuple[Metrics, tuple[()]]:
-    batch_metrics = eval_step(with_batch_rng(state, metrics), batch)
-    return accumulate(metrics, batch_metrics, num_examples(batch)), ()
+    batch_metrics = eval_step(with_batch_rng(constants.state, metrics), batch)
+    size = num_examples(batch)
+    real = None
+    if are_per_example(batch_metrics, size):
+        real = jnp.clip(constants.examples - metrics.examples, 0, size)
+    return accumulate(metrics, batch_metrics, size, real), ()
 
 
-def accumulate(metrics: Metrics, batch_metrics: dict[str, Any], count: int) -> Metrics:
-    new = start(batch_metrics, count)
+def accumulate(
+    metrics: Metrics, batch_metrics: dict[str, Any], count: int, real: jax.Array | None = None
+) -> Metrics:
+    new = start(batch_metrics, count, real)
     return extend(metrics, new) if metrics.values or not new.values else new
 
 

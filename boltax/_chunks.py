@@ -3,12 +3,14 @@
 Values and traced functions only: who draws batches is in `boltax/data`, who chooses in `_fused`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 
@@ -55,7 +57,7 @@ class Chunk:
 
     plan: Plan
     feed: Any
-    cursors: list[Cursor]
+    cursors: Sequence[Cursor]
     size: int
 
     @property
@@ -129,3 +131,17 @@ def stacked_form(feed: Any, capacity: int) -> Any:
     if isinstance(feed, Rows):
         return feed
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct((capacity, *x.shape), x.dtype), feed)
+
+
+def stacked(batches: list[Batch], capacity: int) -> Any:
+    """New arrays ``[capacity, batch, ...]``, which begin with these batches."""
+
+    def stack(*leaves: Any) -> Any:
+        first = leaves[0]
+        if isinstance(first, jax.Array):
+            return jnp.stack([*leaves, *(first,) * (capacity - len(leaves))])
+        stacked = np.empty((capacity, *first.shape), first.dtype)
+        np.stack(leaves, out=stacked[: len(leaves)])
+        return stacked
+
+    return jax.tree.map(stack, *batches)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from boltax._bodies import Evaluation
 from boltax._chunks import Chunk, Plan
 from boltax._ema import evaluated
 from boltax._fused import MOST_STEPS
@@ -107,11 +108,17 @@ def evaluate(
         copy=not source.owns_batches,
         is_compiled=steps.evaluate.is_compiled,
     )
+    full: Chunk | None = None
     for chunk in _shown(stream, track, total=total, desc=desc):
         if metrics is None:
             metrics = steps.empty_eval(state, chunk, None)
-        metrics, _ = steps.evaluate(state, metrics, chunk)
         drawn += chunk.steps * chunk.size
+        constants = Evaluation(state, np.int32(drawn))
+        filled = None
+        if full is not None:
+            filled = steps.padding.evaluated(steps.evaluate, constants, metrics, chunk, full)
+        metrics = steps.evaluate(constants, metrics, chunk)[0] if filled is None else filled
+        full = full or chunk
         poll()
     if metrics is None:
         raise DataError(

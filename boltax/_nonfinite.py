@@ -126,10 +126,10 @@ class NonFiniteWatch:
         ):
             if not are_bad.any():
                 continue
-            for index in np.flatnonzero(np.atleast_1d(are_bad)[: sent.chunk.steps]):
+            for index in np.flatnonzero(np.atleast_1d(are_bad)[: sent.chunk.steps]).tolist():
                 before = sent.chunk.cursors[index - 1] if index else sent.before
-                step = sent.step - sent.chunk.steps + 1 + int(index)
-                self._act(Step(step, sent.chunk.batch(int(index)), before))
+                step = sent.step - sent.chunk.steps + 1 + index
+                self._act(Step(step, sent.chunk.batch(index), before))
 
     def _act(self, step: Step) -> None:
         trainer, run = self._trainer, self._run

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from boltax._bodies import (
     Body,
     EvalStep,
+    Evaluation,
     Training,
     TrainStep,
     accumulate,
@@ -37,6 +38,7 @@ from boltax._chunks import Chunk, Mode, Plan, examples_in
 from boltax._forms import loop, single, train_loop, unrolled
 from boltax._fused import FusedStep
 from boltax._loss_scale import has_overflowed
+from boltax._padding import Padding
 from boltax._programs import Compilations, Program
 from boltax._state import params_of
 from boltax._trees import is_deleted, num_examples
@@ -101,7 +103,8 @@ class Steps:
             carries is donated. `until_due` are the steps to the next record, ``()`` for none. The
             outputs are bools, one for each step: whether its loss or a gradient was not finite; of
             a loop ``(are_bad, Ended)``, see `train_loop`.
-        evaluate: ``(state, metrics, chunk) -> (metrics, ())``; donates the metrics.
+        evaluate: ``(Evaluation(state, examples), metrics, chunk) -> (metrics, ())``; donates the
+            metrics.
         predict: ``(state, batch) -> outputs``.
         train_step: ``(state, batch) -> (state, metrics of the batch)``, compiled, nothing donated:
             for users.
@@ -110,6 +113,7 @@ class Steps:
             of these batches: of no batch, or with the values `saved` in a checkpoint.
         empty_eval: the same for evaluation.
         compilations: what was compiled for them.
+        padding: fills evaluation batches up, where that is exact.
         merge: adds up two accumulated metrics; donates nothing.
         turn: ends the interval of a record, see `turn_metrics`; donates nothing.
         add_ended: accumulates the intervals that ended in a loop, see there; donates nothing.
@@ -123,6 +127,7 @@ class Steps:
     empty_train: Callable[[Any, Chunk, SavedMetrics | None], Any]
     empty_eval: Callable[[Any, Chunk, SavedMetrics | None], Any]
     compilations: Compilations = field(default_factory=Compilations)
+    padding: Padding = field(default_factory=lambda: Padding(is_exact=False))
     merge: Callable[[Metrics, Metrics], Metrics] = field(default_factory=lambda: jax.jit(extend))
     turn: Callable[[Metrics | None, Metrics], tuple[Metrics, Metrics, dict[str, jax.Array]]] = (
         field(default_factory=lambda: jax.jit(partial(turn_metrics, "continue")))
@@ -179,7 +184,7 @@ def compile_steps(
     if members is not None:
         of = f" of {members} members"
         train, train_many = jax.vmap(train, in_axes=(None, 0, None)), loop
-        evaluate = jax.vmap(evaluate, in_axes=(0, 0, None))
+        evaluate = jax.vmap(evaluate, in_axes=(Evaluation(0, None), 0, None))
         train_metrics, eval_metrics = (
             jax.vmap(metrics, in_axes=(0, None)) for metrics in (train_metrics, eval_metrics)
         )
@@ -192,6 +197,7 @@ def compile_steps(
         empty_train=_empty(partial(jax.eval_shape, train_metrics)),
         empty_eval=_empty(partial(jax.eval_shape, eval_metrics)),
         compilations=compilations,
+        padding=Padding(),
         turn=jax.jit(partial(turn_metrics, on_nonfinite)),
     )
 
@@ -287,8 +293,10 @@ def host_steps(
             metrics = rebuilt(metrics, like)
         return Training(new, add(metrics, batch_metrics, count)), is_bad
 
-    def evaluate(state: Any, metrics: Metrics, batch: Batch) -> tuple[Metrics, tuple[()]]:
-        batch_metrics = eval_step(with_batch_rng(state, metrics), batch)
+    def evaluate(
+        constants: Evaluation, metrics: Metrics, batch: Batch
+    ) -> tuple[Metrics, tuple[()]]:
+        batch_metrics = eval_step(with_batch_rng(constants.state, metrics), batch)
         return add(metrics, batch_metrics, num_examples(batch)), ()
 
     # The shapes of the metrics are not known before the functions have run, and running them twice

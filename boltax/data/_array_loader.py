@@ -6,9 +6,9 @@ iteration has its own.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, final
+from typing import Any, final, overload
 
 import jax
 import numpy as np
@@ -234,7 +234,7 @@ class Epoch:
         """Batches of full size that are still to come."""
         return max(0, self._loader.num_examples // self.batch_size - self._index)
 
-    def stack(self, steps: int, capacity: int) -> tuple[PyTree, list[Cursor]]:
+    def stack(self, steps: int, capacity: int) -> tuple[PyTree, Sequence[Cursor]]:
         """The next batches of full size in new arrays ``[capacity, batch, ...]``, with cursors.
 
         Args:
@@ -253,7 +253,7 @@ class Epoch:
         """Whether the arrays live on the device."""
         return self._loader.on_device is not None
 
-    def rows(self, steps: int) -> tuple[Rows, list[Cursor]]:
+    def rows(self, steps: int) -> tuple[Rows, Sequence[Cursor]]:
         """The next batches of full size, to be gathered on the device, with their cursors."""
         return self._rows(self.batch_size), self._cursors(steps)
 
@@ -273,10 +273,29 @@ class Epoch:
         order = np.arange(self._loader.num_examples) if self._order is None else self._order
         return jax.device_put(order.astype(np.int32))
 
-    def _cursors(self, steps: int) -> list[Cursor]:
+    def _cursors(self, steps: int) -> "_Cursors":
         begin = self._index + 1
         self._index += steps
-        return [{"epoch": self._epoch, "batch": begin + i} for i in range(steps)]
+        return _Cursors(self._epoch, range(begin, begin + steps))
+
+
+class _Cursors(Sequence[Cursor]):
+    """The cursors of successive batches, made when they are asked for: of hundreds one is."""
+
+    def __init__(self, epoch: int, batches: range) -> None:
+        self._epoch, self._batches = epoch, batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, index: int) -> Cursor: ...
+    @overload
+    def __getitem__(self, index: slice) -> "_Cursors": ...
+    def __getitem__(self, index: int | slice) -> "Cursor | _Cursors":
+        if isinstance(index, slice):
+            return _Cursors(self._epoch, self._batches[index])
+        return {"epoch": self._epoch, "batch": self._batches[index]}
 
 
 def _fits(size: int) -> bool:

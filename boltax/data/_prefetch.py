@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from boltax._chunks import Chunk, Mode, Plan, Rows, examples_in
+from boltax._chunks import Chunk, Mode, Plan, Rows, examples_in, stacked
 from boltax._ledger import Ledger
 from boltax._trees import form_of
 from boltax._types import Batch, Cursor
@@ -168,7 +168,7 @@ class _Reader:
         cursors = [cursor for _, cursor in items]
         size = examples_in(Mode.SINGLE, items[0][0])
         if plan.mode is Mode.LOOP and is_as_planned:
-            feed = _stacked([batch for batch, _ in items], plan.capacity)
+            feed = stacked([batch for batch, _ in items], plan.capacity)
             return [Chunk(plan, self._put(feed), cursors, size)]
         feeds = [self._on_device(batch) for batch, _ in items]
         if plan.mode is Mode.UNROLLED and is_as_planned:
@@ -205,17 +205,3 @@ def _device_dtype(dtype: Any) -> Any:
         if jnp.issubdtype(dtype, jax.dtypes.extended)
         else jax.dtypes.canonicalize_dtype(dtype)
     )
-
-
-def _stacked(batches: list[Batch], capacity: int) -> Any:
-    """New arrays ``[capacity, batch, ...]``, which begin with these batches."""
-
-    def stack(*leaves: Any) -> Any:
-        first = leaves[0]
-        if isinstance(first, jax.Array):
-            return jnp.stack([*leaves, *(first,) * (capacity - len(leaves))])
-        stacked = np.empty((capacity, *first.shape), first.dtype)
-        np.stack(leaves, out=stacked[: len(leaves)])
-        return stacked
-
-    return jax.tree.map(stack, *batches)

@@ -103,12 +103,29 @@ def _forms(leaves: list[Any]) -> str:
     return ", ".join(map(describe_leaf, leaves))
 
 
-def start(step_metrics: Mapping[str, Any], num_examples: int) -> Metrics:
+def are_per_example(step_metrics: Mapping[str, Any], num_examples: int) -> bool:
+    """Whether all metrics of a batch have a value for each example, so that some can be left out.
+
+    Example:
+        >>> are_per_example({"loss": jnp.zeros(3), "acc": jnp.zeros(3, bool)}, num_examples=3)
+        True
+    """
+    values = step_metrics.values() if isinstance(step_metrics, Mapping) else ()
+    return all(
+        isinstance(value, jax.Array) and value.shape[:1] == (num_examples,) for value in values
+    )
+
+
+def start(
+    step_metrics: Mapping[str, Any], num_examples: int, real: jax.Array | None = None
+) -> Metrics:
     """The metrics of a single batch in accumulated form.
 
     Args:
         step_metrics: what a step returned.
         num_examples: the batch's number of examples.
+        real: how many of them count, int32, where the others only fill the batch up; for metrics
+            with a value for each example (`are_per_example`).
 
     Raises:
         MetricsError: for a value that is none of the four forms.
@@ -120,9 +137,9 @@ def start(step_metrics: Mapping[str, Any], num_examples: int) -> Metrics:
             '{"acc": logits.argmax(-1) == labels}.'
         )
     values = {
-        name: _as_mergeable(name, value, num_examples) for name, value in step_metrics.items()
+        name: _as_mergeable(name, value, num_examples, real) for name, value in step_metrics.items()
     }
-    count = jnp.asarray(num_examples, jnp.int32)
+    count = jnp.asarray(num_examples if real is None else real, jnp.int32)
     return Metrics(values, count, jnp.asarray(1, jnp.int32), jnp.zeros((), jnp.int32))
 
 
@@ -230,7 +247,7 @@ def to_host(value: Any) -> Any:
     return float(array) if array.ndim == 0 else array
 
 
-def _as_mergeable(name: str, value: Any, num_examples: int) -> Any:
+def _as_mergeable(name: str, value: Any, num_examples: int, real: jax.Array | None) -> Any:
     if not isinstance(name, str):
         raise MetricsError(f"Received a metric named {name!r}; expected a string.")
     if callable(getattr(value, "merge", None)) and callable(getattr(value, "compute", None)):
@@ -248,9 +265,12 @@ def _as_mergeable(name: str, value: Any, num_examples: int) -> Any:
             "example, a pair (total, count), or an object with merge() and compute(). Reduce the "
             "other axes first."
         )
-    return Mean(
-        jnp.sum(array, axis=0, dtype=_sum_dtype(array.dtype)), jnp.asarray(num_examples, jnp.int32)
-    )
+    if real is not None:
+        is_real = jnp.arange(num_examples) < real
+        is_real = is_real.reshape(-1, *(1,) * (array.ndim - 1))
+        array = jnp.where(is_real, array, jnp.zeros_like(array))
+    count = jnp.asarray(num_examples if real is None else real, jnp.int32)
+    return Mean(jnp.sum(array, axis=0, dtype=_sum_dtype(array.dtype)), count)
 
 
 def _number(name: str, value: Any) -> jax.Array:

@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._bodies import Training
+from boltax._bodies import Evaluation, Training
 from boltax._chunks import Chunk, Mode, Plan
 from boltax._ema import evaluated
 from boltax._fused import MOST_STEPS
@@ -229,10 +229,11 @@ def _validate(run: PopulationRun, source: Source) -> None:
         if not metrics:
             metrics = [steps.empty_eval(state, chunk, None) for state in states]
         chunks = [run.batches.on(chunk, device) for device in run.used]
+        drawn += chunk.steps * chunk.size
+        examples = np.int32(drawn)
         for index, state in enumerate(states):
             evaluate, own = run.steps_of(index).evaluate, chunks[index % len(chunks)]
-            metrics[index], _ = evaluate(state, metrics[index], own)
-        drawn += chunk.steps * chunk.size
+            metrics[index], _ = evaluate(Evaluation(state, examples), metrics[index], own)
     if not metrics:
         raise TrainingError("Received a val_loader without batches; expected at least one.")
     for number, own in _by_member(run, metrics).items():

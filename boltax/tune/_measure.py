@@ -256,7 +256,7 @@ def repeated(chunk: Chunk, plan: Plan, distance: int) -> Chunk:
         feed = (feed,) * steps
     elif plan.mode is Mode.LOOP and not isinstance(feed, Rows):
         feed = jax.tree.map(lambda leaf: _stack(leaf, plan.capacity), feed)
-    return Chunk(plan, feed, chunk.cursors * steps, chunk.size)
+    return Chunk(plan, feed, [*chunk.cursors] * steps, chunk.size)
 
 
 def _stack(leaf: Any, capacity: int) -> Any:
