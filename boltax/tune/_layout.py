@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from boltax._chunks import Chunk, Mode, Plan
 from boltax._fused import FusedStep
-from boltax.tune._measure import described, measured, repeated, size_of
+from boltax.tune._measure import described, lanes_of, measured, repeated, size_of
 from boltax.tune._run import Layout, PopulationRun
 
 
@@ -18,7 +18,8 @@ def only_layout(run: PopulationRun) -> Layout | None:
     devices = len(run.devices)
     if run.wanted is None or (devices > 1 and not run.is_spread):
         return None
-    return Layout(size_of(number, devices, run.wanted), devices)
+    size = size_of(number, devices, run.wanted)
+    return Layout(size, devices, lanes=lanes_of(run, devices))
 
 
 def decide(run: PopulationRun, chunk: Chunk) -> Chunk:
@@ -29,7 +30,7 @@ def decide(run: PopulationRun, chunk: Chunk) -> Chunk:
     """
     layout = measured(run, chunk)
     group(run, layout)
-    per_member = layout.seconds / layout.size / layout.devices
+    per_member = layout.seconds / layout.size / layout.places
     run.trainer.progress.note(
         f"Population: {described(layout)}, {1e3 * per_member:.3g} ms a member's step"
     )
@@ -70,7 +71,7 @@ def _lay_out(run: PopulationRun, rows: Sequence[int], layout: Layout) -> None:
 
 def _smaller(run: PopulationRun, layout: Layout, number: int) -> Layout | None:
     """A layout for the last few members, where compiling it costs less than it saves."""
-    size = 2 ** math.ceil(math.log2(math.ceil(number / layout.devices)))
+    size = 2 ** math.ceil(math.log2(math.ceil(number / layout.places)))
     if run.wanted is not None or size > layout.size // 2 or not layout.seconds:
         return None
     batches = run.source.num_batches

@@ -3,7 +3,8 @@
     states of all members, in groups                    `_states`
     while a member has epochs left:                     one pass over the training data
         for each chunk of batches:
-            for each group: state, metrics = step(state, metrics, batch)    compiled, asynchronous
+            for each group: state, metrics = step(state, metrics, batch)    compiled, asynchronous;
+                                                                            on a CPU side by side
             save when due; leave on a signal
         metrics of each member; one whose steps were not finite ends
         validation, each example once for each member; schedules that follow it are told
@@ -20,8 +21,9 @@ more axis; or the very step of a single run, for one member after the other.
 """
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -78,15 +80,24 @@ def _steps(run: PopulationRun) -> None:
             check_wanted(run, run.layout or Layout(1), chunk)
         run.is_saveable = False
         with run.ledger.spent("device"):
-            for index, state in enumerate(run.states):
-                step, carry = run.steps_of(index).train, Training(state, metrics[index])
-                own = chunks[index % len(chunks)]
-                (run.states[index], metrics[index]), _ = step((), carry, own)
+            run.send_each(partial(_step, run, metrics, chunks), is_timed=_is_timed(chunk))
         run.step += chunk.steps
         run.cursor, run.is_saveable = chunk.cursors[-1], True
         if run.signals.received is not None or is_save_due(run):
             save_population(run)
         run.signals.poll()
+
+
+def _step(run: PopulationRun, metrics: list[Any], chunks: Sequence[Chunk], index: int) -> None:
+    """Sends off steps of a group."""
+    step, carry = run.steps_of(index).train, Training(run.states[index], metrics[index])
+    own = chunks[index % len(chunks)]
+    (run.states[index], metrics[index]), _ = step((), carry, own)
+
+
+def _is_timed(chunk: Chunk) -> bool:
+    """Whether the steps of a chunk are waited for, to learn how they are best sent off."""
+    return chunk.plan.window is not None
 
 
 def _chunks(run: PopulationRun, left: int | None) -> Generator[Chunk]:
@@ -230,10 +241,9 @@ def _validate(run: PopulationRun, source: Source) -> None:
             metrics = [steps.empty_eval(state, chunk, None) for state in states]
         chunks = [run.batches.on(chunk, device) for device in run.used]
         drawn += chunk.steps * chunk.size
-        examples = np.int32(drawn)
-        for index, state in enumerate(states):
-            evaluate, own = run.steps_of(index).evaluate, chunks[index % len(chunks)]
-            metrics[index], _ = evaluate(Evaluation(state, examples), metrics[index], own)
+        constants = [Evaluation(state, np.int32(drawn)) for state in states]
+        send = partial(_evaluate, run, constants, metrics, chunks)
+        run.send_each(send, is_timed=_is_timed(chunk))
     if not metrics:
         raise TrainingError("Received a val_loader without batches; expected at least one.")
     for number, own in _by_member(run, metrics).items():
@@ -247,6 +257,18 @@ def _validate(run: PopulationRun, source: Source) -> None:
                 "metrics for the whole batch."
             )
         run.members[number] = replace(member, metrics={**member.metrics, **compute(own, "val/")})
+
+
+def _evaluate(
+    run: PopulationRun,
+    constants: Sequence[Evaluation],
+    metrics: list[Any],
+    chunks: Sequence[Chunk],
+    index: int,
+) -> None:
+    """Sends off evaluation steps of a group."""
+    evaluate, own = run.steps_of(index).evaluate, chunks[index % len(chunks)]
+    metrics[index], _ = evaluate(constants[index], metrics[index], own)
 
 
 def _tell_optimizers(run: PopulationRun) -> None:

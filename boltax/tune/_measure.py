@@ -2,17 +2,22 @@
 
 Members in turn on one device, each with the step of a single run, are the first candidate, so a
 population is never slower than its members one after the other. The same on all devices is the
-second. Groups of 4, 16, 64 ... members follow, as long as each is faster than the
-one before and fits into the memory. All are timed on copies of the states, before the first step
-of the run: the choice is part of the run from then on, and a resumed run does not choose again.
+second, and on the one CPU side by side on its cores (see `Lanes`), which compiles nothing. Groups
+of 4, 16, 64 ... members follow, as long as each is faster than the one before and fits into the
+memory; where steps are so small that a single run sends them off as a loop, the second of them
+comes first, for it is most often the best. All are timed on copies of the states, before the first
+step of the run: the choice is part of the run from then on, and a resumed run does not choose
+again.
 
 What the search may cost, beside the compilation of the first candidate, which is the single step,
-is a tenth of the time that the training would take in the best way known so far; of a population
-that a study fills again and again, that of all the trials to come.
+is a tenth of the time that the training would take in the best way known so far, or a quarter where
+steps are that small, since groups of such are faster by more; of a population that a study fills
+again and again, that of all the trials to come.
 """
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +28,7 @@ from boltax._bodies import Training
 from boltax._chunks import Chunk, Mode, Plan, Rows
 from boltax._fused import MOST_STEPS, SINGLES, UNROLLED, FusedStep
 from boltax.tune._devices import on_device
+from boltax.tune._lanes import most_lanes
 from boltax.tune._memory import check_wanted, lack_of_memory
 from boltax.tune._run import Layout, PopulationRun
 
@@ -30,8 +36,8 @@ GAIN = 1.05
 """Another layout must be faster by this factor."""
 CLEAR = 1.5
 """A factor that needs no second look; a larger group so much slower ends the search."""
-SHARE = 0.1
-"""The part of the time of training that the search may take."""
+SHARE, SHARE_OF_SMALL = 0.1, 0.25
+"""The part of the time of training that the search may take; that of steps in a loop on a CPU."""
 LONGEST = 60.0
 """Seconds that it may take when that time is unknown, and after which the way of sending off steps
 is taken as it is by then."""
@@ -50,27 +56,50 @@ def measured(run: PopulationRun, chunk: Chunk) -> Layout:
     search = _Search(run, chunk, Layout(size_of(number, first, wanted), first))
     if every > first:
         search.speed_of(Layout(size_of(number, every, wanted), every))
+    together = replace(search.best.layout, lanes=lanes_of(run, search.best.layout.devices))
+    if together.lanes > 1:
+        search.speed_of(together)
     if run.wanted is None:
-        devices, misses = search.best.layout.devices, 0
-        for size in _sizes(number, devices):
-            speed = search.speed_of(Layout(size, devices))
-            misses += speed < GAIN
-            if misses > 1 or speed < 1 / CLEAR:
-                break
+        sizes = _sizes(number, together.places)
+        if search.is_small and len(sizes) > 1 and (first := _tried(search, together, sizes[1:])):
+            sizes = sizes[:1] if first < GAIN else []
+        _tried(search, together, sizes)
     return search.best.layout
 
 
-def size_of(number: int, devices: int, most: int) -> int:
+def _tried(search: "_Search", layout: Layout, sizes: Sequence[int]) -> float:
+    """Looks at groups of these sizes, as long as they get faster.
+
+    Returns:
+        How many times as fast as the best before the first of them was; 0 when it was not run.
+    """
+    speeds: list[float] = []
+    for size in sizes:
+        speed = search.speed_of(replace(layout, size=size))
+        if 0 < speed < GAIN and layout.lanes > 1:  # its operations may use all cores already
+            speed = max(speed, search.speed_of(replace(layout, size=size, lanes=1)))
+        speeds.append(speed)
+        if sum(speed < GAIN for speed in speeds) > 1 or speeds[-1] < 1 / CLEAR:
+            break
+    return speeds[0] if speeds else 0.0
+
+
+def lanes_of(run: PopulationRun, devices: int) -> int:
+    """Groups that may go off side by side, where there are several members for one device."""
+    return min(most_lanes(run.devices[:devices]), len(run.occupants))
+
+
+def size_of(number: int, places: int, most: int) -> int:
     """Members in a group when so many are the most: 10 by 8 are 5 and 5."""
-    each = math.ceil(number / devices)
+    each = math.ceil(number / places)
     return math.ceil(each / math.ceil(each / most))
 
 
-def _sizes(number: int, devices: int) -> list[int]:
+def _sizes(number: int, places: int) -> list[int]:
     """Sizes of groups to try, each of equal parts of all members."""
-    each = math.ceil(number / devices)
+    each = math.ceil(number / places)
     powers = [4**power for power in range(1, 6) if 4**power < each]
-    equal = [size_of(number, devices, most) for most in [*powers, each]]
+    equal = [size_of(number, places, most) for most in [*powers, each]]
     return [size for size in dict.fromkeys(equal) if size > 1]
 
 
@@ -89,6 +118,7 @@ class _Search:
     def __init__(self, run: PopulationRun, chunk: Chunk, first: Layout) -> None:
         self._run, self._chunk = run, chunk
         self.best = _Candidate(run, chunk, first)
+        self._compiled = {(first.size, first.devices)}
         self._began = time.perf_counter()
         self.best.time()
 
@@ -98,7 +128,9 @@ class _Search:
         0 when it does not run, or when to look at it would take too long.
         """
         run, best = self._run, self.best
-        if self._left < layout.devices * best.compile_seconds:
+        program = layout.size, layout.devices
+        cost = 0.0 if program in self._compiled else layout.devices * best.compile_seconds
+        if self._left < cost:
             return 0.0
         try:
             lack = lack_of_memory(run, layout, self._chunk)
@@ -111,6 +143,7 @@ class _Search:
         if candidate is None:
             run.trainer.progress.note(f"Population: no {described(layout)}: {lack}")
             return 0.0
+        self._compiled.add(program)
         speed = self._compared(candidate)
         if speed >= GAIN:
             self.best = candidate
@@ -129,10 +162,18 @@ class _Search:
         return speed
 
     @property
+    def is_small(self) -> bool:
+        """Whether a single run sends off such steps as a loop on a CPU."""
+        chosen = self.best.chosen
+        is_loop = chosen is not None and chosen.mode is Mode.LOOP
+        return is_loop and self._run.devices[0].platform == "cpu"
+
+    @property
     def _left(self) -> float:
         """Seconds that the search may still take."""
         steps = steps_left(self._run)
-        whole = LONGEST if steps is None else SHARE * steps * self.best.per_step
+        share = SHARE_OF_SMALL if self.is_small else SHARE
+        whole = LONGEST if steps is None else share * steps * self.best.per_step
         return whole - (time.perf_counter() - self._began)
 
 
@@ -146,7 +187,8 @@ def described(layout: Layout) -> str:
     """A layout, to people."""
     is_single, size = layout.size == 1, layout.size
     members = "members in turn" if is_single else f"{size} members in one program"
-    return members + (f" on {layout.devices} devices" if layout.devices > 1 else "")
+    members += f", {layout.lanes} {'' if is_single else 'such '}at a time" * (layout.lanes > 1)
+    return members + f" on {layout.devices} devices" * (layout.devices > 1)
 
 
 class _Candidate:
@@ -155,15 +197,15 @@ class _Candidate:
     Groups send off their steps as the single member does, which was timed for it.
 
     Attributes:
-        seconds: of a step of a group on each device, the best time so far.
+        seconds: of a step of a group in each place, the best time so far.
     """
 
     def __init__(
         self, run: PopulationRun, chunk: Chunk, layout: Layout, chosen: Plan | None = None
     ) -> None:
         number, size = len(run.occupants), layout.size
-        self._devices = run.devices[: layout.devices]
-        self._rounds = math.ceil(math.ceil(number / size) / layout.devices)
+        self._devices = [run.devices[place % layout.devices] for place in range(layout.places)]
+        self._rounds = math.ceil(math.ceil(number / size) / layout.places)
         self._layout, self._run, self._chunk = layout, run, chunk
         self._steps = [run.make_steps(size, device) for device in self._devices]
         self._carries: list[Any] = []
@@ -242,9 +284,14 @@ class _Candidate:
 
     def _send(self, plan: Plan) -> int:
         chunk = repeated(self._chunk, plan, self._distance)
-        for index, device in enumerate(self._devices):
-            step, own = self._steps[index].train, self._run.batches.on(chunk, device)
-            self._carries[index], _ = step((), self._carries[index], own)
+        owns = [self._run.batches.on(chunk, device) for device in self._devices]
+
+        def send(index: int) -> None:
+            step, carry = self._steps[index].train, self._carries[index]
+            self._carries[index], _ = step((), carry, owns[index])
+
+        lanes = 1 if plan.window is not None else self._layout.lanes
+        self._run.lanes.each(len(owns), send, lanes, self._devices[0])
         return chunk.steps
 
 

@@ -15,8 +15,8 @@ def lack_of_memory(run: PopulationRun, layout: Layout, chunk: Chunk) -> str | No
     """Why members cannot lie so: what they would need, and what there is; None when they can.
 
     A device holds the states of its members, their best variables, and once more as much while
-    that is saved or moved; the workspace of a group, or that of the single step for each of its
-    members; and the batches that wait.
+    that is saved or moved; the workspace of a group in each lane, or that of the single step for
+    each of its members; and the batches that wait.
 
     Args:
         run: the population, after its single step was compiled, or that of the group.
@@ -62,7 +62,7 @@ def _needed(run: PopulationRun, layout: Layout, chunk: Chunk) -> int | None:
     one = Subject(run.trainer, step, run.maker.form(), chunk.form)
     held = tree_bytes(one.state) + tree_bytes(variables_of(one.state))
     rounds = math.ceil(len(run.occupants) / layout.size / layout.devices)
-    needed = 2 * rounds * layout.size * held + workspace + one.ahead
+    needed = 2 * rounds * layout.size * held + layout.lanes * workspace + one.ahead
     return needed * (layout.devices if run.devices[0].platform == "cpu" else 1)
 
 

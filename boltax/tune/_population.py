@@ -258,6 +258,7 @@ class Population:
                 if run.signals.received is None:
                     raise
             finally:
+                run.lanes.close()
                 self.trainer.progress.close()
                 self.trainer.progress.note(run.ledger.report())
         if run.signals.received is not None:

@@ -23,7 +23,8 @@ def as_ray_trainable(
     """What `optimize` trains, as a function that Ray Tune can run.
 
     Ray starts a process for each trial, which compiles anew; to have its machines share a study
-    with populations, start `optimize` with one storage on each of them instead.
+    with populations, start `optimize` with one storage on each of them instead. Ray comes with
+    ``pip install "ray[tune]"``.
 
     Args:
         make_trainer: as for `optimize`.

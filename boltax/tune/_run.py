@@ -17,6 +17,7 @@ from boltax.checkpoint._saver import Saver
 from boltax.data._source import Source
 from boltax.metrics._accumulate import Metrics, SavedMetrics
 from boltax.tune._devices import Device
+from boltax.tune._lanes import Lanes
 from boltax.tune._rows import Batches, Rows
 from boltax.tune._schedulers import Member, PopulationView, Scheduler
 from boltax.tune._states import MemberStates
@@ -36,7 +37,9 @@ class Layout:
     Attributes:
         size: members in a group; 1 for members in turn, each with the trainer's own step.
         devices: how many; groups lie on them one after the other, and again from the first.
-        seconds: of a step of a group on each device, as it was measured; 0 when it was not.
+        lanes: groups that go off side by side, see `Lanes`; more than one on one device only.
+        seconds: of a step of a group on each device and in each lane, as it was measured; 0 when it
+            was not.
         compile_seconds: what a program for such a group took to compile; 0 when unknown.
     """
 
@@ -44,6 +47,12 @@ class Layout:
     devices: int = 1
     seconds: float = 0.0
     compile_seconds: float = 0.0
+    lanes: int = 1
+
+    @property
+    def places(self) -> int:
+        """Groups that train at the same time."""
+        return self.devices * self.lanes
 
 
 @dataclass
@@ -117,6 +126,7 @@ class PopulationRun:
     written: set[int] = field(default_factory=set[int])
     rows: Rows = field(default_factory=Rows)
     batches: Batches = field(default_factory=Batches)
+    lanes: Lanes = field(default_factory=Lanes)
     saver: Saver = field(default_factory=Saver)
     signals: Signals = field(default_factory=Signals)
     ledger: Ledger = field(default_factory=Ledger)
@@ -156,6 +166,11 @@ class PopulationRun:
     def passes_left(self) -> int:
         """Passes until the last member has trained for its epochs."""
         return max((self.num_epochs - member.epoch for member in self.training), default=0)
+
+    def send_each(self, send: Callable[[int], None], *, is_timed: bool) -> None:
+        """Sends off steps of each group, by its index; one after the other where they are timed."""
+        lanes = 1 if is_timed or self.layout is None else self.layout.lanes
+        self.lanes.each(len(self.states), send, lanes, self.devices[0])
 
     def row_of(self, number: int) -> int:
         """The row of a member, which has one."""

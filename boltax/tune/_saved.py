@@ -31,6 +31,7 @@ from boltax.data._fingerprint import check_fingerprint
 from boltax.errors import CheckpointError, noting
 from boltax.metrics._accumulate import SavedMetrics
 from boltax.tune._devices import Device
+from boltax.tune._lanes import most_lanes
 from boltax.tune._run import Layout, PopulationRun, monitors
 from boltax.tune._schedulers import Member, Status
 from boltax.tune._table import Table
@@ -105,7 +106,8 @@ def restore_population(run: PopulationRun) -> bool:
         one = {"states": state_tree(form), "best": variables_of(form)}
         if run.is_spread or layout.devices > 1:  # the groups stay, and so do the numbers
             layout = replace(layout, devices=len(run.devices))
-        run.layout, run.members = layout, members
+        lanes = min(layout.lanes, most_lanes(run.devices[: layout.devices]))
+        run.layout, run.members = replace(layout, lanes=lanes), members
         devices = [run.device_of(index) for index in range(number)]
         template = {
             name: [_with_axis(tree, layout.size, device) for device in devices]
@@ -168,6 +170,7 @@ def _progress(run: PopulationRun) -> dict[str, Any]:
             "devices": layout.devices,
             "seconds": layout.seconds,
             "compile_seconds": layout.compile_seconds,
+            "lanes": layout.lanes,
         },
         "occupants": list(run.occupants),
         "members": [_plain_member(member) for member in run.members],

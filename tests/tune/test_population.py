@@ -266,6 +266,7 @@ def test_the_loggers_get_members_best_and_mean(tmp_path):
 
 def test_the_fastest_way_is_measured_and_members_stay_what_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr(_measure, "SHARE", math.inf)
+    monkeypatch.setattr(_measure, "SHARE_OF_SMALL", math.inf)
     monkeypatch.setattr(_measure, "GAIN", 0.0)  # the largest group wins
     together = population(tmp_path, size="auto", model_class=Plain)
     together.train_model(train_loader(), loader(32, 8), num_epochs=2)
@@ -290,6 +291,7 @@ def test_what_does_not_go_into_one_program_goes_in_turn(tmp_path, monkeypatch, e
             super().__init__(run, chunk, layout, chosen)
 
     monkeypatch.setattr(_measure, "SHARE", math.inf)
+    monkeypatch.setattr(_measure, "SHARE_OF_SMALL", math.inf)
     monkeypatch.setattr(_measure, "_Candidate", OneOnly)
     together = population(tmp_path, size="auto", model_class=Plain)
     together.train_model(train_loader(), num_epochs=1)

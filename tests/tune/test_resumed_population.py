@@ -9,7 +9,15 @@ import pytest
 
 import boltax as bx
 from boltax.errors import CheckpointError, DataError
-from boltax.tune import Overwrite, Population, PopulationBasedTraining, Replace, Scheduler
+from boltax.tune import (
+    Overwrite,
+    Population,
+    PopulationBasedTraining,
+    Replace,
+    Scheduler,
+    _measure,
+    _saved,
+)
 from dummies import Mlp, classifier, loader
 from tune_dummies import MEMBERS, SGD, Broken, arrays, train_loader
 
@@ -36,7 +44,7 @@ class Counting(Scheduler):
         self.asked = state["asked"]
 
 
-def population(folder, size, scheduler):
+def population(folder, size, scheduler, devices=None):
     trainer = classifier(
         folder,
         model_class=Mlp,
@@ -44,7 +52,7 @@ def population(folder, size, scheduler):
         logger_params={"log_dir": str(folder), "logger_type": "csv"},
         loop=bx.LoopOptions(prefetch=1),
     )
-    return Population(trainer, MEMBERS, members_per_step=size, scheduler=scheduler)
+    return Population(trainer, MEMBERS, members_per_step=size, devices=devices, scheduler=scheduler)
 
 
 def assert_same(one, other):
@@ -98,3 +106,17 @@ def test_a_population_that_starts_anew_leaves_no_older_checkpoint(tmp_path):
     second.train_model(train_loader(), num_epochs=1)
     third = population(tmp_path, 1, None)
     assert third.train_model(train_loader(), num_epochs=1, resume=True)[0]["epoch"] == 1
+
+
+def test_it_goes_on_bit_for_bit_on_fewer_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(_measure, "most_lanes", lambda _: 3)
+    whole = population(tmp_path / "whole", 1, Counting(), 1)
+    whole.train_model(train_loader(), loader(32, 8), num_epochs=4)
+    first = population(tmp_path / "parts", 1, Counting(end_after=2), 1)
+    with pytest.raises(SystemExit):
+        first.train_model(train_loader(), loader(32, 8), num_epochs=4)
+    monkeypatch.setattr(_saved, "most_lanes", lambda _: 2)
+    last = population(tmp_path / "parts", 1, Counting(), 1)
+    last.train_model(train_loader(), loader(32, 8), num_epochs=4, resume=True)
+    assert (first._run.layout.lanes, last._run.layout.lanes) == (3, 2)
+    assert_same(whole, last)

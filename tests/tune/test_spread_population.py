@@ -6,7 +6,7 @@ import pytest
 
 import boltax as bx
 from boltax.errors import ConfigurationError
-from boltax.tune import Overwrite, Population, Replace, Scheduler, Stop, _population
+from boltax.tune import Overwrite, Population, Replace, Scheduler, Stop, _measure, _population
 from boltax.tune._loop import train
 from boltax.tune._rows import Rows
 from dummies import Mlp, classifier, loader
@@ -71,6 +71,16 @@ def test_it_goes_on_bit_for_bit_with_another_number_of_devices(tmp_path, size, b
     last.train_model(data, loader(32, 8), num_epochs=3, resume=True)
     assert last._run.layout.devices == after
     assert_same(whole, last)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_members_side_by_side_are_bit_for_bit_those_one_by_one(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(_measure, "most_lanes", lambda _: 1)
+    one = trained(tmp_path / "one", size, 1)
+    monkeypatch.setattr(_measure, "most_lanes", lambda _: 3)
+    several = trained(tmp_path / "several", size, 1)
+    assert (one._run.layout.lanes, several._run.layout.lanes) == (1, 3)
+    assert_same(one, several)
 
 
 def test_a_data_set_on_a_device_goes_to_the_others(tmp_path):
