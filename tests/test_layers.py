@@ -49,6 +49,7 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
             "_forms",
             "_programs",
             "_fused",
+            "_padding",
             "_microbatches",
             "_loss",
             "_steps",

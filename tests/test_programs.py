@@ -151,7 +151,7 @@ def test_each_step_is_traced_once_for_each_size_of_batch(tmp_path, steps):
     trainer.traces.clear()  # of the initialisation
     trainer.train_model(loader(50, 16), loader(40, 16), num_epochs=3)
     trainer.eval_model(loader(40, 16))
-    assert sorted(trainer.traces) == [(False, 8), (False, 16), (True, 2), (True, 16)]
+    assert sorted(trainer.traces) == [(False, 16), (True, 2), (True, 16)]
 
 
 def test_the_compiled_step_takes_the_memory_of_state_and_metrics(tmp_path):
