@@ -95,12 +95,20 @@ def long(task: Task, rounds: Rounds, data: str, folder: Path) -> None:
 def _train(
     model: Any, hparams: dict[str, Any], task: Task, rounds: Rounds, data: str, folder: Path
 ) -> None:
-    trainer, loaders = _prepare(model, hparams, task, data, folder, Clock(rounds))
+    # A run that stops after its first step saves a resume checkpoint: no part of a first step.
+    checkpoint = bx.CheckpointOptions(keep_last=0) if rounds.max_steps == 1 else None
+    trainer, loaders = _prepare(model, hparams, task, data, folder, Clock(rounds), checkpoint)
     trainer.train_model(*loaders, num_epochs=rounds.number, max_steps=rounds.max_steps)
 
 
 def _prepare(
-    model: Any, hparams: dict[str, Any], task: Task, data: str, folder: Path, callback: Callback
+    model: Any,
+    hparams: dict[str, Any],
+    task: Task,
+    data: str,
+    folder: Path,
+    callback: Callback,
+    checkpoint: bx.CheckpointOptions | None = None,
 ) -> tuple[Classifier, tuple[Any, Any]]:
     train, val = make_data(task)
     if data == "memory":
@@ -121,5 +129,6 @@ def _prepare(
         exmp_input=tuple(array[: task.batch] for array in train),
         logger_params={"base_log_dir": str(folder), "logger_type": ["TensorBoard", "csv"]},
         callbacks=[callback],
+        checkpoint=checkpoint,
     )
     return trainer, (train_loader, val_loader)
