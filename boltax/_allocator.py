@@ -6,8 +6,10 @@ is a sixth to a quarter of the time of a step with large temporaries. Three sett
 end that: one arena for all threads, no separate mappings, no trimming. A thread chooses its arena
 when it first allocates, so they only help before the threads of JAX's CPU backend have started.
 
-The price is memory: what a process has used once it keeps, up to 2 GiB that are free at the top of
-its heap. `BOLTAX_ALLOCATOR=system` leaves all as it is.
+The price is memory (what a process has used once it keeps, up to 2 GiB that are free at the top of
+its heap) and time: threads that allocate small pieces wait for each other in the one arena, which
+costs a small model more than it wins. So it is done for models whose forward pass makes large
+values; `BOLTAX_ALLOCATOR=keep` has it done for all, and ``system`` for none.
 
 Starts no backend, imports no jax, changes no setting of JAX and no environment variable.
 """
@@ -25,11 +27,13 @@ from pathlib import Path
 from boltax.errors import unknown_name
 
 VARIABLE = "BOLTAX_ALLOCATOR"
-KEEP, SYSTEM = "keep", "system"
+AUTO, KEEP, SYSTEM = "auto", "keep", "system"
+LARGE = 2**25
+"""Bytes of the values of a model's forward pass from which on memory is kept."""
 LATE_HINT = (
-    "JAX's CPU backend had started before boltax was imported, so the memory of each step goes "
-    "back to the system, which can cost a fifth of the time: import boltax before the first JAX "
-    f"computation ({VARIABLE}={SYSTEM} hides this hint)."
+    "JAX's CPU backend had started before this trainer was made, so the memory of each step goes "
+    "back to the system, which can cost a fifth of the time: make the trainer before the first JAX "
+    f"computation, or set {VARIABLE}={KEEP} ({VARIABLE}={SYSTEM} hides this hint)."
 )
 
 # Parameters of mallopt, from glibc's malloc.h.
@@ -59,21 +63,25 @@ class Outcome(enum.Enum):
     TUNED = "the user has tuned or replaced the allocator"
     UNSUPPORTED = "not Linux with glibc"
     ACCELERATOR = "JAX uses an accelerator, or may find one"
+    SMALL = "the values of the model are small, or not known"
     LATE = "the threads of JAX's CPU backend have started"
 
 
-def keep_memory() -> Outcome:
+def keep_memory(values: int = 0) -> Outcome:
     """Makes glibc keep freed memory, where that speeds training up and nobody has chosen otherwise.
 
     To be called early, and as often as is useful: a later call sees what has changed since (the
     platform that JAX shall use), and tells what an earlier one has done.
+
+    Args:
+        values: bytes of the values that a model's forward pass makes; 0 while there is no model.
 
     Returns:
         What was done, or the first reason not to.
     """
     if _kept.is_set():
         return Outcome.KEPT
-    reason = _reason_against()
+    reason = _reason_against(values)
     if reason is not None:
         return reason
     if not _tell_glibc():
@@ -82,15 +90,25 @@ def keep_memory() -> Outcome:
     return Outcome.KEPT
 
 
-def late_hint() -> str | None:
-    """One line for the user whose program came too late for `keep_memory`, otherwise None."""
-    return LATE_HINT if keep_memory() is Outcome.LATE else None
+def is_undecided() -> bool:
+    """Whether it depends on the model's values what `keep_memory` or `late_hint` do."""
+    if _kept.is_set() or _setting() != AUTO:
+        return False
+    return _reason_against(LARGE) in (None, Outcome.LATE)
 
 
-def _reason_against() -> Outcome | None:
+def late_hint(values: int) -> str | None:
+    """One line for the user whose model came too late for `keep_memory`, otherwise None."""
+    return LATE_HINT if keep_memory(values) is Outcome.LATE else None
+
+
+def _reason_against(values: int) -> Outcome | None:
     """The cheap questions first: the last two read files."""
-    if _setting() != KEEP:
+    setting = _setting()
+    if setting == SYSTEM:
         return Outcome.OFF
+    if setting == AUTO and values < LARGE:
+        return Outcome.SMALL
     if not _is_glibc():
         return Outcome.UNSUPPORTED
     if _is_tuned():
@@ -101,8 +119,8 @@ def _reason_against() -> Outcome | None:
 
 
 def _setting() -> str:
-    value = os.environ.get(VARIABLE, "").strip().lower() or KEEP
-    if value in (KEEP, SYSTEM):
+    value = os.environ.get(VARIABLE, "").strip().lower() or AUTO
+    if value in (AUTO, KEEP, SYSTEM):
         return value
     _warn_of(value)
     return SYSTEM  # who writes something there rather wants a change from the default
@@ -111,7 +129,7 @@ def _setting() -> str:
 @functools.cache  # once for each value
 def _warn_of(value: str) -> None:
     # No exception: an import does not fail for the sake of speed.
-    error = unknown_name(f"environment variable {VARIABLE}", value, (KEEP, SYSTEM))
+    error = unknown_name(f"environment variable {VARIABLE}", value, (AUTO, KEEP, SYSTEM))
     _log.warning("%s The allocator stays as the system has it.", error)
 
 

@@ -136,6 +136,27 @@ def flops_in(jaxpr: Any) -> Flops:
     return sum((_in_equation(equation) for equation in jaxpr.eqns), Flops())
 
 
+def value_bytes(jaxpr: Any) -> int:
+    """Bytes of all values that a program which JAX has traced makes, those of a loop's body once.
+
+    Example:
+        >>> value_bytes(jax.make_jaxpr(lambda x: x + x)(np.zeros(8, np.float32)).jaxpr)
+        32
+    """
+    return sum(
+        sum(value_bytes(inner) for inner in inners)
+        if (inners := list(_jaxprs(equation.params)))
+        else sum(_bytes_of(variable.aval) for variable in equation.outvars)
+        for equation in jaxpr.eqns
+    )
+
+
+def _bytes_of(aval: Any) -> int:
+    return math.prod(getattr(aval, "shape", ())) * getattr(
+        getattr(aval, "dtype", None), "itemsize", 0
+    )
+
+
 def has_primitive(jaxpr: Any, name: str) -> bool:
     """Whether a primitive of this name is anywhere in a program that JAX has traced."""
     return any(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from boltax._flops import value_bytes
 from boltax._steps import compile_init
 from boltax._trees import describe
 from boltax._types import Variables
@@ -85,6 +86,13 @@ def initialise(
             "compare its shapes with what the model takes."
         )
         raise ModelError(message).with_traceback(error.__traceback__) from error
+
+
+def forward_bytes(adapter: ModelAdapter, run: Run, example: Any, hparams: Mapping[str, Any]) -> int:
+    """Bytes of the values that a pass through the model makes; traced, without JAX's backend."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    init = partial(init_variables, adapter, run, hparams, [])
+    return value_bytes(jax.make_jaxpr(init)(example, key, {}).jaxpr)
 
 
 def init_variables(

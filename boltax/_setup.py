@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from boltax._allocator import late_hint
+from boltax._allocator import is_undecided, late_hint
 from boltax._arguments import LOADING, overrides
 from boltax._bodies import EvalStep, TrainStep, completed, counted_once
 from boltax._compilation_cache import enable_compilation_cache
 from boltax._ema import first_ema
+from boltax._initialise import call_model, forward_bytes
 from boltax._loss import LossSteps
 from boltax._loss_scale import first_loss_scale
 from boltax._programs import Compilations
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
 
 _SUMMARY_LINES = 60  # a longer summary is shown by its upper level
-_has_hinted = threading.Event()
+_has_looked = threading.Event()
 _DESCRIBING: ContextVar[bool] = ContextVar("describing", default=False)
 _PREVIEW: ContextVar[str | None] = ContextVar("preview", default=None)
 """The folder of trainers that are only looked at, in place of a run's; None for all others."""
@@ -98,9 +99,22 @@ def prepare_process(trainer: "TrainerModule") -> None:
     if _DESCRIBING.get() and not LOADING.get():
         raise _Described(trainer)
     enable_compilation_cache()
-    hint = late_hint()
-    if hint is not None and not _has_hinted.is_set():
-        _has_hinted.set()
+
+
+def prepare_memory(trainer: "TrainerModule", example: Any) -> None:
+    """Has the memory of a step kept for the next one where the model's values are large.
+
+    The first trainer of a process decides, before it starts JAX's backend: its model is traced.
+    """
+    if _has_looked.is_set():
+        return
+    _has_looked.set()
+    values = 0
+    if is_undecided():
+        run = trainer.loss_steps.run if overrides(trainer, "loss_function") else call_model
+        with suppress(Exception):  # the initialisation says what is wrong
+            values = forward_bytes(trainer.adapter, run, example, trainer.hparams)
+    if (hint := late_hint(values)) is not None:
         trainer.progress.note(hint)
 
 

@@ -140,7 +140,6 @@ class TrainerModule:
         self.names = self.call.names
         check_arguments(self, parallel, logger_params)
         self.call.check_storable(self.model_hparams, hparams)
-
         self.progress = Progress(enable_progress_bar)
         _setup.prepare_process(self)
         self.run: Run | None = None
@@ -185,9 +184,10 @@ class TrainerModule:
         Args:
             exmp_input: the example batch (with `create_functions`: the model's inputs).
         """
-        root, init_rng = first_keys(self.seed)
         if not self._uses_loss and not isinstance(exmp_input, list | tuple):
             exmp_input = [exmp_input]
+        _setup.prepare_memory(self, exmp_input)
+        root, init_rng = first_keys(self.seed)
         variables = core.unfreeze(self.run_model_init(exmp_input, init_rng))
         self.state = _setup.state_without_optimizer(self, variables, root)
 

@@ -12,7 +12,7 @@ import pytest
 
 import boltax
 from boltax import _allocator
-from boltax._allocator import Outcome, keep_memory, late_hint
+from boltax._allocator import LARGE, Outcome, keep_memory, late_hint
 
 needs_glibc = pytest.mark.skipif(not _allocator._is_glibc(), reason="needs Linux with glibc")
 
@@ -20,8 +20,8 @@ needs_glibc = pytest.mark.skipif(not _allocator._is_glibc(), reason="needs Linux
 # a thread. Single steps let the heap grow to its final size; the median does not see them.
 FAULTS_OF_A_STEP = """
 import resource, statistics
-from boltax._allocator import keep_memory
-outcome = keep_memory().name
+from boltax._allocator import LARGE, keep_memory
+outcome = keep_memory(LARGE).name
 import jax, jax.numpy as jnp
 
 @jax.jit
@@ -54,11 +54,41 @@ jax.devices()
 print(json.dumps([early, _allocator._has_cpu_client()]))
 """
 
+FIRST_TRAINER = """
+import flax.linen as nn
+import numpy as np
+import boltax as bx
+from flax import nnx
+from boltax._allocator import keep_memory
+
+class Linen(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(64)(nn.relu(nn.Dense(256)(x)))
+
+class Nnx(nnx.Module):
+    def __init__(self, *, rngs):
+        self.first, self.second = nnx.Linear(32, 256, rngs=rngs), nnx.Linear(256, 64, rngs=rngs)
+
+    def __call__(self, x):
+        return self.second(nnx.relu(self.first(x)))
+
+class Trainer(bx.TrainerModule):
+    def loss_function(self, model, batch, train):
+        return (model(batch) ** 2).mean()
+
+model = dict(linen=Linen, nnx=Nnx)["{kind}"]
+folder = dict(log_dir="{folder}", logger_type="none")
+example = np.zeros(({batch}, 32), np.float32)
+Trainer(model, exmp_input=example, logger_params=folder, enable_progress_bar=False)
+print(json.dumps(keep_memory().name))
+"""
+
 TOO_LATE = """
 import jax
 jax.numpy.ones(3)
-from boltax._allocator import keep_memory, late_hint
-print(json.dumps([keep_memory().name, late_hint()]))
+from boltax._allocator import LARGE, keep_memory, late_hint
+print(json.dumps([keep_memory(LARGE).name, late_hint(LARGE)]))
 """
 
 
@@ -121,23 +151,42 @@ def test_only_the_threads_of_jax_count_as_its_backend() -> None:
 def test_a_program_that_computed_first_is_told_what_to_write() -> None:
     outcome, hint = output(TOO_LATE)
     assert outcome == "LATE"
-    assert "import boltax before the first JAX computation" in hint
+    assert "make the trainer before the first JAX computation" in hint
     assert "\n" not in hint
     assert output(TOO_LATE, BOLTAX_ALLOCATOR="system") == ["OFF", None]
 
 
 def test_glibc_is_told_once(told: list[str]) -> None:
-    assert keep_memory() is keep_memory() is Outcome.KEPT
+    assert keep_memory(LARGE) is keep_memory(LARGE) is Outcome.KEPT
     assert told == ["keep"]
 
 
 def test_memory_kept_early_is_no_reason_for_a_hint_later(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep_memory()
+    keep_memory(LARGE)
     monkeypatch.setattr(_allocator, "_has_cpu_client", lambda: True)
-    assert late_hint() is None
+    assert late_hint(LARGE) is None
+    assert keep_memory(LARGE) is Outcome.KEPT
+
+
+def test_memory_is_kept_for_large_models_only_unless_it_is_asked_for(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert keep_memory() is keep_memory(LARGE - 1) is Outcome.SMALL
+    assert not told
+    monkeypatch.setenv("BOLTAX_ALLOCATOR", "keep")
     assert keep_memory() is Outcome.KEPT
+    assert told == ["keep"]
+
+
+@needs_glibc
+@pytest.mark.parametrize("kind", ["linen", "nnx"])
+@pytest.mark.parametrize("batch, outcome", [(8, "SMALL"), (16384, "KEPT")])
+def test_the_first_trainer_of_a_process_decides_by_its_model(
+    tmp_path: Path, kind: str, batch: int, outcome: str
+) -> None:
+    assert output(FIRST_TRAINER.format(kind=kind, batch=batch, folder=str(tmp_path))) == outcome
 
 
 @pytest.mark.parametrize("value", ["system", " System "])
@@ -145,8 +194,8 @@ def test_the_environment_variable_switches_it_off(
     told: list[str], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("BOLTAX_ALLOCATOR", value)
-    assert keep_memory() is Outcome.OFF
-    assert late_hint() is None
+    assert keep_memory(LARGE) is Outcome.OFF
+    assert late_hint(LARGE) is None
     assert not told
 
 
@@ -154,7 +203,7 @@ def test_an_unknown_value_warns_once_and_changes_nothing(
     told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("BOLTAX_ALLOCATOR", "sytem")
-    assert keep_memory() is keep_memory() is Outcome.OFF
+    assert keep_memory(LARGE) is keep_memory(LARGE) is Outcome.OFF
     assert not told
     assert len(caplog.messages) == 1
     assert "BOLTAX_ALLOCATOR 'sytem'" in caplog.text
@@ -174,7 +223,7 @@ def test_an_allocator_that_the_user_tuned_is_left_alone(
     told: list[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert keep_memory() is Outcome.TUNED
+    assert keep_memory(LARGE) is Outcome.TUNED
     assert not told
 
 
@@ -184,7 +233,7 @@ def test_other_systems_are_left_alone(
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.delattr(os, "confstr")
-    assert keep_memory() is Outcome.UNSUPPORTED
+    assert keep_memory(LARGE) is Outcome.UNSUPPORTED
     assert not told
 
 
@@ -197,7 +246,7 @@ def test_musl_is_left_alone(
             raise error
 
     monkeypatch.setattr(os, "confstr", confstr)
-    assert keep_memory() is Outcome.UNSUPPORTED
+    assert keep_memory(LARGE) is Outcome.UNSUPPORTED
     assert not told
 
 
@@ -205,7 +254,7 @@ def test_an_allocator_that_refuses_is_not_kept(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_allocator, "_tell_glibc", lambda: False)
-    assert keep_memory() is Outcome.UNSUPPORTED
+    assert keep_memory(LARGE) is Outcome.UNSUPPORTED
 
 
 def install_by_entry_point(folder: Path) -> None:
@@ -227,11 +276,11 @@ def test_where_an_accelerator_may_be_the_host_is_left_alone(
     told: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, install
 ) -> None:
     install(tmp_path)
-    assert keep_memory() is Outcome.ACCELERATOR
-    assert late_hint() is None
+    assert keep_memory(LARGE) is Outcome.ACCELERATOR
+    assert late_hint(LARGE) is None
     assert not told
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert keep_memory() is Outcome.KEPT
+    assert keep_memory(LARGE) is Outcome.KEPT
 
 
 @pytest.mark.parametrize(
@@ -247,4 +296,4 @@ def test_the_first_platform_that_jax_is_asked_for_decides(
     told: list[str], platforms: str, outcome: Outcome
 ) -> None:
     sys.modules["jax"].config.jax_platforms = platforms
-    assert keep_memory() is outcome
+    assert keep_memory(LARGE) is outcome
