@@ -16,7 +16,7 @@ import numpy as np
 
 from boltax._bodies import Evaluation
 from boltax._chunks import Chunk, Mode, Plan, Rows, stacked
-from boltax.metrics._accumulate import Metrics
+from boltax.metrics._accumulate import Metrics, empty_like
 
 Evaluate = Callable[[Evaluation, Metrics, Chunk], tuple[Metrics, Any]]
 """The evaluation step; it takes the memory of the metrics."""
@@ -47,15 +47,15 @@ class Padding:
         if self.is_exact is False or not _is_shorter(chunk, full):
             return None
         with jax.transfer_guard("allow"):  # of one batch in an evaluation, and some indices
-            if self.is_exact:
-                return evaluate(constants, metrics, _filled(chunk, full))[0]
-            one, other = (
-                evaluate(constants, _copied(metrics), _filled(chunk, full, is_reversed=is_reversed))
-                for is_reversed in (False, True)
-            )
-            is_masked = int(one[0].examples) == int(constants.examples)
-            self.is_exact = is_masked and _are_equal(one[0], other[0])
-        return one[0] if self.is_exact else None
+            if self.is_exact is None:
+                alone = Evaluation(constants.state, np.int32(chunk.size))
+                one, other = (
+                    evaluate(alone, empty_like(metrics), _filled(chunk, full, is_reversed=reverse))
+                    for reverse in (False, True)
+                )
+                is_masked = int(one[0].examples) == chunk.size
+                self.is_exact = is_masked and _are_equal(one[0], other[0])
+            return evaluate(constants, metrics, _filled(chunk, full))[0] if self.is_exact else None
 
 
 def _is_shorter(chunk: Chunk, full: Chunk) -> bool:
@@ -79,10 +79,10 @@ def _filled(chunk: Chunk, full: Chunk, *, is_reversed: bool = False) -> Chunk:
     """
     mode = Mode.LOOP if full.plan.mode is Mode.LOOP else Mode.SINGLE
     plan = Plan(mode, 1, full.plan.capacity)
-    missing = full.size - chunk.size
     if isinstance(chunk.feed, Rows):
-        feed: Any = _filled_rows(chunk.feed, full.size, missing, is_reversed)
+        feed: Any = _filled_rows(chunk.feed, full.size, is_reversed)
         return Chunk(plan, feed, chunk.cursors, chunk.size)
+    missing = full.size - chunk.size
 
     def fill(leaf: Any, other: Any) -> Any:
         others = other[::-1][:missing] if is_reversed else other[:missing]
@@ -96,22 +96,13 @@ def _filled(chunk: Chunk, full: Chunk, *, is_reversed: bool = False) -> Chunk:
     return Chunk(plan, feed, chunk.cursors, chunk.size)
 
 
-def _filled_rows(rows: Rows, size: int, missing: int, is_reversed: bool) -> Rows:
-    """Rows of full size: an order that begins with this batch, and goes on with others."""
-    order = np.asarray(jax.device_get(rows.order))
-    first = int(jax.device_get(rows.first))
-    own, others = (
-        order[first : first + rows.size],
-        np.delete(order, np.s_[first : first + rows.size]),
-    )
+def _filled_rows(rows: Rows, size: int, is_reversed: bool) -> Rows:
+    """Rows of full size: an order that begins with this last batch, and goes on with others."""
+    order, first = jax.device_get((rows.order, rows.first))
+    own, others = order[first:], order[:first]
     others = others[::-1] if is_reversed else others
-    assert len(others) >= missing  # `size` examples and more have been seen
     put = jax.device_put
     return Rows(rows.arrays, put(np.concatenate([own, others])), put(np.int32(0)), size)
-
-
-def _copied(metrics: Metrics) -> Metrics:
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), metrics)
 
 
 def _are_equal(one: Metrics, other: Metrics) -> bool:
