@@ -22,6 +22,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from boltax.errors import unknown_name
@@ -67,21 +68,22 @@ class Outcome(enum.Enum):
     LATE = "the threads of JAX's CPU backend have started"
 
 
-def keep_memory(values: int = 0) -> Outcome:
+def keep_memory(count_values: Callable[[], int] | None = None) -> Outcome:
     """Makes glibc keep freed memory, where that speeds training up and nobody has chosen otherwise.
 
     To be called early, and as often as is useful: a later call sees what has changed since (the
     platform that JAX shall use), and tells what an earlier one has done.
 
     Args:
-        values: bytes of the values that a model's forward pass makes; 0 while there is no model.
+        count_values: gives the bytes of the values that a model's forward pass makes, where the
+            rest does not decide yet; None while there is no model.
 
     Returns:
         What was done, or the first reason not to.
     """
     if _kept.is_set():
         return Outcome.KEPT
-    reason = _reason_against(values)
+    reason = _reason_against(count_values)
     if reason is not None:
         return reason
     if not _tell_glibc():
@@ -90,24 +92,17 @@ def keep_memory(values: int = 0) -> Outcome:
     return Outcome.KEPT
 
 
-def is_undecided() -> bool:
-    """Whether it depends on the model's values what `keep_memory` or `late_hint` do."""
-    if _kept.is_set() or _setting() != AUTO:
-        return False
-    return _reason_against(LARGE) in (None, Outcome.LATE)
-
-
-def late_hint(values: int) -> str | None:
+def late_hint(count_values: Callable[[], int]) -> str | None:
     """One line for the user whose model came too late for `keep_memory`, otherwise None."""
-    return LATE_HINT if keep_memory(values) is Outcome.LATE else None
+    return LATE_HINT if keep_memory(count_values) is Outcome.LATE else None
 
 
-def _reason_against(values: int) -> Outcome | None:
-    """The cheap questions first: the last two read files."""
+def _reason_against(count_values: Callable[[], int] | None) -> Outcome | None:
+    """The cheap questions first: the last three read files, or trace a model."""
     setting = _setting()
     if setting == SYSTEM:
         return Outcome.OFF
-    if setting == AUTO and values < LARGE:
+    if setting == AUTO and count_values is None:
         return Outcome.SMALL
     if not _is_glibc():
         return Outcome.UNSUPPORTED
@@ -115,6 +110,8 @@ def _reason_against(values: int) -> Outcome | None:
         return Outcome.TUNED
     if not _is_cpu_used():
         return Outcome.ACCELERATOR
+    if setting == AUTO and count_values is not None and count_values() < LARGE:
+        return Outcome.SMALL
     return Outcome.LATE if _has_cpu_client() else None
 
 

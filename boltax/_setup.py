@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from boltax._allocator import is_undecided, late_hint
+from boltax._allocator import late_hint
 from boltax._arguments import LOADING, overrides
 from boltax._bodies import EvalStep, TrainStep, completed, counted_once
 from boltax._compilation_cache import enable_compilation_cache
@@ -109,12 +109,14 @@ def prepare_memory(trainer: "TrainerModule", example: Any) -> None:
     if _has_looked.is_set():
         return
     _has_looked.set()
-    values = 0
-    if is_undecided():
-        run = trainer.loss_steps.run if overrides(trainer, "loss_function") else call_model
+    run = trainer.loss_steps.run if overrides(trainer, "loss_function") else call_model
+
+    def count_values() -> int:
         with suppress(Exception):  # the initialisation says what is wrong
-            values = forward_bytes(trainer.adapter, run, example, trainer.hparams)
-    if (hint := late_hint(values)) is not None:
+            return forward_bytes(trainer.adapter, run, example, trainer.hparams)
+        return 0
+
+    if (hint := late_hint(count_values)) is not None:
         trainer.progress.note(hint)
 
 

@@ -21,7 +21,7 @@ needs_glibc = pytest.mark.skipif(not _allocator._is_glibc(), reason="needs Linux
 FAULTS_OF_A_STEP = """
 import resource, statistics
 from boltax._allocator import LARGE, keep_memory
-outcome = keep_memory(LARGE).name
+outcome = keep_memory(lambda: LARGE).name
 import jax, jax.numpy as jnp
 
 @jax.jit
@@ -88,7 +88,7 @@ TOO_LATE = """
 import jax
 jax.numpy.ones(3)
 from boltax._allocator import LARGE, keep_memory, late_hint
-print(json.dumps([keep_memory(LARGE).name, late_hint(LARGE)]))
+print(json.dumps([keep_memory(lambda: LARGE).name, late_hint(lambda: LARGE)]))
 """
 
 
@@ -157,23 +157,23 @@ def test_a_program_that_computed_first_is_told_what_to_write() -> None:
 
 
 def test_glibc_is_told_once(told: list[str]) -> None:
-    assert keep_memory(LARGE) is keep_memory(LARGE) is Outcome.KEPT
+    assert keep_memory(lambda: LARGE) is keep_memory(lambda: LARGE) is Outcome.KEPT
     assert told == ["keep"]
 
 
 def test_memory_kept_early_is_no_reason_for_a_hint_later(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep_memory(LARGE)
+    keep_memory(lambda: LARGE)
     monkeypatch.setattr(_allocator, "_has_cpu_client", lambda: True)
-    assert late_hint(LARGE) is None
-    assert keep_memory(LARGE) is Outcome.KEPT
+    assert late_hint(lambda: LARGE) is None
+    assert keep_memory(lambda: LARGE) is Outcome.KEPT
 
 
 def test_memory_is_kept_for_large_models_only_unless_it_is_asked_for(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert keep_memory() is keep_memory(LARGE - 1) is Outcome.SMALL
+    assert keep_memory() is keep_memory(lambda: LARGE - 1) is Outcome.SMALL
     assert not told
     monkeypatch.setenv("BOLTAX_ALLOCATOR", "keep")
     assert keep_memory() is Outcome.KEPT
@@ -194,8 +194,8 @@ def test_the_environment_variable_switches_it_off(
     told: list[str], monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("BOLTAX_ALLOCATOR", value)
-    assert keep_memory(LARGE) is Outcome.OFF
-    assert late_hint(LARGE) is None
+    assert keep_memory(lambda: LARGE) is Outcome.OFF
+    assert late_hint(lambda: LARGE) is None
     assert not told
 
 
@@ -203,7 +203,7 @@ def test_an_unknown_value_warns_once_and_changes_nothing(
     told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("BOLTAX_ALLOCATOR", "sytem")
-    assert keep_memory(LARGE) is keep_memory(LARGE) is Outcome.OFF
+    assert keep_memory(lambda: LARGE) is keep_memory(lambda: LARGE) is Outcome.OFF
     assert not told
     assert len(caplog.messages) == 1
     assert "BOLTAX_ALLOCATOR 'sytem'" in caplog.text
@@ -223,7 +223,7 @@ def test_an_allocator_that_the_user_tuned_is_left_alone(
     told: list[str], monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert keep_memory(LARGE) is Outcome.TUNED
+    assert keep_memory(lambda: LARGE) is Outcome.TUNED
     assert not told
 
 
@@ -233,7 +233,7 @@ def test_other_systems_are_left_alone(
 ) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.delattr(os, "confstr")
-    assert keep_memory(LARGE) is Outcome.UNSUPPORTED
+    assert keep_memory(lambda: LARGE) is Outcome.UNSUPPORTED
     assert not told
 
 
@@ -246,7 +246,7 @@ def test_musl_is_left_alone(
             raise error
 
     monkeypatch.setattr(os, "confstr", confstr)
-    assert keep_memory(LARGE) is Outcome.UNSUPPORTED
+    assert keep_memory(lambda: LARGE) is Outcome.UNSUPPORTED
     assert not told
 
 
@@ -254,7 +254,7 @@ def test_an_allocator_that_refuses_is_not_kept(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_allocator, "_tell_glibc", lambda: False)
-    assert keep_memory(LARGE) is Outcome.UNSUPPORTED
+    assert keep_memory(lambda: LARGE) is Outcome.UNSUPPORTED
 
 
 def install_by_entry_point(folder: Path) -> None:
@@ -276,11 +276,11 @@ def test_where_an_accelerator_may_be_the_host_is_left_alone(
     told: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, install
 ) -> None:
     install(tmp_path)
-    assert keep_memory(LARGE) is Outcome.ACCELERATOR
-    assert late_hint(LARGE) is None
+    assert keep_memory(lambda: LARGE) is Outcome.ACCELERATOR
+    assert late_hint(lambda: LARGE) is None
     assert not told
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    assert keep_memory(LARGE) is Outcome.KEPT
+    assert keep_memory(lambda: LARGE) is Outcome.KEPT
 
 
 @pytest.mark.parametrize(
@@ -296,4 +296,4 @@ def test_the_first_platform_that_jax_is_asked_for_decides(
     told: list[str], platforms: str, outcome: Outcome
 ) -> None:
     sys.modules["jax"].config.jax_platforms = platforms
-    assert keep_memory(LARGE) is outcome
+    assert keep_memory(lambda: LARGE) is outcome
