@@ -119,6 +119,7 @@ def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None
             track=_untracked,
             prefix="val/",
             limit=1,
+            longest=planned_batches(source, trainer.loop.limit_val_batches),
         )
     if overrides(trainer, "on_validation_epoch_end") or overriding(
         trainer.callbacks, "on_validation_epoch_end"

@@ -92,10 +92,8 @@ def _send(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, chunk: Chun
     steps, every, begin = trainer.steps, trainer.loop.log_every, run.step
     is_loop = chunk.plan.mode is Mode.LOOP
     with run.ledger.spent("device"):
-        if not isinstance(run.interval, Metrics):
-            run.interval = steps.empty_train(trainer.state, chunk, run.interval)
         until_due = count_on_device(min(every - begin % every, MOST_STEPS + 1) if is_loop else 1)
-        carry = Training(trainer.state, run.interval)
+        carry = Training(trainer.state, _interval(trainer, run, chunk))
         (trainer.state, run.interval), outputs = steps.train(until_due, carry, chunk)
     before, run.cursor = run.cursor, chunk.cursors[-1]
     run.step += chunk.steps
@@ -106,6 +104,13 @@ def _send(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, chunk: Chun
             begin_records(trainer, run, due, chunk.size, outputs[1])
     elif run.step % every == 0:
         begin_record(trainer, run)
+
+
+def _interval(trainer: "TrainerModule", run: Run, chunk: Chunk) -> Any:
+    """The metrics since the last record, begun if this is the first chunk."""
+    if not isinstance(run.interval, Metrics):
+        run.interval = trainer.steps.empty_train(trainer.state, chunk, run.interval)
+    return run.interval
 
 
 def _chunks(
@@ -121,12 +126,21 @@ def _chunks(
     begin, step, every = run.step, trainer.steps.train, trainer.loop.log_every
     step.restart()
 
+    def distance(drawn: int, until_due: int) -> int:
+        still = None if left is None else left - drawn
+        ends = until_due if is_at_once else None
+        return steps_to_event(run, callbacks, begin + drawn, still, ends)
+
+    def prepare(first: Chunk) -> None:
+        carry = Training(trainer.state, _interval(trainer, run, first))
+        ahead = distance(0, every - begin % every)
+        step.precompile(count_on_device(1), carry, first.feed, ahead)
+
     def plan(drawn: int) -> Plan:
         at, until_due = begin + drawn, every - (begin + drawn) % every
-        still = None if left is None else left - drawn
-        distance = steps_to_event(run, callbacks, at, still, until_due if is_at_once else None)
         total = run.total_steps if run.is_active else None  # else there may be further epochs
-        return step.plan(distance, None if total is None else total - at, until_due)
+        left_in_all = None if total is None else total - at
+        return step.plan(distance(drawn, until_due), left_in_all, until_due)
 
     yield from prefetch_to_device(
         source.epoch(run.epoch, run.place()),
@@ -135,6 +149,7 @@ def _chunks(
         depth=trainer.loop.prefetch,
         copy=not source.owns_batches,
         is_compiled=step.is_compiled,
+        begin=prepare,
     )
 
 

@@ -68,6 +68,7 @@ def evaluate(
     prefetch: int = 2,
     desc: str = "Evaluation",
     passes: int = 1,
+    longest: int | None = None,
     poll: Callable[[], None] = lambda: None,
 ) -> ScalarMetrics:
     """The metrics of a state over a data set, each example counted exactly once.
@@ -82,6 +83,7 @@ def evaluate(
         prefetch: batches put on the device ahead.
         desc: what the progress bar says.
         passes: how many such evaluations are still to come, with this one.
+        longest: batches of the longest evaluation to come, if that is not this one.
         poll: called after each batch; it raises to end the evaluation.
 
     Returns:
@@ -100,6 +102,12 @@ def evaluate(
         remaining = None if total is None else total * passes - drawn
         return steps.evaluate.plan(MOST_STEPS if left is None else max(left, 1), remaining)
 
+    def prepare(first: Chunk) -> None:
+        nonlocal metrics
+        metrics = steps.empty_eval(state, first, None)
+        constants = Evaluation(state, np.int32(0))
+        steps.evaluate.precompile(constants, metrics, first.feed, longest or total or MOST_STEPS)
+
     stream = prefetch_to_device(
         source.epoch(1),
         plan,
@@ -107,6 +115,7 @@ def evaluate(
         depth=prefetch,
         copy=not source.owns_batches,
         is_compiled=steps.evaluate.is_compiled,
+        begin=prepare,
     )
     full: Chunk | None = None
     for chunk in _shown(stream, track, total=total, desc=desc):

@@ -5,6 +5,7 @@ May not show how far it has read: a cursor comes with its batch, and with no oth
 
 import functools
 import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,6 +20,8 @@ from boltax._trees import form_of
 from boltax._types import Batch, Cursor
 from boltax.data._array_loader import Epoch
 
+LONGEST = 0.1
+"""Seconds after which no further batch is drawn for a chunk: the device and signals would wait."""
 PlanNext = Callable[[int], Plan]
 """How to send off the next steps, by the number of batches that were drawn so far."""
 
@@ -31,11 +34,13 @@ def prefetch_to_device(
     depth: int = 2,
     copy: bool = True,
     is_compiled: bool = False,
+    begin: Callable[[Chunk], None] | None = None,
 ) -> Iterator[Chunk]:
     """Puts batches on the device while those before them are in use.
 
     Transfers are asynchronous and there is no thread: while a chunk is in use, the next one is on
-    its way, or up to `depth` of them when they hold a single batch each.
+    its way, or up to `depth` of them when they hold a single batch each. On a CPU there is no way
+    to go, so a batch is drawn when those before it were sent off, and they run meanwhile.
 
     Args:
         stream: pairs of a batch and its cursor, as ``Source.epoch`` gives them.
@@ -49,6 +54,8 @@ def prefetch_to_device(
             are handed on as they are, as `Rows`; and on a CPU, where the host's memory is the
             device's, NumPy arrays are, since a program takes them in a tenth of the time of
             `jax.device_put`.
+        begin: gets the first batch before anything is planned, to prepare for its form; not that of
+            an `ArrayLoader`, whose form can be had before an epoch is begun.
 
     Yields:
         The batches on the device, each with the cursor that says that it has been consumed.
@@ -62,6 +69,8 @@ def prefetch_to_device(
         [(1, 2), (2, 1)]
     """
     reader = _Reader(stream, limit, copy, is_compiled)
+    if begin is not None and (first := reader.first()) is not None:
+        begin(first)
     ahead: deque[Chunk] = deque()
     most = 1  # the first step need not wait for the second batch
     while True:
@@ -76,7 +85,7 @@ def prefetch_to_device(
         if not ahead:
             return
         yield ahead.popleft()
-        most = depth + 1
+        most = 1 if reader.is_host_enough else depth + 1
 
 
 def one_item_each(chunks: Iterable[Chunk], ledger: Ledger) -> Iterator[Chunk | None]:
@@ -109,13 +118,21 @@ class _Reader:
         self._items = iter(stream)
         self._epoch = self._items if isinstance(self._items, Epoch) else None
         self._takes_rows = is_compiled and self._epoch is not None and self._epoch.is_resident
-        is_host_enough = is_compiled and jax.default_backend() == "cpu"
-        self._put = _narrowed if is_host_enough else jax.device_put
+        self.is_host_enough = is_compiled and jax.default_backend() == "cpu"
+        self._put = _narrowed if self.is_host_enough else jax.device_put
         self._left, self._copy = limit, copy
         self._pushed_back: list[tuple[Batch, Cursor]] = []
         self._form: Any = None
         self.drawn = 0
         """Batches that are in the chunks made so far."""
+
+    def first(self) -> Chunk | None:
+        """The first batch alone, which `read` gives once more; None where there is none to see."""
+        if self._epoch is not None or self._left == 0:
+            return None
+        self._pushed_back = self._draw(1)
+        chunks = self._made(Plan(), list(self._pushed_back))
+        return chunks[0] if chunks else None
 
     def read(self, plan: Plan) -> list[Chunk]:
         """The next batches: one chunk as planned, or single batches where they do not fit it."""
@@ -138,15 +155,16 @@ class _Reader:
                 return [Chunk(plan, feed, cursors, feed.size)]
             feed, cursors = epoch.stack(whole, plan.capacity)
             return [Chunk(plan, self._put(feed), cursors, epoch.batch_size)]
-        draw = epoch.rows_of_one if self._takes_rows else functools.partial(next, epoch, None)
+        draw = epoch.rows_of_one if self._takes_rows else self._next
         items = [item for _ in range(whole or min(wanted, 1)) if (item := draw()) is not None]
         return self._made(plan if whole else Plan(), items)
 
     def _draw(self, wanted: int) -> list[tuple[Batch, Cursor]]:
-        """Up to so many batches of one form."""
+        """Up to so many batches of one form, and no more than come within `LONGEST`."""
         drawn: list[tuple[Batch, Cursor]] = []
-        while len(drawn) < wanted:
-            item = self._pushed_back.pop() if self._pushed_back else next(self._items, None)
+        until = time.perf_counter() + LONGEST
+        while len(drawn) < wanted and not (drawn and time.perf_counter() > until):
+            item = self._pushed_back.pop() if self._pushed_back else self._next()
             if item is None:
                 break
             if drawn and form_of(item[0]) != form_of(drawn[0][0]):
@@ -155,6 +173,14 @@ class _Reader:
             drawn.append(item)
         return drawn
 
+    def _next(self) -> tuple[Batch, Cursor] | None:
+        """The next batch, in memory that the loader does not use for those behind it."""
+        item = next(self._items, None)
+        if item is None or not self._copy:
+            return item
+        # device_put(..., may_alias=False) does not prevent sharing for NumPy arrays
+        return jax.tree.map(_copied, item[0]), item[1]
+
     def _made(self, plan: Plan, items: list[tuple[Batch, Cursor]]) -> list[Chunk]:
         if not items:
             return []
@@ -162,15 +188,14 @@ class _Reader:
         if plan.mode is not Mode.SINGLE or self._form is None:
             form = form_of(items[0][0])
             self._form = self._form or form
-        is_as_planned = form == self._form and (
-            len(items) == plan.steps or (plan.mode is Mode.LOOP and len(items) > 1)
-        )
+        is_whole = len(items) == plan.steps or plan.mode is Mode.LOOP
+        is_as_planned = is_whole and form == self._form
         cursors = [cursor for _, cursor in items]
         size = examples_in(Mode.SINGLE, items[0][0])
         if plan.mode is Mode.LOOP and is_as_planned:
             feed = stacked([batch for batch, _ in items], plan.capacity)
             return [Chunk(plan, self._put(feed), cursors, size)]
-        feeds = [self._on_device(batch) for batch, _ in items]
+        feeds = [batch if isinstance(batch, Rows) else self._put(batch) for batch, _ in items]
         if plan.mode is Mode.UNROLLED and is_as_planned:
             return [Chunk(plan, tuple(feeds), cursors, size)]
         single = plan if plan.mode is Mode.SINGLE else Plan()
@@ -178,14 +203,9 @@ class _Reader:
             Chunk(single, feed, [cursor], size) for feed, cursor in zip(feeds, cursors, strict=True)
         ]
 
-    def _on_device(self, batch: Batch) -> Batch:
-        if isinstance(batch, Rows):
-            return batch
-        leaves, structure = jax.tree.flatten(batch)
-        if self._copy:
-            # device_put(..., may_alias=False) does not prevent this for NumPy arrays
-            leaves = [leaf.copy() if isinstance(leaf, np.ndarray) else leaf for leaf in leaves]
-        return structure.unflatten(self._put(leaves))
+
+def _copied(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 def _narrowed(tree: Any) -> Any:

@@ -42,7 +42,7 @@ class TorchSource:
     def __init__(self, loader: Any, name: str) -> None:
         prepare_workers(loader, name)
         self.num_batches = length(loader)
-        self.owns_batches: bool = loader.num_workers > 0  # from workers it comes as new memory
+        self.owns_batches = _gives_new_memory(loader)
         self._loader = loader
         self._is_stateful = hasattr(loader, "load_state_dict") and hasattr(loader, "state_dict")
         # an iterable data set may give more than it says
@@ -126,6 +126,13 @@ class TorchSource:
             "sampler_settings": {n: v for n, v in settings.items() if isinstance(v, int)},
             "seed": None if generator is None else generator.initial_seed(),
         }
+
+
+def _gives_new_memory(loader: Any) -> bool:
+    """Whether batches come from workers, or examples are stacked as PyTorch does it."""
+    default = sys.modules["torch"].utils.data.default_collate
+    is_stacked = getattr(loader, "batch_sampler", None) is not None
+    return loader.num_workers > 0 or (is_stacked and loader.collate_fn is default)
 
 
 def generators_of(loader: Any) -> list[Any]:

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from boltax._chunks import Mode, Plan
+from boltax.data import _prefetch
 from boltax.data._prefetch import prefetch_to_device
 
 
@@ -41,19 +43,56 @@ def test_at_most_depth_batches_are_read_ahead():
     assert len(drawn) == 9
 
 
-def test_producer_may_use_its_buffer_again():
-    def reusing():
-        raw = np.zeros(1024 + 16, np.float32)
-        first = (-raw.ctypes.data % 64) // 4
-        buffer = raw[
-            first : first + 1024
-        ]  # aligned to 64 bytes, so that JAX could take it as it is
-        for value in range(5):
-            buffer[:] = value
-            yield buffer, {}
+def reusing(count):
+    raw = np.zeros(1024 + 16, np.float32)
+    first = (-raw.ctypes.data % 64) // 4
+    buffer = raw[first : first + 1024]  # aligned to 64 bytes, so that JAX could take it as it is
+    for value in range(count):
+        buffer[:] = value
+        yield buffer, {"batch": value + 1}
 
-    means = [float(chunk.feed.mean()) for chunk in prefetch_to_device(reusing(), depth=3)]
+
+def test_producer_may_use_its_buffer_again():
+    means = [float(chunk.feed.mean()) for chunk in prefetch_to_device(reusing(5), depth=3)]
     assert means == [0.0, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_producer_may_use_its_buffer_again_within_a_dispatch(mode):
+    steps = 1 if mode is Mode.SINGLE else 3
+    chunks = list(
+        prefetch_to_device(reusing(7), lambda _: Plan(mode, steps, steps), is_compiled=True)
+    )
+    assert [chunk.steps for chunk in chunks][:2] == [steps, steps]
+    means = [float(np.mean(chunk.batch(i))) for chunk in chunks for i in range(chunk.steps)]
+    assert means == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+def test_slow_producer_is_not_waited_for_through_a_whole_dispatch(monkeypatch):
+    monkeypatch.setattr(_prefetch, "LONGEST", 0.0)
+    chunks = prefetch_to_device(reusing(3), lambda _: Plan(Mode.LOOP, 3, 3), is_compiled=True)
+    assert [chunk.steps for chunk in chunks] == [1, 1, 1]
+
+
+def test_first_batch_is_shown_before_anything_is_planned():
+    seen, planned = [], []
+
+    def plan(drawn):
+        planned.append((drawn, len(seen)))
+        return Plan(Mode.LOOP, 2, 2)
+
+    chunks = list(prefetch_to_device(reusing(4), plan, is_compiled=True, begin=seen.append))
+    assert [(chunk.steps, chunk.size, chunk.cursors) for chunk in seen] == [
+        (1, 1024, [{"batch": 1}])
+    ]
+    assert float(np.mean(seen[0].feed)) == 0.0
+    assert [chunk.cursors[-1]["batch"] for chunk in chunks] == [2, 4]
+    assert planned[0] == (0, 1)
+
+
+def test_nothing_is_shown_of_an_empty_producer():
+    seen = []
+    assert list(prefetch_to_device(iter(()), begin=seen.append)) == seen == []
 
 
 def test_wide_dtypes_are_narrowed_without_a_warning():

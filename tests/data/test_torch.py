@@ -37,9 +37,11 @@ def test_distributed_sampler_is_told_the_epoch():
     assert sorted(first) == list(range(10))
 
 
-def test_batches_of_workers_are_new_memory():
-    assert not as_source(DataLoader(DATASET)).owns_batches
+def test_batches_of_workers_and_stacked_ones_are_new_memory():
+    assert as_source(DataLoader(DATASET)).owns_batches
     assert as_source(DataLoader(DATASET, num_workers=1)).owns_batches
+    assert not as_source(DataLoader(DATASET, batch_size=None)).owns_batches
+    assert not as_source(DataLoader(DATASET, collate_fn=lambda batch: batch[0])).owns_batches
 
 
 def test_exception_in_a_worker_keeps_its_type():
