@@ -23,6 +23,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from boltax.errors import unknown_name
@@ -95,6 +96,17 @@ def keep_memory(count_values: Callable[[], int] | None = None) -> Outcome:
 def late_hint(count_values: Callable[[], int]) -> str | None:
     """One line for the user whose model came too late for `keep_memory`, otherwise None."""
     return LATE_HINT if keep_memory(count_values) is Outcome.LATE else None
+
+
+def give_back() -> None:
+    """Gives memory that is free back to the system: what a compiler has used, for example.
+
+    glibc keeps the freed memory of each thread for that thread, and a compiler's is over 100 MB.
+    Takes some milliseconds, in which other threads may wait for memory.
+    """
+    if _is_glibc() and _setting() != SYSTEM:
+        with suppress(AttributeError, OSError):  # a program that is linked statically
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _reason_against(count_values: Callable[[], int] | None) -> Outcome | None:

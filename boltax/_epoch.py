@@ -98,12 +98,13 @@ def _send(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, chunk: Chun
     before, run.cursor = run.cursor, chunk.cursors[-1]
     run.step += chunk.steps
     run.examples += chunk.steps * chunk.size
-    watch.add(Sent(outputs[0] if is_loop else outputs, run.step, chunk, before))
     if is_loop:
         if due := [*range(begin - begin % every + every, run.step + 1, every)]:
             begin_records(trainer, run, due, chunk.size, outputs[1])
     elif run.step % every == 0:
         begin_record(trainer, run)
+    # last, since it raises if a bad step has arrived already: the records up to it are due
+    watch.add(Sent(outputs[0] if is_loop else outputs, run.step, chunk, before))
 
 
 def _interval(trainer: "TrainerModule", run: Run, chunk: Chunk) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from boltax._allocator import give_back
 from boltax._flops import flops_in, has_primitive
 from boltax._ledger import Ledger
 from boltax._trees import describe_leaf, form_of, num_examples, path_name
@@ -199,6 +200,7 @@ class Program:
         began = time.perf_counter()
         compiled = lowered.compile()
         self.compile_seconds = self.compile_seconds or time.perf_counter() - began + traced
+        _pool.submit(give_back)  # later, as the program is waited for
         return compiled
 
     def _compiled(self, key: Any, args: tuple[Any, ...]) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from boltax._bodies import (
     Body,
@@ -389,14 +390,14 @@ def compile_copy() -> Callable[[PyTree, PyTree | None], PyTree]:
 def _empty(
     shapes_of: Callable[[Any, Batch], Metrics],
 ) -> Callable[[Any, Chunk, SavedMetrics | None], Metrics]:
-    """Makes zeros in one compiled call; all batches have the same, so shapes are asked for once."""
-    makers: list[Callable[[], Metrics]] = []
+    """Makes zeros, without compiling; all batches have the same, so shapes are asked for once."""
+    known: list[Metrics] = []
 
     def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Metrics:
-        if not makers:
-            shapes = shapes_of(state, chunk.form)
-            makers.append(jax.jit(lambda: empty_like(shapes)))
-        zeros = makers[0]()
+        if not known:
+            known.append(shapes_of(state, chunk.form))
+        nothing = jax.tree.map(lambda form: np.zeros(form.shape, form.dtype), known[0])
+        zeros = jax.device_put(nothing)
         return zeros if saved is None else rebuilt(saved, like=zeros)
 
     return empty

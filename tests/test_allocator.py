@@ -91,6 +91,32 @@ from boltax._allocator import LARGE, keep_memory, late_hint
 print(json.dumps([keep_memory(lambda: LARGE).name, late_hint(lambda: LARGE)]))
 """
 
+FREED_IN_A_THREAD = """
+import ctypes, pathlib, threading
+from boltax._allocator import give_back
+
+def resident():
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def compile_something():
+    blocks = [libc.malloc(2000) for _ in range(60_000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 2000)
+    for block in blocks[:-1]:  # the last one is the result, behind all else
+        libc.free(block)
+
+thread = threading.Thread(target=compile_something)
+thread.start()
+thread.join()
+before = resident()
+give_back()
+print(json.dumps(before - resident()))
+"""
+
 
 def output(program: str, **environment: str) -> list:
     """What a fresh process prints as JSON, with an allocator that nobody has tuned."""
@@ -140,6 +166,12 @@ def test_a_step_faults_no_memory_in_again() -> None:
     assert switched_off == "OFF"
     assert returned > 2000
     assert kept < returned / 10
+
+
+@needs_glibc
+def test_what_a_thread_has_freed_is_given_back() -> None:
+    assert output(FREED_IN_A_THREAD) > 80  # MB, of 120
+    assert output(FREED_IN_A_THREAD, BOLTAX_ALLOCATOR="system") < 20
 
 
 @needs_glibc

@@ -276,11 +276,22 @@ def test_a_dispatch_may_hold_several_records(tmp_path, resident):
     assert spans[2] < spans[1] < 8  # there are eight records
 
 
-def test_a_bad_step_ends_the_records_of_its_dispatch(tmp_path):
+class Waited(Spy):
+    """A program whose results are there when the host goes on."""
+
+    def __call__(self, *args):
+        return jax.block_until_ready(super().__call__(*args))
+
+
+@pytest.mark.parametrize("is_waited", [False, True])
+def test_a_bad_step_ends_the_records_of_its_dispatch(tmp_path, is_waited):
     runs = []
     for steps in (1, 32):
         loop = bx.LoopOptions(steps_per_execution=steps, log_every=2)
         trainer = classifier(tmp_path, loop=loop)
+        if is_waited:
+            programs = trainer.steps.train.programs
+            programs.update({mode: Waited(program, []) for mode, program in programs.items()})
         with pytest.raises(NonFiniteError, match="at step 8"):
             trainer.train_model(poisoned(8), num_epochs=1)
         runs.append(rows_of(trainer))

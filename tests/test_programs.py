@@ -1,6 +1,7 @@
 """Compiling: once for each form, in the background where asked, and never again in silence."""
 
 import logging
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import boltax as bx
+from boltax import _programs
 from boltax._programs import Compilations, Program
 from boltax.errors import ConfigurationError, RecompilationError
 from dummies import Classifier, classes, classifier, loader
@@ -38,6 +40,14 @@ def test_what_was_started_in_the_background_is_not_compiled_again():
     assert float(add(jnp.float32(1), jnp.ones(4))) == 5
     assert traces == [(4,)]
     assert add.compile_seconds > 0
+
+
+def test_the_memory_of_the_compiler_is_given_back(monkeypatch):
+    given_back = threading.Event()
+    monkeypatch.setattr(_programs, "give_back", given_back.set)
+    add, _ = program()
+    add(jnp.float32(1), jnp.ones(4))
+    assert given_back.wait(timeout=60)
 
 
 def test_it_says_what_is_compiled_and_books_the_time():
