@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import numpy as np
 
 from boltax._flops import value_bytes
 from boltax._steps import compile_init
@@ -22,15 +23,15 @@ Run = Callable[[ModelView, Any], Any]
 def first_keys(seed: int) -> tuple[jax.Array, jax.Array]:
     """The root key of a run, and the key of its initial values.
 
-    In one small program: `jax.random.split` outside of one compiles two, with optimizations, which
-    takes longer than all that a trainer of a small model does besides.
+    In one small program: `jax.random.key` and `jax.random.split` outside of one compile four, with
+    optimizations, which takes longer than all that a trainer of a small model does besides.
     """
-    return compile_init(_two_keys)(jax.random.key(seed))
 
+    def two_keys(seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first, second = jax.random.split(jax.random.key(seed))
+        return first, second
 
-def _two_keys(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    first, second = jax.random.split(key)
-    return first, second
+    return compile_init(two_keys)(np.int64(seed))  # as jax.random.key takes a seed
 
 
 def call_model(model: ModelView, inputs: Sequence[Any]) -> None:

@@ -260,7 +260,12 @@ def write_hparams(trainer: "TrainerModule", call: ConstructorCall) -> None:
 def traced_hparams(trainer: "TrainerModule") -> dict[str, jax.Array]:
     """The hyperparameters that live in the state, as arrays."""
     numbers = {k: v for k, v in trainer.hparams.items() if is_traced_hyperparameter(v)}
-    return {name: jnp.asarray(value, jnp.float32) for name, value in numbers.items()}
+    return {name: _on_device(value, np.float32) for name, value in numbers.items()}
+
+
+def _on_device(value: Any, dtype: Any) -> jax.Array:
+    """A number on the device: functions of `jax.numpy` would compile a program for it."""
+    return jax.device_put(np.asarray(jax.device_get(value), dtype))
 
 
 def loss_steps_of(trainer: "TrainerModule") -> LossSteps:
@@ -282,8 +287,11 @@ def summaries(trainer: "TrainerModule", calls: list[Call] | None) -> tuple[str, 
         whole = summarize_variables(variables_of(trainer.state))
         return whole, whole
     whole = summarize(trainer.adapter, calls)
-    depth = 1 if whole.count("\n") > _SUMMARY_LINES else None
-    width = shutil.get_terminal_size((120, 40)).columns
+    lines, width = whole.splitlines(), shutil.get_terminal_size((120, 40)).columns
+    is_long = len(lines) > _SUMMARY_LINES
+    if not is_long and max(map(len, lines)) <= width:
+        return whole, whole
+    depth = 1 if is_long else None
     return whole, summarize(trainer.adapter, calls, depth=depth, width=width)
 
 
@@ -293,7 +301,7 @@ def state_without_optimizer(
     """The state before `init_optimizer`, as in the guide."""
     nothing: Any = None
     return TrainState(
-        step=jnp.asarray(np.zeros((), np.int32)),  # jnp.zeros compiles a program
+        step=_on_device(0, np.int32),
         apply_fn=trainer.adapter.apply_fn,
         params=variables["params"],
         tx=nothing,
@@ -336,7 +344,7 @@ def state_with_optimizer(trainer: "TrainerModule", optimizer: Optimizer, state: 
     """
     hparams = traced_hparams(trainer)
     if optimizer.l2_regularization:
-        hparams["l2_regularization"] = jnp.asarray(optimizer.l2_regularization, jnp.float32)
+        hparams["l2_regularization"] = _on_device(optimizer.l2_regularization, np.float32)
 
     def create(state: Any) -> Any:
         return state.replace(

@@ -51,15 +51,7 @@ class Clock(Callback):
 
 def linen(task: Task, rounds: Rounds, data: str, folder: Path) -> None:
     """With the Linen model."""
-    _train(linen_models.MODELS[task.kind], {"sizes": task.sizes}, task, rounds, data, folder)
-
-
-def nnx(task: Task, rounds: Rounds, data: str, folder: Path) -> None:
-    """With the NNX model."""
-    from suite import nnx_models
-
-    hparams = {"shape": task.shape, "sizes": task.sizes}
-    _train(nnx_models.MODELS[task.kind], hparams, task, rounds, data, folder)
+    train(linen_models.MODELS[task.kind], {"sizes": task.sizes}, task, rounds, data, folder)
 
 
 class Stamps(Callback):
@@ -92,9 +84,10 @@ def long(task: Task, rounds: Rounds, data: str, folder: Path) -> None:
     rounds.note(times=stamps.times, memory=stamps.memory)
 
 
-def _train(
+def train(
     model: Any, hparams: dict[str, Any], task: Task, rounds: Rounds, data: str, folder: Path
 ) -> None:
+    """Trains a model for as many epochs as there are rounds."""
     # A run that stops after its first step saves a resume checkpoint: no part of a first step.
     checkpoint = bx.CheckpointOptions(keep_last=0) if rounds.max_steps == 1 else None
     trainer, loaders = _prepare(model, hparams, task, data, folder, Clock(rounds), checkpoint)

@@ -20,7 +20,7 @@ SIDES = {
     "hand_scan": "suite.side_hand:fused",
     "guide": "suite.side_guide:run",
     "boltax": "suite.side_boltax:linen",
-    "boltax_nnx": "suite.side_boltax:nnx",
+    "boltax_nnx": "suite.side_boltax_nnx:run",
     "keras": "suite.side_keras:run",
     "keras_32": "suite.side_keras:fused",
     "kauldron": "suite.side_kauldron:run",
