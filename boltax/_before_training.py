@@ -1,26 +1,25 @@
 """What is done and checked before the first epoch."""
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from boltax._arguments import overrides
-from boltax._bodies import Evaluation, Training
+from boltax._bodies import Training
 from boltax._chunks import Chunk
 from boltax._ema import evaluated
 from boltax._epoch import steps_to_event
-from boltax._evaluate import evaluate, planned_batches
+from boltax._evaluate import compile_ahead, planned_batches
 from boltax._fused import count_on_device
-from boltax._monitor import check_monitor
 from boltax._notify import notify
 from boltax._record import must_write_at_once
 from boltax._resume import resume_run, start_anew
 from boltax._run import Run
+from boltax._sanity_check import SanityCheck
 from boltax._save import save_resume
 from boltax._state import evaluations_of
 from boltax._steps import Step
@@ -29,7 +28,6 @@ from boltax.data._array_loader import ArrayLoader
 from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source
 from boltax.errors import ConfigurationError, noting
-from boltax.optim._plateau import check_metrics
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -54,10 +52,9 @@ def prepare(
         check_followed(evaluations.metrics, val_loader)
     if resume is None or resume is False or not resume_run(trainer, run, resume):
         run.is_save_due = start_anew(trainer)
-    if not run.is_over:
-        compile_ahead(trainer, run, val_loader)
-    if not run.step and val_loader is not None and trainer.loop.sanity_check:
-        check_one_batch(trainer, run, val_loader)
+    compiled = None if run.is_over else compile_steps_ahead(trainer, run, val_loader)
+    if not run.step and trainer.loop.sanity_check and _is_repeatable(val_loader):
+        run.sanity_check = SanityCheck(trainer, run, val_loader, compiled)
     with noting(f"{trainer.name}.on_training_start", run.where("train")):
         trainer.on_training_start()
     notify(trainer, run, "on_training_start", "train")
@@ -67,23 +64,30 @@ def prepare(
     run.signals.poll()
 
 
-def compile_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
-    """Begins to compile both steps side by side, where arrays in memory tell their batches."""
-    steps, state = trainer.steps, trainer.state
+def _is_repeatable(loader: Any) -> bool:
+    """Whether there is a loader that gives what was read of it once more."""
+    return loader is not None and not hasattr(loader, "__next__")
+
+
+def compile_steps_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> Future[Any] | None:
+    """Begins to compile both steps, where arrays in memory tell their batches: training first.
+
+    Returns:
+        What is done when the evaluation step is compiled; None where that has not begun.
+    """
+    steps, state, trained = trainer.steps, trainer.state, None
     with run.ledger.spent("compile"):
         if (chunk := _first_of_arrays(run.train_source, steps.train)) is not None:
             carry = Training(state, steps.empty_train(state, chunk, None))
             distance = _first_distance(trainer, run)
-            steps.train.precompile(count_on_device(1), carry, chunk.feed, distance)
+            trained = steps.train.precompile(count_on_device(1), carry, chunk.feed, distance)
         if val_loader is None:
-            return
+            return None
         source = run.source(val_loader, "val_loader")
-        if (chunk := _first_of_arrays(source, steps.evaluate)) is not None:
-            state = evaluated(state)
-            metrics = steps.empty_eval(state, chunk, None)
-            distance = planned_batches(source, trainer.loop.limit_val_batches) or 1
-            constants = Evaluation(state, np.int32(0))
-            steps.evaluate.precompile(constants, metrics, chunk.feed, distance)
+        if (chunk := _first_of_arrays(source, steps.evaluate)) is None:
+            return None
+        total = planned_batches(source, trainer.loop.limit_val_batches)
+        return compile_ahead(steps, evaluated(state), chunk, total, trained)
 
 
 def _first_distance(trainer: "TrainerModule", run: Run) -> int:
@@ -99,36 +103,6 @@ def _first_of_arrays(source: Source, step: Step) -> Chunk | None:
     if not isinstance(source, ArrayLoader):  # what others read is not ours to read twice
         return None
     return next(prefetch_to_device(source.epoch(1), is_compiled=step.is_compiled))
-
-
-def check_one_batch(trainer: "TrainerModule", run: Run, val_loader: Any) -> None:
-    """Evaluates one validation batch, so that a mistake in the evaluation shows before an epoch.
-
-    Raises:
-        MetricsError: when the trainer's monitor, or what its optimizer follows, is not among the
-            metrics.
-    """
-    if hasattr(val_loader, "__next__"):
-        return  # it can be read only once, and that is not ours to spend
-    source = run.source(val_loader, "val_loader")
-    with noting("the check of one validation batch before the first epoch", "val, epoch 0, step 0"):
-        metrics = evaluate(
-            trainer.steps,
-            evaluated(trainer.state),
-            source,
-            track=_untracked,
-            prefix="val/",
-            limit=1,
-            longest=planned_batches(source, trainer.loop.limit_val_batches),
-        )
-    if overrides(trainer, "on_validation_epoch_end") or overriding(
-        trainer.callbacks, "on_validation_epoch_end"
-    ):
-        return  # they may add metrics
-    if trainer.monitor and trainer.monitor[0].startswith("val/"):
-        check_monitor(trainer.monitor, metrics)
-    if (evaluations := evaluations_of(trainer.state)) is not None:
-        check_metrics(evaluations, metrics)
 
 
 def check_followed(metrics: Collection[str], val_loader: Any) -> None:
@@ -151,7 +125,3 @@ def check_monitors(trainer: "TrainerModule", val_loader: Any) -> None:
                 f"Received monitor {name!r} but no val_loader; expected one to compute it from. "
                 "Write train_model(train_loader, val_loader, ...), or monitor a train/ metric."
             )
-
-
-def _untracked(iterator: Iterable[Any], **_: Any) -> Iterable[Any]:
-    return iterator

@@ -51,6 +51,8 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
             if chunk is None:
                 continue  # counted as a step; its chunk comes with the last one
             _send(trainer, run, watch, chunk)
+            if run.sanity_check is not None and run.sanity_check.is_ready:
+                run.sanity_check.finish()
             advance_examples(bar, chunk.steps * chunk.size)
             for callback in callbacks:
                 if callback.next_step(run.step - 1) == run.step:

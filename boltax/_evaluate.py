@@ -9,6 +9,7 @@ Nothing here changes the state.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -68,7 +69,6 @@ def evaluate(
     prefetch: int = 2,
     desc: str = "Evaluation",
     passes: int = 1,
-    longest: int | None = None,
     poll: Callable[[], None] = lambda: None,
 ) -> ScalarMetrics:
     """The metrics of a state over a data set, each example counted exactly once.
@@ -83,7 +83,6 @@ def evaluate(
         prefetch: batches put on the device ahead.
         desc: what the progress bar says.
         passes: how many such evaluations are still to come, with this one.
-        longest: batches of the longest evaluation to come, if that is not this one.
         poll: called after each batch; it raises to end the evaluation.
 
     Returns:
@@ -92,33 +91,91 @@ def evaluate(
     Raises:
         DataError: when the loader gives no batch.
     """
-    metrics: Any = None
-    drawn = 0
+    total = planned_batches(source, limit)
+
+    def begin(first: Chunk) -> None:
+        compile_ahead(steps, state, first, total)
+
+    chunks = draw(steps, source, limit=limit, prefetch=prefetch, passes=passes, begin=begin)
+    shown = _shown(chunks, track, total=total, desc=desc)
+    return evaluate_chunks(steps, state, shown, prefix=prefix, desc=desc, poll=poll)
+
+
+def compile_ahead(
+    steps: Steps, state: Any, first: Chunk, total: int | None, after: Future[Any] | None = None
+) -> Future[Any] | None:
+    """Begins to compile the evaluation step in the background.
+
+    Args:
+        steps: the compiled steps.
+        state: a state of the form of those to come.
+        first: the first batch, or one of its form.
+        total: batches of an evaluation, if known.
+        after: something else that is to be compiled before.
+
+    Returns:
+        What is done when that is done; None where nothing is compiled ahead.
+    """
+    constants = Evaluation(state, np.int32(0))
+    metrics = steps.empty_eval(state, first, None)
+    distance = total or MOST_STEPS
+    return steps.evaluate.precompile(constants, metrics, first.feed, distance, after)
+
+
+def draw(
+    steps: Steps,
+    source: Source,
+    *,
+    limit: int | None = None,
+    prefetch: int = 2,
+    passes: int = 1,
+    members: int = 1,
+    begin: Callable[[Chunk], None] | None = None,
+) -> Iterator[Chunk]:
+    """The batches of one evaluation, in chunks as the evaluation step takes them.
+
+    Args:
+        steps: the compiled steps.
+        source: what to read, once.
+        limit: at most so many batches.
+        prefetch: batches put on the device ahead.
+        passes: how many such evaluations are still to come, with this one.
+        members: how often each batch is evaluated.
+        begin: see `prefetch_to_device`.
+    """
     total = planned_batches(source, limit)
     steps.evaluate.restart()
 
     def plan(drawn: int) -> Plan:
-        left = None if total is None else total - drawn
-        remaining = None if total is None else total * passes - drawn
-        return steps.evaluate.plan(MOST_STEPS if left is None else max(left, 1), remaining)
+        if total is None:
+            return steps.evaluate.plan(MOST_STEPS, None)
+        return steps.evaluate.plan(max(total - drawn, 1), (total * passes - drawn) * members)
 
-    def prepare(first: Chunk) -> None:
-        nonlocal metrics
-        metrics = steps.empty_eval(state, first, None)
-        constants = Evaluation(state, np.int32(0))
-        steps.evaluate.precompile(constants, metrics, first.feed, longest or total or MOST_STEPS)
-
-    stream = prefetch_to_device(
+    return prefetch_to_device(
         source.epoch(1),
         plan,
         limit=limit,
         depth=prefetch,
         copy=not source.owns_batches,
         is_compiled=steps.evaluate.is_compiled,
-        begin=prepare,
+        begin=begin,
     )
+
+
+def evaluate_chunks(
+    steps: Steps,
+    state: Any,
+    chunks: Iterable[Chunk],
+    *,
+    prefix: str = "",
+    desc: str = "Evaluation",
+    poll: Callable[[], None] = lambda: None,
+) -> ScalarMetrics:
+    """The metrics of a state over chunks of batches; see `evaluate`."""
+    metrics: Any = None
     full: Chunk | None = None
-    for chunk in _shown(stream, track, total=total, desc=desc):
+    drawn = 0
+    for chunk in chunks:
         if metrics is None:
             metrics = steps.empty_eval(state, chunk, None)
         drawn += chunk.steps * chunk.size

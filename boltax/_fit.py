@@ -14,6 +14,7 @@
                     state, metrics = step(state, metrics, batch)      compiled, asynchronous,
                                                         all steps of the chunk in one dispatch
                     loss not finite? stop, skip or continue
+                    one validation batch, once          as soon as its step is compiled
                     at `callback.next_step`:            Callback.on_step_end
                     every `log_every` steps:            record -> Callback.on_log, loggers
                     save when due; stop?                max_steps, max_time, a callback's Stop
@@ -140,6 +141,8 @@ def _epochs(trainer: "TrainerModule", train_loader: Any, val_loader: Any) -> Non
             notify(trainer, run, "on_training_epoch_start", "train")
         if run.stage is Stage.TRAIN:
             _train(trainer, train_loader)
+        if run.sanity_check is not None:
+            run.sanity_check.finish()
         if (
             run.epoch % trainer.check_val_every_n_epoch == 0
             or run.stop_reason

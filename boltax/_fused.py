@@ -109,6 +109,7 @@ class FusedStep:
         self._wanted, self._name, self._tell = wanted, name, tell
         self._first = Mode.SINGLE  # how steps go off until that is decided
         self._plans = {Mode.SINGLE: Plan()}  # of the ways that are compiled
+        self._begun: Future[Any] | None = None  # the first way, in compilation
         self._args: tuple[Any, ...] = ()  # forms of the arguments of a single step
         self._executed = 0
         self._per_step = 0.0  # seconds in a loop, once they were measured
@@ -131,22 +132,36 @@ class FusedStep:
         """What the dearest of its programs took to trace and compile, or to find in the cache."""
         return max(program.compile_seconds for program in self.programs.values())
 
-    def precompile(self, constants: Any, carry: Any, feed: Any, distance: int = 1) -> None:
-        """Begins to compile the way in which steps go off first, in the background.
+    def precompile(
+        self,
+        constants: Any,
+        carry: Any,
+        feed: Any,
+        distance: int = 1,
+        after: Future[Any] | None = None,
+    ) -> Future[Any] | None:
+        """Begins to compile the way in which steps go off first, in the background; once.
 
         Args:
             constants: what the steps will read.
             carry: what they will change.
             feed: the feed of a single step.
             distance: steps to the first event, as in `plan`.
+            after: something else that is to be compiled before.
+
+        Returns:
+            What is done when that is done; None where steps went off before.
         """
+        if self._args:  # it has begun
+            return self._begun
         self._args = forms((constants, carry, feed))
         self._widest = max(self._widest, distance)
         if self._wanted != 1 and distance > 1 and self._is_loop_first():
             self._first = Mode.LOOP
             if self._wanted != "auto":
                 self.chosen = self._as_wanted()
-        self._start(self._first)
+        self._begun = self._start(self._first, after=after)
+        return self._begun
 
     def restart(self) -> None:
         """Forgets what was planned and not executed: another pass over data begins."""
@@ -293,23 +308,26 @@ class FusedStep:
             share = min(MOST_SHARE, max(share, SAVED / max(seconds, 1e-9)))
         return cost < share * self._remaining * seconds
 
-    def _start(self, mode: Mode, seconds: float | None = None) -> Future[Any]:
+    def _start(
+        self, mode: Mode, seconds: float | None = None, after: Future[Any] | None = None
+    ) -> Future[Any]:
         """Begins to compile a way: a loop with as many steps as are reasonable.
 
         Args:
             mode: the way.
             seconds: what a single step takes; None while nobody knows.
+            after: see `precompile`.
         """
         constants, carry, feed = self._args
         if mode is Mode.SINGLE:
-            return self.programs[mode].start(constants, carry, feed)
+            return self.programs[mode].start(constants, carry, feed, after=after)
         if mode is Mode.UNROLLED:
             self._plans[mode] = Plan(mode, UNROLLED, UNROLLED)
             return self.programs[mode].start(constants, carry, (feed,) * UNROLLED)
         capacity = self._capacity(feed, seconds)
         self._plans[mode] = Plan(mode, 1 if seconds is None else capacity, capacity)
         return self.programs[mode].start(
-            constants, carry, forms(count_on_device(1)), stacked_form(feed, capacity)
+            constants, carry, forms(count_on_device(1)), stacked_form(feed, capacity), after=after
         )
 
     def _capacity(self, feed: Any, seconds: float | None) -> int:

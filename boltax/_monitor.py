@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from boltax.errors import ConfigurationError, MetricsError
@@ -38,7 +38,7 @@ def is_better(
     return value > best if mode == "max" else value < best
 
 
-def check_monitor(monitor: Monitor, metrics: Mapping[str, Any]) -> None:
+def check_monitor(monitor: Monitor, metrics: Collection[str]) -> None:
     """Refuses a monitor that is not among the metrics."""
     name, mode = monitor
     if name not in metrics:

@@ -42,8 +42,9 @@ class LoopOptions(Options):
             length.
         limit_val_batches: at most so many batches in each validation.
         limit_test_batches: at most so many batches in the test at the end.
-        sanity_check: evaluate one validation batch before the first epoch, so that a mistake in the
-            evaluation shows at once and not after an hour.
+        sanity_check: draw one validation batch before the first epoch, and evaluate it as soon as
+            that is compiled, while the first steps run: a mistake in the evaluation shows at once
+            and not after an hour.
         prefetch: batches that are put on the device ahead of their use.
         steps_per_execution: how many steps are sent to the device at once, at most; never more than
             there are to the next record, save, or callback that asks for a step. ``"auto"``

@@ -8,7 +8,7 @@ and what that cost. Programs can be compiled in the background, while others run
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -172,17 +172,22 @@ class Program:
             self._jaxpr, self._known_forms[form_of(args[-1])] = traced.jaxpr, forms(args)
         return traced
 
-    def start(self, *args: Any) -> Future[Any]:
+    def start(self, *args: Any, after: Future[Any] | None = None) -> Future[Any]:
         """Begins to compile for these arguments (arrays or their shapes) in the background.
 
         It is traced here and now, so that the settings of this thread count.
+
+        Args:
+            args: the arguments.
+            after: another program that is to be compiled before: the compiler uses all cores for
+                one, so that two at a time would be ready as late as both.
         """
         key = form_of(args[-1])
         known = self._known.get(key)
         if known is None:
             began = time.perf_counter()
             lowered = self.trace(*args).lower()
-            known = _pool.submit(self._compile, lowered, time.perf_counter() - began)
+            known = _pool.submit(self._compile, lowered, time.perf_counter() - began, after)
             self._known[key], self._known_forms[key] = known, forms(args)
         if isinstance(known, Future):
             return known
@@ -196,7 +201,9 @@ class Program:
         except AttributeError:  # something that is no array
             return False
 
-    def _compile(self, lowered: Any, traced: float) -> Any:
+    def _compile(self, lowered: Any, traced: float, after: Future[Any] | None) -> Any:
+        if after is not None:
+            wait([after])
         began = time.perf_counter()
         compiled = lowered.compile()
         self.compile_seconds = self.compile_seconds or time.perf_counter() - began + traced

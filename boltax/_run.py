@@ -97,6 +97,7 @@ class Run:
         told_at: time, step and examples of the last record, for the speed.
         examples: examples of the steps of this process.
         ledger: where the time goes.
+        sanity_check: the `SanityCheck` that is still to be finished, or None.
         sources: the loaders of this run as the loop reads them, so that each is looked at once.
     """
 
@@ -136,6 +137,7 @@ class Run:
     told_at: tuple[float, int, int] | None = None
     examples: int = 0
     ledger: Ledger = field(default_factory=Ledger)
+    sanity_check: Any = None
     sources: dict[tuple[int, int | None], tuple[Any, Source]] = field(
         default_factory=dict[tuple[int, int | None], tuple[Any, Source]]
     )

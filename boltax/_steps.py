@@ -11,6 +11,7 @@ metrics is compiled.
 """
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -78,7 +79,14 @@ class Step(Protocol):
         """Operations of matrix products and convolutions in a step; None when nobody knows."""
         ...
 
-    def precompile(self, constants: Any, carry: Any, feed: Any, distance: int = 1) -> None:
+    def precompile(
+        self,
+        constants: Any,
+        carry: Any,
+        feed: Any,
+        distance: int = 1,
+        after: Future[Any] | None = None,
+    ) -> Future[Any] | None:
         """Begins to compile for arguments like these, in the background; see `FusedStep`."""
         ...
 
@@ -247,7 +255,14 @@ class _HostStep:
     def __init__(self, body: Body) -> None:
         self._body = body
 
-    def precompile(self, constants: Any, carry: Any, feed: Any, distance: int = 1) -> None:
+    def precompile(
+        self,
+        constants: Any,
+        carry: Any,
+        feed: Any,
+        distance: int = 1,
+        after: Future[Any] | None = None,
+    ) -> None:
         """Does nothing: nothing is compiled."""
 
     def restart(self) -> None:

@@ -53,8 +53,8 @@ def measured(monkeypatch):
     monkeypatch.setattr(_fused, "GAIN", 0.0)
     start = _fused.FusedStep._start
 
-    def start_and_wait(*args):
-        compiled = start(*args)
+    def start_and_wait(*args, **options):
+        compiled = start(*args, **options)
         compiled.result()
         return compiled
 

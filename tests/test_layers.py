@@ -70,6 +70,7 @@ LAYERS: list[tuple[str, bool, set[str]]] = [
             "_nonfinite",
             "_notify",
             "_evaluate",
+            "_sanity_check",
             "_record",
             "_epoch",
             "_before_training",

@@ -235,6 +235,13 @@ def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
     return results
 
 
+def plain_names(metrics: Metrics, prefix: str = "") -> list[str] | None:
+    """What `compute` will name; None where metric objects may give several values each."""
+    if all(isinstance(value, Mean) for value in metrics.values.values()):
+        return [prefix + name for name in metrics.values]
+    return None
+
+
 def _computed(value: Any) -> Any:
     """Metric objects compute with jnp, on arrays that are on the host by now."""
     with jax.transfer_guard("allow"):

@@ -180,7 +180,7 @@ def next_evaluations(before: Evaluations, metrics: Mapping[str, Any]) -> Evaluat
     return Evaluations(jax.device_put(number, before.number.sharding), values)
 
 
-def check_metrics(evaluations: Evaluations, metrics: Mapping[str, Any]) -> None:
+def check_metrics(evaluations: Evaluations, metrics: Collection[str]) -> None:
     """Raises when a validation lacks a metric that the optimizer asks for.
 
     Raises:

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,16 @@ class _Interrupted:
         """As the step."""
         return self._step.flops
 
-    def precompile(self, constants: Any, carry: Any, feed: Any, distance: int = 1) -> None:
+    def precompile(
+        self,
+        constants: Any,
+        carry: Any,
+        feed: Any,
+        distance: int = 1,
+        after: Future[Any] | None = None,
+    ) -> Future[Any] | None:
         """As the step."""
-        self._step.precompile(constants, carry, feed, distance)
+        return self._step.precompile(constants, carry, feed, distance, after)
 
     def restart(self) -> None:
         """As the step."""

@@ -32,6 +32,7 @@ import numpy as np
 from boltax._bodies import Evaluation, Training
 from boltax._chunks import Chunk, Mode, Plan
 from boltax._ema import evaluated
+from boltax._evaluate import draw
 from boltax._fused import MOST_STEPS
 from boltax._monitor import is_better
 from boltax._state import evaluations_of, variables_of
@@ -216,26 +217,15 @@ def _count_epoch(run: PopulationRun, metrics: Mapping[int, Metrics]) -> None:
 
 def _validate(run: PopulationRun, source: Source) -> None:
     """The exact metrics of each member over the validation data."""
-    limit = run.trainer.loop.limit_val_batches
-    planned = source.num_batches
-    total = planned if limit is None else min(limit, planned or limit)
     steps, metrics, drawn = run.steps, list[Any](), 0
     states = [evaluated(state) for state in run.states]
-    steps.evaluate.restart()
-
-    def plan(drawn: int) -> Plan:
-        left = None if total is None else total - drawn
-        passes = max(run.passes_left, 0)
-        remaining = None if left is None else (left + passes * left) * len(run.states)
-        return steps.evaluate.plan(MOST_STEPS if left is None else max(left, 1), remaining)
-
-    for chunk in prefetch_to_device(
-        source.epoch(1),
-        plan,
-        limit=limit,
-        depth=run.trainer.loop.prefetch,
-        copy=not source.owns_batches,
-        is_compiled=True,
+    for chunk in draw(
+        steps,
+        source,
+        limit=run.trainer.loop.limit_val_batches,
+        prefetch=run.trainer.loop.prefetch,
+        passes=1 + max(run.passes_left, 0),
+        members=len(run.states),
     ):
         if not metrics:
             metrics = [steps.empty_eval(state, chunk, None) for state in states]
