@@ -2,13 +2,14 @@
 
 XLA's CPU backend asks for the temporaries of a program at each call and gives them back after it.
 glibc returns so large a piece to the system, and the next step faults every page in again, which
-is a sixth to a quarter of the time of a step with large temporaries. Three settings of `mallopt`
-end that: one arena for all threads, no separate mappings, no trimming. A thread chooses its arena
-when it first allocates, so they only help before the threads of JAX's CPU backend have started.
+is a sixth to a quarter of the time of a step with large temporaries. Settings of `mallopt` end
+that: one arena for all threads, no separate mappings, no trimming, growth in large pieces. A thread
+chooses its arena when it first allocates, so they only help before the threads of JAX's CPU backend
+have started.
 
 The price is memory (what a process has used once it keeps, up to 2 GiB that are free at the top of
-its heap) and time: threads that allocate small pieces wait for each other in the one arena, which
-costs a small model more than it wins. So it is done for models whose forward pass makes large
+its heap) and time: small pieces take longer to find in the one arena, which costs a small model
+more than it wins, and a compiler half of its time. So it is done for models whose forward pass makes large
 values; `BOLTAX_ALLOCATOR=keep` has it done for all, and ``system`` for none.
 
 Starts no backend, imports no jax, changes no setting of JAX and no environment variable.
@@ -39,8 +40,13 @@ LATE_HINT = (
 )
 
 # Parameters of mallopt, from glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-_SETTINGS = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1))
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+_SETTINGS = (
+    (_M_ARENA_MAX, 1),
+    (_M_MMAP_MAX, 0),
+    (_M_TRIM_THRESHOLD, 2**31 - 1),
+    (_M_TOP_PAD, 2**27),  # the heap grows in large pieces, of which only what is used is memory
+)
 # What a user sets to tune or to replace the allocator: then it is theirs.
 _TUNING = (
     "MALLOC_ARENA_MAX",
