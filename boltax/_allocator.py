@@ -9,8 +9,8 @@ have started.
 
 The price is memory (what a process has used once it keeps, up to 2 GiB that are free at the top of
 its heap) and time: small pieces take longer to find in the one arena, which costs a small model
-more than it wins, and a compiler half of its time. So it is done for models whose forward pass makes large
-values; `BOLTAX_ALLOCATOR=keep` has it done for all, and ``system`` for none.
+more than it wins, and a compiler half of its time. So it is done for models whose forward pass
+makes large values; `BOLTAX_ALLOCATOR=keep` has it done for all, and ``system`` for none.
 
 Starts no backend, imports no jax, changes no setting of JAX and no environment variable.
 """
@@ -47,6 +47,8 @@ _SETTINGS = (
     (_M_TRIM_THRESHOLD, 2**31 - 1),
     (_M_TOP_PAD, 2**27),  # the heap grows in large pieces, of which only what is used is memory
 )
+_KEPT_AT_TOP = 2**26
+"""Bytes of the heap that stay at its top: what is asked for next comes from there."""
 # What a user sets to tune or to replace the allocator: then it is theirs.
 _TUNING = (
     "MALLOC_ARENA_MAX",
@@ -112,7 +114,7 @@ def give_back() -> None:
     """
     if _is_glibc() and _setting() != SYSTEM:
         with suppress(AttributeError, OSError):  # a program that is linked statically
-            ctypes.CDLL(None).malloc_trim(0)
+            ctypes.CDLL(None).malloc_trim(_KEPT_AT_TOP)
 
 
 def _reason_against(count_values: Callable[[], int] | None) -> Outcome | None:

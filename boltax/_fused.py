@@ -34,9 +34,6 @@ MOST_BYTES, MOST_BYTES_FIRST = 2**26, 2**22
 nobody knows yet how many steps are worth it."""
 LONGEST = 0.1
 """Seconds that a dispatch may take: more bring nothing, and a signal or a limit of time waits."""
-PARTS, SHORTEST = 8, 0.01
-"""Where batches come from the host, their dispatches are at most this part of a pass, if they take
-so many seconds: the device waits while the first one is drawn, and the host during the last."""
 UNROLLED = 4
 """Steps in a dispatch when they stand one after the other in the program."""
 SINGLES = 16
@@ -112,7 +109,6 @@ class FusedStep:
         self._begun: Future[Any] | None = None  # the first way, in compilation
         self._args: tuple[Any, ...] = ()  # forms of the arguments of a single step
         self._executed = 0
-        self._per_step = 0.0  # seconds in a loop, once they were measured
         self._widest = self._nearest = 1  # most steps in a loop, and in other dispatches
         self._remaining: int | None = None
         self._windows: list[_Window] = []
@@ -189,7 +185,7 @@ class FusedStep:
         chosen = self.chosen or self._plans[self._first]
         if chosen.mode is Mode.LOOP and (distance > 1 or self._first is Mode.LOOP):
             # 100 are 50 and 50, not 64 and 36
-            return replace(chosen, steps=_equal_parts(distance, self._at_once(chosen.steps)))
+            return replace(chosen, steps=_equal_parts(distance, chosen.steps))
         return chosen if chosen.steps <= near else Plan()
 
     def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
@@ -259,7 +255,6 @@ class FusedStep:
             before = best[first]
             if before > GAIN * best[mode]:
                 self.chosen = self._plans[mode]
-                self._per_step = best[mode]
                 self._say(mode, f"{_shown(best[mode])} a step instead of {_shown(before)}")
                 return
         self.chosen = self._plans[first]
@@ -275,20 +270,11 @@ class FusedStep:
     def _limit(self, seconds: float) -> None:
         """Has a loop take no longer than it may, by what a step takes."""
         plan = self._plans[Mode.LOOP]
-        self._per_step = seconds
         most = max(1, int(LONGEST / max(seconds, 1e-6)))
         self._plans[Mode.LOOP] = replace(plan, steps=min(most, plan.capacity))
 
-    def _at_once(self, most: int) -> int:
-        """Steps in a dispatch: fewer where the host draws the next batches while these run."""
-        is_drawn = bool(self._args) and not isinstance(self._args[2], Rows)
-        if self._wanted != "auto" or not is_drawn or not self._per_step:
-            return most
-        return min(most, max(self._widest // PARTS, int(SHORTEST / self._per_step), 1))
-
     def _say(self, mode: Mode, speed: str) -> None:
         steps = self._plans[mode].steps
-        steps = self._at_once(steps) if mode is Mode.LOOP else steps
         self._tell(f"{self._name}: {steps} step{'s' * (steps > 1)} in a dispatch, {speed}")
 
     def _other_ways(self) -> tuple[Mode, ...]:

@@ -20,7 +20,7 @@ from boltax._trees import form_of
 from boltax._types import Batch, Cursor
 from boltax.data._array_loader import Epoch
 
-LONGEST = 0.1
+LONGEST = 0.02
 """Seconds after which no further batch is drawn for a chunk: the device and signals would wait."""
 PlanNext = Callable[[int], Plan]
 """How to send off the next steps, by the number of batches that were drawn so far."""
