@@ -289,7 +289,7 @@ def summaries(trainer: "TrainerModule", calls: list[Call] | None) -> tuple[str, 
     whole = summarize(trainer.adapter, calls)
     lines, width = whole.splitlines(), shutil.get_terminal_size((120, 40)).columns
     is_long = len(lines) > _SUMMARY_LINES
-    if not is_long and max(map(len, lines)) <= width:
+    if not is_long and max(map(len, lines), default=0) <= width:
         return whole, whole
     depth = 1 if is_long else None
     return whole, summarize(trainer.adapter, calls, depth=depth, width=width)

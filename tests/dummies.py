@@ -3,10 +3,11 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
+from flax import nnx, struct
 
 import boltax as bx
 
@@ -57,6 +58,27 @@ class Classifier(bx.TrainerModule):
         logits = model(inputs)
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return loss, {"acc": logits.argmax(-1) == labels}
+
+
+@struct.dataclass
+class Lowest:
+    """The lowest value; that of no value would be infinity."""
+
+    value: jax.Array
+
+    def merge(self, other):
+        return Lowest(jnp.minimum(self.value, other.value))
+
+    def compute(self):
+        return self.value
+
+
+class Low(Classifier):
+    """With a metric whose empty state is no zero: the lowest loss."""
+
+    def loss_function(self, model, batch, train):
+        loss, metrics = super().loss_function(model, batch, train)
+        return loss, {**metrics, "lowest": Lowest(loss.mean())}
 
 
 class GuideRegressor(bx.TrainerModule):

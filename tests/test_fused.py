@@ -5,10 +5,8 @@ from pathlib import Path
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
 import boltax as bx
 from boltax import _fused
@@ -17,7 +15,7 @@ from boltax._save import state_tree
 from boltax.callbacks import Callback
 from boltax.errors import ConfigurationError, NonFiniteError, UnknownNameError
 from boltax.loggers._table import Table
-from dummies import Classifier, Mlp, NnxMlp, classes, classifier, loader, to_host
+from dummies import Classifier, Low, Mlp, NnxMlp, classes, classifier, loader, to_host
 
 
 def trained(folder, *, model_class=Mlp, steps="auto", batches=None, num_epochs=2, **options):
@@ -202,19 +200,6 @@ class Spy:
         return getattr(self._program, name)
 
 
-@struct.dataclass
-class Lowest:
-    """The lowest value; that of no value would be infinity."""
-
-    value: jax.Array
-
-    def merge(self, other):
-        return Lowest(jnp.minimum(self.value, other.value))
-
-    def compute(self):
-        return self.value
-
-
 class Records(Callback):
     def __init__(self):
         self.steps = []
@@ -248,14 +233,6 @@ def rows_of(trainer):
         {name: v for name, v in row.items() if name.split("/")[0] not in ("speed", "time")}
         for row in table.rows()
     ]
-
-
-class Low(Classifier):
-    """With a metric whose empty state is no zero: the lowest loss."""
-
-    def loss_function(self, model, batch, train):
-        loss, metrics = super().loss_function(model, batch, train)
-        return loss, {**metrics, "lowest": Lowest(loss.mean())}
 
 
 @pytest.mark.parametrize("resident", [False, True])
