@@ -9,8 +9,8 @@ have started.
 
 The price is memory (what a process has used once it keeps, up to 2 GiB that are free at the top of
 its heap) and time: small pieces take longer to find in the one arena, which costs a small model
-more than it wins, and a compiler half of its time. So it is done for models whose forward pass
-makes large values; `BOLTAX_ALLOCATOR=keep` has it done for all, and ``system`` for none.
+more than it wins, and has a compiler take up to 1.6 times as long. So it is done for models whose
+forward pass makes large values; `BOLTAX_ALLOCATOR=keep` has it done for all, ``system`` for none.
 
 Starts no backend, imports no jax, changes no setting of JAX and no environment variable.
 """

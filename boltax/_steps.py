@@ -255,14 +255,7 @@ class _HostStep:
     def __init__(self, body: Body) -> None:
         self._body = body
 
-    def precompile(
-        self,
-        constants: Any,
-        carry: Any,
-        feed: Any,
-        distance: int = 1,
-        after: Future[Any] | None = None,
-    ) -> None:
+    def precompile(self, *_: Any, **__: Any) -> None:
         """Does nothing: nothing is compiled."""
 
     def restart(self) -> None:

@@ -137,16 +137,9 @@ class _Interrupted:
         """As the step."""
         return self._step.flops
 
-    def precompile(
-        self,
-        constants: Any,
-        carry: Any,
-        feed: Any,
-        distance: int = 1,
-        after: Future[Any] | None = None,
-    ) -> Future[Any] | None:
+    def precompile(self, *args: Any, **options: Any) -> Future[Any] | None:
         """As the step."""
-        return self._step.precompile(constants, carry, feed, distance, after)
+        return self._step.precompile(*args, **options)
 
     def restart(self) -> None:
         """As the step."""

@@ -250,7 +250,7 @@ def test_rest_of_the_epoch_and_the_next_are_those_of_the_uninterrupted_run(kind,
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WITH_WORKERS)
 def test_workers_go_on_as_well(kind):
-    assert_goes_on(*WITH_WORKERS[kind], [(1, 1), (2, 2)])
+    assert_goes_on(*WITH_WORKERS[kind], [(1, 1), (1, "last"), (2, 2)])
 
 
 @FOREIGN_WARNINGS
