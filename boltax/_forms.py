@@ -81,27 +81,26 @@ class _Intervals(NamedTuple):
 
 
 def train_loop(
+    plain: Body | None,
+    every: int,
     body: Body,
     until_due: jax.Array | tuple[()],
     carry: Training,
     count: jax.Array,
     feed: Any,
-    *,
-    plain: Body | None,
-    every: int,
 ) -> tuple[Training, tuple[jax.Array, Ended]]:
     """`loop` for training steps, in which the intervals of records end.
 
     Args:
+        plain: where training ends with the first bad step, the step that leaves none out. Then the
+            loop is left at a bad step, and the steps before it are done once more from the start,
+            if the state may be copied: once for all of them, where else each step has to choose.
+        every: steps in an interval.
         body: the step.
         until_due: int32, steps to the end of the first interval; ``()`` when none ends.
         carry: what the steps change.
         count: steps to do, int32.
         feed: their batches.
-        plain: where training ends with the first bad step, the step that leaves none out. Then the
-            loop is left at a bad step, and the steps before it are done once more from the start,
-            if the state may be copied: once for all of them, where else each step has to choose.
-        every: steps in an interval.
 
     Returns:
         The new carry, whether each step was bad ``[count or more]``, and the intervals.

@@ -184,7 +184,8 @@ def compile_steps(
     fused = partial(compile_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
     train, evaluate = partial(train_body, train_step, on_nonfinite), partial(eval_body, eval_step)
     plain = partial(train_body, train_step, "continue") if on_nonfinite == "stop" else None
-    train_many: LoopForm = partial(train_loop, plain=plain, every=log_every)
+    # Not by name: JAX keeps the signature of what it compiles, and with it values bound by name.
+    train_many: LoopForm = partial(train_loop, plain, log_every)
     train_metrics, eval_metrics = (
         partial(batch_metrics_of, step, is_train)
         for step, is_train in ((train_step, True), (eval_step, False))
