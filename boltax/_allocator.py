@@ -5,12 +5,14 @@ glibc returns so large a piece to the system, and the next step faults every pag
 is a sixth to a quarter of the time of a step with large temporaries. Settings of `mallopt` end
 that: one arena for all threads, no separate mappings, no trimming, growth in large pieces. A thread
 chooses its arena when it first allocates, so they only help before the threads of JAX's CPU backend
-have started.
+have started. All large values then lie in one heap, for which huge pages are asked: a step faults
+in less, and finds its values sooner, which is worth as much again or more.
 
-The price is memory (what a process has used once it keeps, up to 2 GiB that are free at the top of
-its heap) and time: small pieces take longer to find in the one arena, which costs a small model
-more than it wins, and has a compiler take up to 1.6 times as long. So it is done for models whose
-forward pass makes large values; `BOLTAX_ALLOCATOR=keep` has it done for all, ``system`` for none.
+The price is memory (what a process has used once it keeps, until the next compilation is over) and
+time: small pieces take longer to find in the one arena, which costs a small model more than it
+wins, and has a compiler take up to 1.6 times as long. So it is done for models whose forward pass
+makes large values; `BOLTAX_ALLOCATOR=keep` has it done for all, ``system`` for none. For other
+models, and where it is too late, each thread keeps pieces of up to 32 MiB in an arena of its own.
 
 Starts no backend, imports no jax, changes no setting of JAX and no environment variable.
 """
@@ -20,10 +22,11 @@ import enum
 import functools
 import importlib.util
 import logging
+import mmap
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,15 +43,19 @@ LATE_HINT = (
 )
 
 # Parameters of mallopt, from glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
-_SETTINGS = (
-    (_M_ARENA_MAX, 1),
-    (_M_MMAP_MAX, 0),
-    (_M_TRIM_THRESHOLD, 2**31 - 1),
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -3, -4, -8
+_NEVER_TRIM = (
+    (_M_TRIM_THRESHOLD, -1),
     (_M_TOP_PAD, 2**27),  # the heap grows in large pieces, of which only what is used is memory
 )
+_ONE_HEAP = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), *_NEVER_TRIM)
+_OWN_HEAPS = ((_M_MMAP_THRESHOLD, 2**25), *_NEVER_TRIM)  # the most that glibc takes
 _KEPT_AT_TOP = 2**26
 """Bytes of the heap that stay at its top: what is asked for next comes from there."""
+_MOST_HUGE, _LEAST_HUGE = 2**32, 2**28
+"""Bytes at the top of the heap for which huge pages are asked; they are no memory before they are
+used. The less where the system does not grant so many."""
+_HUGE_PAGE = 2**21
 # What a user sets to tune or to replace the allocator: then it is theirs.
 _TUNING = (
     "MALLOC_ARENA_MAX",
@@ -93,11 +100,14 @@ def keep_memory(count_values: Callable[[], int] | None = None) -> Outcome:
     if _kept.is_set():
         return Outcome.KEPT
     reason = _reason_against(count_values)
+    if count_values is not None and reason in (Outcome.SMALL, Outcome.LATE):
+        _tell_glibc(_OWN_HEAPS)
     if reason is not None:
         return reason
-    if not _tell_glibc():
+    if not _tell_glibc(_ONE_HEAP):
         return Outcome.UNSUPPORTED
     _kept.set()
+    _ask_for_huge_pages()
     return Outcome.KEPT
 
 
@@ -115,6 +125,8 @@ def give_back() -> None:
     if _is_glibc() and _setting() != SYSTEM:
         with suppress(AttributeError, OSError):  # a program that is linked statically
             ctypes.CDLL(None).malloc_trim(_KEPT_AT_TOP)
+        if _kept.is_set():
+            _ask_for_huge_pages()  # what grows anew is new to the system
 
 
 def _reason_against(count_values: Callable[[], int] | None) -> Outcome | None:
@@ -226,10 +238,26 @@ def _has_cpu_client() -> bool:
     return False
 
 
-def _tell_glibc() -> bool:
+def _tell_glibc(settings: Sequence[tuple[int, int]]) -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):  # a program that is linked statically
         return False
     mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
-    return all(mallopt(parameter, value) == 1 for parameter, value in _SETTINGS)
+    return all(mallopt(parameter, value) == 1 for parameter, value in settings)
+
+
+def _ask_for_huge_pages() -> None:
+    """Lets the heap grow, and asks for huge pages there; freed at once, it is what comes next."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    size = _MOST_HUGE
+    while (begin := libc.malloc(size)) is None and size > _LEAST_HUGE:
+        size //= 2
+    if begin is not None:
+        first = -(-begin // _HUGE_PAGE) * _HUGE_PAGE
+        whole = (begin + size - first) // _HUGE_PAGE * _HUGE_PAGE
+        libc.madvise(first, whole, mmap.MADV_HUGEPAGE)  # a kernel without them says no
+        libc.free(begin)

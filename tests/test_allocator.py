@@ -41,6 +41,54 @@ for _ in range(16):
 print(json.dumps([outcome, statistics.median(faults[7:])]))
 """
 
+LIBC = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.malloc.argtypes = [ctypes.c_size_t]
+"""
+
+FAULTS_OF_SMALL_PIECES = (
+    LIBC
+    + """
+import resource
+from boltax._allocator import keep_memory
+outcome = keep_memory(lambda: 0).name
+
+def use():
+    blocks = [libc.malloc(2**22) for _ in range(4)]
+    for block in blocks:
+        ctypes.memset(block, 1, 2**22)
+    for block in blocks:
+        libc.free(block)
+
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use()
+print(json.dumps([outcome, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before]))
+"""
+)
+
+FLAGS_OF_THE_HEAP = (
+    LIBC
+    + """
+import re
+from boltax._allocator import LARGE, give_back, keep_memory
+
+def is_huge():
+    address, flags = libc.malloc(2**26) + 2**24, ""
+    for line in open("/proc/self/smaps"):
+        if mapping := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
+            begin, end = (int(number, 16) for number in mapping.groups())
+        elif line.startswith("VmFlags:") and begin <= address < end:
+            return "hg" in line.split()
+
+before, outcome, kept = is_huge(), keep_memory(lambda: LARGE).name, is_huge()
+give_back()
+print(json.dumps([before, outcome, kept, is_huge()]))
+"""
+)
+
 THREADS_OF_OTHERS = """
 import threading
 import numpy as np
@@ -91,16 +139,15 @@ from boltax._allocator import LARGE, keep_memory, late_hint
 print(json.dumps([keep_memory(lambda: LARGE).name, late_hint(lambda: LARGE)]))
 """
 
-FREED_IN_A_THREAD = """
-import ctypes, pathlib, threading
+FREED_IN_A_THREAD = (
+    LIBC
+    + """
+import pathlib, threading
 from boltax._allocator import give_back
 
 def resident():
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
-
-libc = ctypes.CDLL(None)
-libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 
 def compile_something():
     blocks = [libc.malloc(2000) for _ in range(60_000)]
@@ -116,6 +163,7 @@ before = resident()
 give_back()
 print(json.dumps(before - resident()))
 """
+)
 
 
 def output(program: str, **environment: str) -> list:
@@ -153,7 +201,9 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36", raising=False)
     monkeypatch.setattr(_allocator, "_kept", threading.Event())
     monkeypatch.setattr(_allocator, "_has_cpu_client", lambda: False)
-    monkeypatch.setattr(_allocator, "_tell_glibc", lambda: calls.append("keep") or True)
+    names = {_allocator._ONE_HEAP: "one heap", _allocator._OWN_HEAPS: "own heaps"}
+    monkeypatch.setattr(_allocator, "_tell_glibc", lambda told: calls.append(names[told]) or True)
+    monkeypatch.setattr(_allocator, "_ask_for_huge_pages", lambda: calls.append("huge pages"))
     _allocator._warn_of.cache_clear()
     return calls
 
@@ -166,6 +216,25 @@ def test_a_step_faults_no_memory_in_again() -> None:
     assert switched_off == "OFF"
     assert returned > 2000
     assert kept < returned / 10
+
+
+@needs_glibc
+def test_small_models_fault_no_batches_in_again() -> None:
+    outcome, kept = output(FAULTS_OF_SMALL_PIECES)
+    assert outcome == "SMALL"
+    switched_off, returned = output(FAULTS_OF_SMALL_PIECES, BOLTAX_ALLOCATOR="system")
+    assert switched_off == "OFF"
+    assert returned > 2000
+    assert kept < returned / 10
+
+
+@needs_glibc
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="the kernel has no huge pages"
+)
+def test_huge_pages_are_asked_for_and_still_after_memory_was_given_back() -> None:
+    assert output(FLAGS_OF_THE_HEAP) == [False, "KEPT", True, True]
+    assert output(FLAGS_OF_THE_HEAP, BOLTAX_ALLOCATOR="system") == [False, "OFF", False, False]
 
 
 @needs_glibc
@@ -190,7 +259,7 @@ def test_a_program_that_computed_first_is_told_what_to_write() -> None:
 
 def test_glibc_is_told_once(told: list[str]) -> None:
     assert keep_memory(lambda: LARGE) is keep_memory(lambda: LARGE) is Outcome.KEPT
-    assert told == ["keep"]
+    assert told == ["one heap", "huge pages"]
 
 
 def test_memory_kept_early_is_no_reason_for_a_hint_later(
@@ -205,11 +274,21 @@ def test_memory_kept_early_is_no_reason_for_a_hint_later(
 def test_memory_is_kept_for_large_models_only_unless_it_is_asked_for(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert keep_memory() is keep_memory(lambda: LARGE - 1) is Outcome.SMALL
+    assert keep_memory() is Outcome.SMALL
     assert not told
+    assert keep_memory(lambda: LARGE - 1) is Outcome.SMALL
+    assert told == ["own heaps"]
     monkeypatch.setenv("BOLTAX_ALLOCATOR", "keep")
     assert keep_memory() is Outcome.KEPT
-    assert told == ["keep"]
+    assert told == ["own heaps", "one heap", "huge pages"]
+
+
+def test_where_it_is_too_late_threads_keep_what_they_can(
+    told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_allocator, "_has_cpu_client", lambda: True)
+    assert keep_memory(lambda: LARGE) is Outcome.LATE
+    assert told == ["own heaps"]
 
 
 @needs_glibc
@@ -285,7 +364,7 @@ def test_musl_is_left_alone(
 def test_an_allocator_that_refuses_is_not_kept(
     told: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_allocator, "_tell_glibc", lambda: False)
+    monkeypatch.setattr(_allocator, "_tell_glibc", lambda _: False)
     assert keep_memory(lambda: LARGE) is Outcome.UNSUPPORTED
 
 
