@@ -27,7 +27,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from boltax.errors import unknown_name
@@ -117,16 +116,14 @@ def late_hint(count_values: Callable[[], int]) -> str | None:
 
 
 def give_back() -> None:
-    """Gives memory that is free back to the system: what a compiler has used, for example.
+    """Gives kept memory that is free back to the system: what a compiler has used, for example.
 
-    glibc keeps the freed memory of each thread for that thread, and a compiler's is over 100 MB.
-    Takes some milliseconds, in which other threads may wait for memory.
+    That is over 100 MB. Takes some milliseconds, in which other threads may wait for memory. What
+    small models have is left where it is: they are faster with memory that is there already.
     """
-    if _is_glibc() and _setting() != SYSTEM:
-        with suppress(AttributeError, OSError):  # a program that is linked statically
-            ctypes.CDLL(None).malloc_trim(_KEPT_AT_TOP)
-        if _kept.is_set():
-            _ask_for_huge_pages()  # what grows anew is new to the system
+    if _kept.is_set():
+        ctypes.CDLL(None).malloc_trim(_KEPT_AT_TOP)
+        _ask_for_huge_pages()  # what grows anew is new to the system
 
 
 def _reason_against(count_values: Callable[[], int] | None) -> Outcome | None:
