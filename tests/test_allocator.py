@@ -210,20 +210,13 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 @needs_glibc
-def test_a_step_faults_no_memory_in_again() -> None:
-    outcome, kept = output(FAULTS_OF_A_STEP)
-    assert outcome == "KEPT"
-    switched_off, returned = output(FAULTS_OF_A_STEP, BOLTAX_ALLOCATOR="system")
-    assert switched_off == "OFF"
-    assert returned > 2000
-    assert kept < returned / 10
-
-
-@needs_glibc
-def test_small_models_fault_no_batches_in_again() -> None:
-    outcome, kept = output(FAULTS_OF_SMALL_PIECES)
-    assert outcome == "SMALL"
-    switched_off, returned = output(FAULTS_OF_SMALL_PIECES, BOLTAX_ALLOCATOR="system")
+@pytest.mark.parametrize(
+    "program, outcome", [(FAULTS_OF_A_STEP, "KEPT"), (FAULTS_OF_SMALL_PIECES, "SMALL")]
+)
+def test_what_is_used_again_is_not_faulted_in_again(program: str, outcome: str) -> None:
+    told, kept = output(program)
+    assert told == outcome
+    switched_off, returned = output(program, BOLTAX_ALLOCATOR="system")
     assert switched_off == "OFF"
     assert returned > 2000
     assert kept < returned / 10
