@@ -76,7 +76,7 @@ import re
 from boltax._allocator import LARGE, give_back, keep_memory
 
 def is_huge():
-    address, flags = libc.malloc(2**26) + 2**24, ""
+    address = libc.malloc(2**26) + 2**24
     for line in open("/proc/self/smaps"):
         if mapping := re.match("([0-9a-f]+)-([0-9a-f]+) ", line):
             begin, end = (int(number, 16) for number in mapping.groups())
