@@ -52,8 +52,8 @@ _OWN_HEAPS = ((_M_MMAP_THRESHOLD, 2**25), *_NEVER_TRIM)  # the most that glibc t
 _KEPT_AT_TOP = 2**26
 """Bytes of the heap that stay at its top: what is asked for next comes from there."""
 _MOST_HUGE, _LEAST_HUGE = 2**32, 2**28
-"""Bytes at the top of the heap for which huge pages are asked; they are no memory before they are
-used. The less where the system does not grant so many."""
+"""Bytes at the top of the heap for which huge pages are asked: addresses, which become memory when
+they are used. Fewer where the system does not grant the most, and none below the least."""
 _HUGE_PAGE = 2**21
 # What a user sets to tune or to replace the allocator: then it is theirs.
 _TUNING = (

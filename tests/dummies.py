@@ -67,7 +67,7 @@ class Lowest:
     value: jax.Array
 
     def merge(self, other):
-        return Lowest(jnp.minimum(self.value, other.value))
+        return type(self)(jnp.minimum(self.value, other.value))
 
     def compute(self):
         return self.value
@@ -76,9 +76,11 @@ class Lowest:
 class Low(Classifier):
     """With a metric whose empty state is no zero: the lowest loss."""
 
+    metric = Lowest
+
     def loss_function(self, model, batch, train):
         loss, metrics = super().loss_function(model, batch, train)
-        return loss, {**metrics, "lowest": Lowest(loss.mean())}
+        return loss, {**metrics, "lowest": self.metric(loss.mean())}
 
 
 class GuideRegressor(bx.TrainerModule):

@@ -4,12 +4,13 @@ import threading
 import time
 
 import pytest
+from flax import struct
 
 import boltax as bx
 from boltax import _programs
 from boltax.callbacks import Callback
 from boltax.errors import MetricsError
-from dummies import Classifier, Low, classifier, loader
+from dummies import Classifier, Low, Lowest, classifier, loader
 
 
 class WrongInEvaluation(Classifier):
@@ -38,6 +39,18 @@ class At(Callback):
         self.event.set()
 
 
+@struct.dataclass
+class Named(Lowest):
+    """A metric object whose values have names only when they are computed."""
+
+    def compute(self):
+        return {"value": self.value}
+
+
+class WithNames(Low):
+    metric = Named
+
+
 def wrong_monitor(tmp_path, trainer_class=Classifier, **options):
     return classifier(tmp_path, trainer_class, monitor=("val/accuracy", "max"), **options)
 
@@ -60,8 +73,8 @@ def test_a_monitor_that_does_not_exist_shows_before_the_first_step(tmp_path):
 
 
 def test_what_shows_only_in_values_shows_long_before_the_first_validation(tmp_path):
-    trainer = wrong_monitor(tmp_path, Low, callbacks=[Slow()])
-    with pytest.raises(MetricsError, match="val/lowest"):
+    trainer = wrong_monitor(tmp_path, WithNames, callbacks=[Slow()])
+    with pytest.raises(MetricsError, match="val/lowest/value"):
         trainer.train_model(loader(16_000, 16), loader(), num_epochs=1)
     assert trainer.run.step < 1000
 
