@@ -28,7 +28,7 @@ from boltax._types import ScalarMetrics
 from boltax.data._prefetch import one_item_each, prefetch_to_device
 from boltax.data._source import Source
 from boltax.errors import DataError, ModelError, TrainingError
-from boltax.metrics._accumulate import compute
+from boltax.metrics._accumulate import Metrics, compute
 
 if TYPE_CHECKING:
     from boltax.trainer import TrainerModule
@@ -190,8 +190,9 @@ def evaluate_chunks(
         raise DataError(
             f"Received a loader for {desc.lower()} without batches; expected at least one."
         )
-    _check_seen(drawn, int(jax.device_get(metrics.examples)))
-    return compute(metrics, prefix)
+    host: Metrics = jax.device_get(metrics)
+    _check_seen(drawn, int(host.examples))
+    return compute(host, prefix)
 
 
 def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch: int = 2) -> Any:

@@ -370,11 +370,14 @@ def test_state_and_accumulators_are_donated_to_the_step(tmp_path):
     trainer = classifier(tmp_path)
     trainer.init_optimizer(1, 4)
     chunk = Chunk(Plan(), jax.device_put(classes(8)), [{"epoch": 1, "batch": 1}], 8)
-    metrics, old = trainer.steps.empty_train(trainer.state, chunk, None), trainer.state
-    carry, _ = trainer.steps.train((), Training(old, metrics), chunk)
-    donated = jax.tree.leaves((old.params, old.opt_state, old.batch_stats, metrics))
-    assert all(leaf.is_deleted() for leaf in donated)
-    assert int(carry.state.step) == 1
+    nothing = trainer.steps.empty_train(trainer.state, chunk, None)
+    begun, _ = trainer.steps.train((), Training(trainer.state, nothing), chunk)
+    carry, _ = trainer.steps.train((), begun, chunk)
+    for old in (trainer.state, begun.state):
+        donated = jax.tree.leaves((old.params, old.opt_state, old.batch_stats))
+        assert all(leaf.is_deleted() for leaf in donated)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(begun.metrics))
+    assert int(carry.state.step) == 2
 
 
 def test_a_linen_model_with_no_train_argument_and_a_guide_trainer(tmp_path):
