@@ -94,10 +94,11 @@ def types(tree: Any) -> Any:
 @each_optimizer
 def test_trains_keeps_dtypes_and_compiles_once(name, trained):
     before = start(), trained(name).tx.init(start())
+    trained(name).traces.clear()
     after = steps(trained(name), 8, start())
     assert loss_of(after[0]) < 0.8 * loss_of(before[0])
     assert types(after) == types(before)
-    assert len(trained(name).traces) == 1
+    assert len(trained(name).traces) <= 1  # none where JAX still keeps that of another test
 
 
 @each_optimizer
