@@ -148,8 +148,8 @@ class Program:
         if compiled is None or isinstance(compiled, Future):
             compiled = self._compiled(key, args)
         try:
-            # Batches of a CPU lie on the host (see `prefetch_to_device`), and the count of a loop
-            # on one device, when the program is that of several.
+            # Batches of a CPU lie on the host (see `prefetch_to_device`), and so do metrics of no
+            # batch; the count of a loop is on one device, when the program is that of several.
             with (
                 jax.transfer_guard_host_to_device("allow"),
                 jax.transfer_guard_device_to_device("allow"),
