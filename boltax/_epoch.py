@@ -73,8 +73,7 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
                 run.is_cut = run.is_saveable and not run.is_asked_to_stop and not is_end
                 break
         write_records(trainer, run, watch, bar)
-        with run.ledger.spent("device"):
-            watch.look(up_to=run.step)
+        watch.look(up_to=run.step)
         if run.is_cut:
             save_resume(trainer, run)
     if isinstance(run.interval, Metrics):

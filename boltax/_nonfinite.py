@@ -121,9 +121,11 @@ class NonFiniteWatch:
             self._on_their_way[0].step <= up_to or self._on_their_way[0].are_bad.is_ready()
         ):
             arrived.append(self._on_their_way.popleft())
-        for sent, are_bad in zip(
-            arrived, jax.device_get([x.are_bad for x in arrived]), strict=True
-        ):
+        if not arrived:
+            return
+        with self._run.ledger.spent("device"):
+            flags = jax.device_get([sent.are_bad for sent in arrived])
+        for sent, are_bad in zip(arrived, flags, strict=True):
             if not are_bad.any():
                 continue
             for index in np.flatnonzero(np.atleast_1d(are_bad)[: sent.chunk.steps]).tolist():

@@ -1,12 +1,18 @@
 """Where the time of a run went: booked once, summed up, and the largest waste named."""
 
+import csv
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+import boltax as bx
+from boltax._chunks import Chunk, Plan
 from boltax._ledger import ADVICE, Ledger, report
+from boltax._nonfinite import NonFiniteWatch, Sent
 from boltax.callbacks import Callback
-from dummies import Classifier, classifier, loader
+from dummies import Classifier, classes, classifier, loader
 
 
 def test_nested_parts_count_for_the_innermost_only():
@@ -64,16 +70,34 @@ def test_a_run_books_what_it_waits_for(tmp_path, capsys):
     assert "Time: " in capsys.readouterr().out
 
 
+class Late:
+    """What the device says of a step, half a second later."""
+
+    def is_ready(self):
+        return False
+
+    def __array__(self, dtype=None, copy=None):
+        time.sleep(0.5)
+        return np.zeros((), bool)
+
+
+def test_waiting_for_steps_that_are_on_their_way_is_time_of_the_device(tmp_path):
+    trainer = classifier(tmp_path)
+    trainer.train_model(loader(8, 8), num_epochs=1)
+    run, watch = trainer.run, NonFiniteWatch(trainer, trainer.run)
+    before = run.ledger.seconds()
+    watch.add(Sent(Late(), 2, Chunk(Plan(), classes(8), [None], 8), None))
+    watch.look(up_to=2)
+    after = run.ledger.seconds()
+    assert after["device"] - before["device"] >= 0.5
+    assert after["other"] - before["other"] < 0.5
+
+
 class Plain(Classifier):
     pass
 
 
 def test_speed_is_in_the_log(tmp_path):
-    import csv
-    from pathlib import Path
-
-    import boltax as bx
-
     trainer = classifier(tmp_path, Plain, loop=bx.LoopOptions(log_every=2))
     trainer.train_model(loader(64, 8), num_epochs=1)
     text = (Path(trainer.log_dir) / "metrics.csv").read_text()

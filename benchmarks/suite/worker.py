@@ -17,6 +17,7 @@ OWN = ("suite", "boltax")
 SIDES = {
     "hand_plain": "suite.side_hand:plain",
     "hand": "suite.side_hand:donated",
+    "hand_kept": "suite.side_kept:donated",
     "hand_scan": "suite.side_hand:fused",
     "guide": "suite.side_guide:run",
     "boltax": "suite.side_boltax:linen",
