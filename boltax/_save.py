@@ -182,10 +182,7 @@ def save_variables(trainer: "TrainerModule", run: Run | None, step: int, *, is_b
     else:
         folder, metrics = BestCheckpoints(directory.saved, keep=sys.maxsize), {}
         what = f"the model of step {step}"
-    in_background = run is not None and run.is_active
     variables = variables_of(evaluated(trainer.state))
-    if in_background:
-        variables = trainer.copies.copy(variables)
     resume = ResumeCheckpoints(directory.resume)
 
     def write() -> None:
@@ -194,11 +191,13 @@ def save_variables(trainer: "TrainerModule", run: Run | None, step: int, *, is_b
         if is_best and run is not None:
             run.best_steps = [*(s for s in run.best_steps if s != step), step]
 
-    if in_background:
-        trainer.saver.submit(Job(what, "best" if is_best else f"saved {step}", write))
-    else:
+    if run is None or not run.is_active:
         trainer.saver.wait()
         write()
+        return
+    with run.ledger.spent("checkpoints"):  # it waits while two are to be written
+        variables = trainer.copies.copy(variables)
+        trainer.saver.submit(Job(what, "best" if is_best else f"saved {step}", write))
 
 
 def save_small(

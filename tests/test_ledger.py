@@ -12,6 +12,7 @@ from boltax._chunks import Chunk, Plan
 from boltax._ledger import ADVICE, Ledger, report
 from boltax._nonfinite import NonFiniteWatch, Sent
 from boltax.callbacks import Callback
+from boltax.checkpoint._best import BestCheckpoints
 from dummies import Classifier, classes, classifier, loader
 
 
@@ -91,6 +92,26 @@ def test_waiting_for_steps_that_are_on_their_way_is_time_of_the_device(tmp_path)
     after = run.ledger.seconds()
     assert after["device"] - before["device"] >= 0.5
     assert after["other"] - before["other"] < 0.5
+
+
+class EachIsBest(Classifier):
+    def is_new_model_better(self, new, old):
+        return True
+
+
+def test_waiting_for_best_models_that_are_written_is_time_of_checkpoints(tmp_path, monkeypatch):
+    save = BestCheckpoints.save
+
+    def slowly(*arguments, **options):
+        time.sleep(0.3)
+        save(*arguments, **options)
+
+    monkeypatch.setattr(BestCheckpoints, "save", slowly)
+    options = bx.CheckpointOptions(keep_last=0)
+    trainer = classifier(tmp_path, EachIsBest, checkpoint=options)
+    trainer.train_model(loader(8, 8), loader(8, 8), num_epochs=6)
+    seconds = trainer.run.ledger.seconds()
+    assert seconds["checkpoints"] >= 4 * 0.3  # of six; two may be on their way at the end
 
 
 class Plain(Classifier):

@@ -72,13 +72,13 @@ def save_population(run: PopulationRun) -> None:
         checkpoints = ResumeCheckpoints(
             RunDirectory(run.trainer.log_dir).resume, keep=run.trainer.checkpoint.keep_last
         )
-    table, folder = table_of(run), Path(run.trainer.log_dir)
+        table, folder = table_of(run), Path(run.trainer.log_dir)
 
-    def write() -> None:
-        checkpoints.save(step, arrays, progress)
-        write_table(table, folder)
+        def write() -> None:
+            checkpoints.save(step, arrays, progress)
+            write_table(table, folder)
 
-    run.saver.submit(Job(f"the resume checkpoint of step {step}", "resume", write))
+        run.saver.submit(Job(f"the resume checkpoint of step {step}", "resume", write))
 
 
 def restore_population(run: PopulationRun) -> bool:
