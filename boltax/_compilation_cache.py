@@ -121,7 +121,7 @@ def _prepare(wanted: str) -> Path:
     except OSError as error:
         raise OSError(f"the folder {folder} cannot be used ({error})") from error
     with contextlib.suppress(OSError):  # another process may tidy it at the same time
-        _tidy(folder, time.time())
+        tidy(folder, time.time())
     return folder
 
 
@@ -152,8 +152,13 @@ def _switch_on(folder: Path) -> None:
     compilation_cache.reset_cache()
 
 
-def _tidy(folder: Path, now: float) -> None:
-    """Deletes damaged entries, and the least recently used ones of a full cache."""
+def tidy(folder: Path, now: float) -> None:
+    """Deletes damaged entries, and the least recently used ones of a full cache; once an hour.
+
+    Args:
+        folder: the cache.
+        now: seconds since the epoch; what was written a minute before may still be in writing.
+    """
     stamp = folder / _STAMP
     checked = stamp.stat().st_mtime if stamp.exists() else 0.0
     if now - checked < _CHECK_EVERY:
