@@ -55,6 +55,8 @@ _MOST_HUGE, _LEAST_HUGE = 2**32, 2**28
 """Bytes at the top of the heap for which huge pages are asked: addresses, which become memory when
 they are used. Fewer where the system does not grant the most, and none below the least."""
 _HUGE_PAGE = 2**21
+_HOLES = tuple(2**exponent for exponent in range(28, 21, -1))
+"""Bytes of the pieces in which free memory below the top is looked for."""
 # What a user sets to tune or to replace the allocator: then it is theirs.
 _TUNING = (
     "MALLOC_ARENA_MAX",
@@ -118,12 +120,28 @@ def late_hint(count_values: Callable[[], int]) -> str | None:
 def give_back() -> None:
     """Gives kept memory that is free back to the system: what a compiler has used, for example.
 
-    That is over 100 MB. Takes some milliseconds, in which other threads may wait for memory. What
-    small models have is left where it is: they are faster with memory that is there already.
+    Whole huge pages only. `malloc_trim` gives back each free piece of 4 KiB, and what comes into
+    its place later lies in pages of that size, which costs a step with large temporaries a tenth.
+    Takes some milliseconds, in which other threads may wait for memory. What small models have is
+    left where it is: they are faster with memory that is there already.
     """
-    if _kept.is_set():
-        ctypes.CDLL(None).malloc_trim(_KEPT_AT_TOP)
-        _ask_for_huge_pages()  # what grows anew is new to the system
+    if not _kept.is_set():
+        return
+    libc = _libc()
+    top, size = _take_top(libc)
+    if top is None:
+        return
+    _release(libc, top + _KEPT_AT_TOP, size - _KEPT_AT_TOP)
+    taken = [top]
+    for hole in _HOLES:
+        # The holes below the top are found by asking for them; what comes from behind it is new.
+        while (piece := libc.malloc(hole)) is not None:
+            taken.append(piece)
+            if piece > top:
+                break
+            _release(libc, piece, hole)
+    for piece in taken:
+        libc.free(piece)
 
 
 def _reason_against(count_values: Callable[[], int] | None) -> Outcome | None:
@@ -246,15 +264,35 @@ def _tell_glibc(settings: Sequence[tuple[int, int]]) -> bool:
 
 def _ask_for_huge_pages() -> None:
     """Lets the heap grow, and asks for huge pages there; freed at once, it is what comes next."""
+    libc = _libc()
+    top, size = _take_top(libc)
+    if top is not None:
+        _advise(libc, top, size, mmap.MADV_HUGEPAGE)  # a kernel without them says no
+        libc.free(top)
+
+
+def _take_top(libc: ctypes.CDLL) -> tuple[int | None, int]:
+    """Allocates more than any hole in the heap has room for; None where the system refuses."""
+    size = _MOST_HUGE
+    while (top := libc.malloc(size)) is None and size > _LEAST_HUGE:
+        size //= 2
+    return top, size
+
+
+def _release(libc: ctypes.CDLL, begin: int, size: int) -> None:
+    _advise(libc, begin, size, mmap.MADV_DONTNEED)
+
+
+def _advise(libc: ctypes.CDLL, begin: int, size: int, advice: int) -> None:
+    """Tells the kernel of the huge pages that lie in a piece as a whole."""
+    first = -(-begin // _HUGE_PAGE) * _HUGE_PAGE
+    libc.madvise(first, max(0, (begin + size - first) // _HUGE_PAGE * _HUGE_PAGE), advice)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    size = _MOST_HUGE
-    while (begin := libc.malloc(size)) is None and size > _LEAST_HUGE:
-        size //= 2
-    if begin is not None:
-        first = -(-begin // _HUGE_PAGE) * _HUGE_PAGE
-        whole = (begin + size - first) // _HUGE_PAGE * _HUGE_PAGE
-        libc.madvise(first, whole, mmap.MADV_HUGEPAGE)  # a kernel without them says no
-        libc.free(begin)
+    return libc

@@ -166,6 +166,28 @@ print(json.dumps(before - resident()))
 """
 )
 
+SMALL_HOLES = (
+    LIBC
+    + """
+import resource
+from boltax._allocator import LARGE, give_back, keep_memory
+
+def take(number):
+    blocks = [libc.malloc(100_000) for _ in range(number)]
+    for block in blocks:
+        ctypes.memset(block, 1, 100_000)
+    return blocks
+
+keep_memory(lambda: LARGE)
+for block in take(400)[::2]:
+    libc.free(block)
+give_back()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+take(200)
+print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before))
+"""
+)
+
 
 def output(program: str, **environment: str) -> list:
     """What a fresh process prints as JSON, with an allocator that nobody has tuned."""
@@ -235,6 +257,11 @@ def test_huge_pages_are_asked_for_and_still_after_memory_was_given_back() -> Non
 def test_what_a_thread_has_freed_is_given_back_where_memory_is_kept() -> None:
     assert output(FREED_IN_A_THREAD.format(count="LARGE")) > 80  # MB, of 120
     assert output(FREED_IN_A_THREAD.format(count="0")) < 20
+
+
+@needs_glibc
+def test_small_holes_stay_as_they_are_when_memory_is_given_back() -> None:
+    assert output(SMALL_HOLES) < 400  # of 200 pieces with 25 pages each
 
 
 @needs_glibc
