@@ -131,7 +131,7 @@ def give_back() -> None:
     top, size = _take_top(libc)
     if top is None:
         return
-    _release(libc, top + _KEPT_AT_TOP, size - _KEPT_AT_TOP)
+    _advise(libc, top + _KEPT_AT_TOP, size - _KEPT_AT_TOP, mmap.MADV_DONTNEED)
     taken = [top]
     for hole in _HOLES:
         # The holes below the top are found by asking for them; what comes from behind it is new.
@@ -139,7 +139,7 @@ def give_back() -> None:
             taken.append(piece)
             if piece > top:
                 break
-            _release(libc, piece, hole)
+            _advise(libc, piece, hole, mmap.MADV_DONTNEED)
     for piece in taken:
         libc.free(piece)
 
@@ -277,10 +277,6 @@ def _take_top(libc: ctypes.CDLL) -> tuple[int | None, int]:
     while (top := libc.malloc(size)) is None and size > _LEAST_HUGE:
         size //= 2
     return top, size
-
-
-def _release(libc: ctypes.CDLL, begin: int, size: int) -> None:
-    _advise(libc, begin, size, mmap.MADV_DONTNEED)
 
 
 def _advise(libc: ctypes.CDLL, begin: int, size: int, advice: int) -> None:

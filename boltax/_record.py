@@ -82,8 +82,8 @@ def write_records(
 
 def _write(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any) -> None:
     like: Any = run.interval
+    watch.look(up_to=run.records_due[0].steps[-1])
     with run.ledger.spent("device"):
-        watch.look(up_to=run.records_due[0].steps[-1])
         rows = unpack(run.records_due[0].packed, like=like)
     due = run.records_due.popleft()
     speed = _speed(run, due.steps[-1], due.examples[-1], trainer.steps.train.flops)
