@@ -12,11 +12,11 @@ parts; `boltax.errors` every exception.
 """
 
 from boltax import callbacks, data, errors, loggers, metrics, optim
-from boltax._allocator import keep_memory as _keep_memory
-from boltax._lr_find import LearningRateTest
-from boltax._options import CheckpointOptions, LoopOptions
-from boltax._preflight import Preflight
-from boltax._state import TrainState
+from boltax._base._options import CheckpointOptions, LoopOptions
+from boltax._inspect._lr_find import LearningRateTest
+from boltax._inspect._preflight import Preflight
+from boltax._process._allocator import keep_memory as _keep_memory
+from boltax._step._state import TrainState
 from boltax.trainer import TrainerModule
 
 __version__ = "0.1.0"

@@ -81,22 +81,22 @@ def _checkpoints(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from boltax._replay import replay
-    from boltax._user_files import find_in_file
+    from boltax._inspect._replay import replay
+    from boltax._process._user_files import find_in_file
 
     print(replay(options.path, find_in_file(options.trainer)))
     return 0
 
 
 def _tune(options: argparse.Namespace) -> int:
-    from boltax._tune_command import tune
+    from boltax.tune._command import tune
 
     print(tune(options))
     return 0
 
 
 def _preflight(options: argparse.Namespace) -> int:
-    from boltax._preflight_file import preflight_file
+    from boltax._inspect._preflight_file import preflight_file
 
     memory = None if options.memory is None else int(options.memory * 1e9)
     text, does_fit = preflight_file(

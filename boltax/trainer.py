@@ -13,8 +13,8 @@
     metrics = trainer.train_model(train_loader, val_loader, test_loader, num_epochs=10)
     model = Classifier.load_from_checkpoint(trainer.log_dir).bind_model()
 
-What happens between the methods is in `boltax/_fit.py`, the loop, and `boltax/_steps.py`, which
-compiles; here is no logic of either.
+What happens between the methods is in `boltax/_loop/_fit.py`, the loop, and
+`boltax/_step/_steps.py`, which compiles; here is no logic of either.
 """
 
 import os
@@ -27,22 +27,24 @@ import jax
 import jax.numpy as jnp
 from flax import core
 
-from boltax import _batch_size, _epoch, _evaluate, _fit, _lr_find, _preflight, _setup
-from boltax._arguments import LOADING, check_arguments, check_positive, overrides
-from boltax._bodies import EvalStep, TrainStep
-from boltax._ema import evaluated
-from boltax._initialise import call_model, first_keys, initialise
-from boltax._loss import inputs_of
-from boltax._lr_find import LearningRateTest
-from boltax._monitor import GUIDE_ORDER, is_better
-from boltax._options import CheckpointOptions, LoopOptions
-from boltax._preflight import Preflight
+from boltax._base._monitor import GUIDE_ORDER, is_better
+from boltax._base._options import CheckpointOptions, LoopOptions
+from boltax._base._types import Batch, PyTree, ScalarMetrics, Variables
+from boltax._build import _setup
+from boltax._build._arguments import LOADING, check_arguments, check_positive, overrides
+from boltax._inspect import _batch_size, _lr_find, _preflight
+from boltax._inspect._lr_find import LearningRateTest
+from boltax._inspect._preflight import Preflight
+from boltax._loop import _epoch, _evaluate, _fit
+from boltax._loop._run import Run, planned_steps
+from boltax._loop._saving import Copies, save_small, save_variables
 from boltax._progress._progress import Progress
-from boltax._run import Run, planned_steps
-from boltax._save import Copies, save_small, save_variables
-from boltax._state import variables_of, with_variables
-from boltax._steps import Steps
-from boltax._types import Batch, PyTree, ScalarMetrics, Variables
+from boltax._step._bodies import EvalStep, TrainStep
+from boltax._step._ema import evaluated
+from boltax._step._initialise import call_model, first_keys, initialise
+from boltax._step._loss import inputs_of
+from boltax._step._state import variables_of, with_variables
+from boltax._step._steps import Steps
 from boltax.callbacks._base import Callback, as_callbacks
 from boltax.callbacks._timer import parse_duration
 from boltax.checkpoint._constructor_call import ConstructorCall

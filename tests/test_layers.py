@@ -1,104 +1,33 @@
-"""Who may import whom, as a table from the top of the design's page to its bottom.
+"""Who may import whom: the list of folders, from the top of the design's page to its bottom.
 
-A part imports parts of the layers above its own, and of its own layer where that is marked; it may
-name any type in an annotation. `boltax/__init__.py` imports all and is imported by none.
+A part imports parts that stand above it, and itself. `boltax/__init__.py` imports all and is
+imported by none.
 """
 
 import graphlib
 
 from source_tree import Import, Module, imports, modules
 
-LAYERS: list[tuple[str, bool, set[str]]] = [
-    (
-        "BASE",
-        True,
-        {
-            "_types",
-            "errors",
-            "_trees",
-            "_optional",
-            "_options",
-            "_ledger",
-            "_allocator",
-            "_compilation_cache",
-            "_flops",
-            "_user_cache",
-        },
-    ),
-    (
-        "PURE",
-        True,
-        {
-            "_state",
-            "_ema",
-            "_loss_scale",
-            "_keys",
-            "_triggers",
-            "_monitor",
-            "metrics",
-            "optim",
-            "models",
-        },
-    ),
-    (
-        "CORE",
-        True,
-        {
-            "_bodies",
-            "_chunks",
-            "_forms",
-            "_programs",
-            "_fused",
-            "_padding",
-            "_microbatches",
-            "_loss",
-            "_steps",
-            "_initialise",
-        },
-    ),
-    ("HOST", False, {"data", "loggers", "checkpoint", "_progress", "callbacks"}),
-    (
-        "LOOP",
-        True,
-        {
-            "_arguments",
-            "_setup",
-            "_signals",
-            "_run",
-            "_save",
-            "_resume",
-            "_nonfinite",
-            "_notify",
-            "_evaluate",
-            "_sanity_check",
-            "_record",
-            "_epoch",
-            "_before_training",
-            "_after_training",
-            "_preflight",
-            "_preflight_text",
-            "_batch_size",
-            "_lr_find",
-            "_fit",
-        },
-    ),
-    ("TRAINER", True, {"trainer"}),
-    ("TUNE", True, {"tune"}),
-    (
-        "USER",
-        True,
-        {
-            "demo",
-            "testing",
-            "_replay",
-            "_tune_command",
-            "_user_files",
-            "_preflight_file",
-            "cli",
-        },
-    ),
+LAYERS: list[set[str]] = [
+    {"errors"},
+    {"_base"},
+    {"_process"},
+    {"parallel"},
+    {"models"},
+    {"metrics"},
+    {"optim"},
+    {"_step"},
+    {"data", "loggers", "checkpoint", "callbacks", "_progress"},  # none imports another
+    {"_build"},
+    {"_loop"},
+    {"_inspect"},
+    {"trainer"},
+    {"tune"},
+    {"testing"},
+    {"demo"},
+    {"cli"},
 ]
-RANK = {part: rank for rank, (_, _, parts) in enumerate(LAYERS) for part in parts}
+RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
 
 def own_imports(module: Module) -> list[Import]:
@@ -114,7 +43,7 @@ def test_every_part_has_a_layer() -> None:
 
 def test_imports_name_only_parts_above() -> None:
     wrong = [
-        f"{i.place}: {module.part} ({layer_of(module.part)}) imports {part} ({layer_of(part)})"
+        f"{i.place}: {module.part} imports {part}"
         for module in modules().values()
         for i in own_imports(module)
         if module.part and i.when != "never"
@@ -155,15 +84,12 @@ def test_no_import_cycle() -> None:
 
 
 def test_the_rule_tells_right_from_wrong() -> None:
-    assert may_import("_fit", "data")
+    assert may_import("_loop", "data")
     assert may_import("optim", "metrics")
     assert may_import("data", "data")
     assert not may_import("data", "loggers")
     assert not may_import("optim", "trainer")
-
-
-def layer_of(part: str) -> str:
-    return LAYERS[RANK[part]][0] if part in RANK else "no layer"
+    assert not may_import("metrics", "optim")
 
 
 def part_of(statement: Import) -> str:
@@ -173,12 +99,7 @@ def part_of(statement: Import) -> str:
 
 def may_import(part: str, other: str) -> bool:
     """Whether a module of `part` may import one of `other`."""
-    if part == other:
-        return True
-    if part not in RANK or other not in RANK:
-        return False
-    same_layer_allowed = LAYERS[RANK[part]][1]
-    return RANK[other] < RANK[part] or (RANK[other] == RANK[part] and same_layer_allowed)
+    return part == other or (part in RANK and other in RANK and RANK[other] < RANK[part])
 
 
 def defining(statement: Import) -> str:

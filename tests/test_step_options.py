@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import boltax as bx
-from boltax._replay import replay
-from boltax._save import state_tree
+from boltax._inspect._replay import replay
+from boltax._loop._saving import state_tree
 from boltax.errors import NonFiniteError
 from boltax.testing import assert_resumes_exactly
 from dummies import (

@@ -12,9 +12,9 @@ import optax
 import pytest
 
 import boltax as bx
-from boltax._bodies import Training
-from boltax._chunks import Chunk, Plan
-from boltax._state import variables_of
+from boltax._base._chunks import Chunk, Plan
+from boltax._step._bodies import Training
+from boltax._step._state import variables_of
 from boltax.errors import CheckpointError
 from dummies import (
     Classifier,

@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from boltax._save import state_tree
+from boltax._loop._saving import state_tree
 from dummies import loader, to_host
 
 MEMBERS = [

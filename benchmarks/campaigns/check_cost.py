@@ -20,10 +20,10 @@ import numpy as np
 import optax
 
 import boltax as bx
-from boltax._bodies import Training
-from boltax._chunks import Chunk, Plan
-from boltax._nonfinite import NonFiniteWatch, Sent
-from boltax._trees import num_examples
+from boltax._base._chunks import Chunk, Plan
+from boltax._base._trees import num_examples
+from boltax._loop._nonfinite import NonFiniteWatch, Sent
+from boltax._step._bodies import Training
 from campaigns.score import Score
 
 SIZES = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import boltax as bx
-from boltax._save import state_tree
+from boltax._loop._saving import state_tree
 from boltax.callbacks import Callback
 from boltax.checkpoint._resume import ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from boltax._monitor import is_better
+from boltax._base._monitor import is_better
 from boltax.checkpoint import _step_folders
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._resume import ResumeCheckpoints

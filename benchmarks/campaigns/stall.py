@@ -22,10 +22,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 import boltax as bx
-from boltax._bodies import Training
-from boltax._chunks import Chunk, Plan
-from boltax._save import save_resume, state_tree
-from boltax._trees import num_examples
+from boltax._base._chunks import Chunk, Plan
+from boltax._base._trees import num_examples
+from boltax._loop._saving import save_resume, state_tree
+from boltax._step._bodies import Training
 from campaigns.score import Score
 
 BEFORE, AFTER = 2, 14

@@ -5,7 +5,7 @@ That is what the compiled steps of a large model can reach without a trainer aro
 
 from pathlib import Path
 
-from boltax._allocator import LARGE, Outcome, keep_memory
+from boltax._process._allocator import LARGE, Outcome, keep_memory
 from suite import side_hand
 from suite.rounds import NotOfferedError, Rounds
 from suite.tasks import Task

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
-from boltax._types import Batch, PyTree
+from boltax._base._types import Batch, PyTree
 from boltax.errors import ConfigurationError, unknown_name
 
 

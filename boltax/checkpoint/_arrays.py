@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.checkpoint._differences import Difference, compare, table
 from boltax.checkpoint._dtypes import is_key
 from boltax.checkpoint._files import files_below, read_json, write_json

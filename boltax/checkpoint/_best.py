@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boltax._types import PyTree, ScalarMetrics, Variables
+from boltax._base._types import PyTree, ScalarMetrics, Variables
 from boltax.checkpoint._arrays import read_arrays
 from boltax.checkpoint._metrics_json import plain_metrics, read_metrics
 from boltax.checkpoint._step_folders import StepFolders

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._options import CheckpointOptions, LoopOptions
+from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax.checkpoint._dtypes import is_storable
 from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import short

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from boltax._types import ScalarMetrics
+from boltax._base._types import ScalarMetrics
 from boltax.errors import CheckpointError
 
 _WORDS = ("nan", "inf", "-inf")

@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from boltax._types import PyTree, Variables
+from boltax._base._types import PyTree, Variables
 from boltax.checkpoint._arrays import read_leaves, read_structure
 from boltax.checkpoint._differences import Difference, compare, table
 from boltax.checkpoint._leaf import Names, is_array, leaf_of

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.checkpoint._arrays import read_arrays
 from boltax.checkpoint._progress_json import decode_progress, encode_progress
 from boltax.checkpoint._rundir import RunDirectory, locate

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._types import Batch
+from boltax._base._types import Batch
 from boltax.checkpoint._dtypes import dtype_named, is_storable
 from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import short

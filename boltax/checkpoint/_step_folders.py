@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.checkpoint._arrays import write_arrays
 from boltax.checkpoint._files import read_json, unwritable, write_json
 from boltax.checkpoint._folders import (

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.checkpoint._leaf import Leaf, Names, damaged_structure, leaf_of, leaf_text, unstorable
 
 Structure: TypeAlias = Any

@@ -13,9 +13,9 @@ from typing import Any, final, overload
 import jax
 import numpy as np
 
-from boltax._chunks import Rows
-from boltax._trees import describe
-from boltax._types import Batch, Cursor, PyTree
+from boltax._base._chunks import Rows
+from boltax._base._trees import describe
+from boltax._base._types import Batch, Cursor, PyTree
 from boltax.data._batches import check_leaves, to_host
 from boltax.data._cursor import consumed
 from boltax.data._fingerprint import checksum

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._trees import describe, describe_leaf, path_name
-from boltax._types import Batch
+from boltax._base._trees import describe, describe_leaf, path_name
+from boltax._base._types import Batch
 from boltax.data._arrays import is_a, is_numeric, to_array
 from boltax.errors import DataError
 

@@ -6,7 +6,7 @@ May not know what kind of loader it wraps.
 from collections.abc import Iterator
 from typing import Any
 
-from boltax._types import Batch, Cursor
+from boltax._base._types import Batch, Cursor
 from boltax.data._batches import BatchCheck
 from boltax.data._cursor import consumed
 from boltax.errors import BoltaxError, DataError, noting

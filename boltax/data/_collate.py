@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.data._arrays import to_array
 from boltax.data._torch_workers import prepare_workers
 from boltax.errors import ConfigurationError

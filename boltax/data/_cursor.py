@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from boltax._types import Cursor
+from boltax._base._types import Cursor
 from boltax.data._arrays import is_a, to_array
 from boltax.errors import CheckpointError, DataError
 

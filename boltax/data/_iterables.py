@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from boltax._types import Batch, Cursor
+from boltax._base._types import Batch, Cursor
 from boltax.data._cursor import consumed
 from boltax.data._fingerprint import batch_checksum
 from boltax.errors import DataError

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from boltax._chunks import Chunk, Mode, Plan, Rows, examples_in, stacked
-from boltax._ledger import Ledger
-from boltax._trees import form_of
-from boltax._types import Batch, Cursor
+from boltax._base._chunks import Chunk, Mode, Plan, Rows, examples_in, stacked
+from boltax._base._trees import form_of
+from boltax._base._types import Batch, Cursor
+from boltax._process._ledger import Ledger
 from boltax.data._array_loader import Epoch
 
 LONGEST = 0.02

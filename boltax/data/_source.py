@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from boltax._trees import describe
-from boltax._types import Batch, Cursor
+from boltax._base._trees import describe
+from boltax._base._types import Batch, Cursor
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._arrays import is_a, to_array
 from boltax.data._checked import CheckedSource

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from boltax._types import Batch, Cursor
+from boltax._base._types import Batch, Cursor
 from boltax.data._arrays import is_a
 from boltax.data._cursor import consumed
 from boltax.data._iterables import dropping, length, numbered

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from boltax._types import Batch, Cursor
+from boltax._base._types import Batch, Cursor
 from boltax.data._arrays import is_a
 from boltax.data._cursor import consumed
 from boltax.data._iterables import class_name, dropping, length

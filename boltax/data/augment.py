@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from boltax._trees import describe_leaf
+from boltax._base._trees import describe_leaf
 from boltax.errors import ConfigurationError, DataError, unknown_name
 
 __all__ = ["crop", "cutmix", "cutout", "flip", "mixup"]

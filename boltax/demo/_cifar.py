@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.demo._data import DemoData, Examples, split
 from boltax.errors import ConfigurationError, DataError
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from boltax._options import LoopOptions
+from boltax._base._options import LoopOptions
 from boltax.callbacks._learning_rate import LearningRateMonitor
 from boltax.demo._augment import augment
 from boltax.demo._data import DemoData

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.errors import DataError
 
 FASHION_MNIST_FOLDER = "/usr/share/datasets/fashion-mnist"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.errors import ConfigurationError
 
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#2f6db3", "#e07b28", "#2f855a", "#c0392b", "#6b7280"

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.data._array_loader import ArrayLoader
 from boltax.demo._classifier import make_trainer

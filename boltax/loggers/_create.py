@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.errors import ConfigurationError, unknown_name
 from boltax.loggers._base import Logger, NoLogger
 from boltax.loggers._csv import CsvLogger

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from boltax._trees import describe_leaf
+from boltax._base._trees import describe_leaf
 from boltax.errors import ConfigurationError
 from boltax.loggers._values import as_array
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.loggers._base import Logger
 from boltax.loggers._files import file_name, histogram_text, recall, remember
 from boltax.loggers._images import as_images, figure_png, grid, png

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from boltax._trees import describe_leaf
+from boltax._base._trees import describe_leaf
 
 Scalar: TypeAlias = int | float
 HyperparameterValue: TypeAlias = bool | int | float | str

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.loggers._base import Logger
 from boltax.loggers._files import recall, remember
 from boltax.loggers._images import as_images, figure_array

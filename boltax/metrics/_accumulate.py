@@ -29,8 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from boltax._trees import describe_leaf, wide
-from boltax._types import ScalarMetrics
+from boltax._base._trees import describe_leaf, wide
+from boltax._base._types import ScalarMetrics
 from boltax.errors import MetricsError
 
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import flax.linen as nn
 import jax
 
-from boltax._types import Variables
+from boltax._base._types import Variables
 from boltax.errors import ModelError, noting, unknown_name
 from boltax.models._calls import Call, Method, constructor_parameters, is_nnx
 from boltax.models._linen import LinenAdapter

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from boltax._trees import describe
+from boltax._base._trees import describe
 from boltax.errors import ModelError
 
 PARAMS = "params"

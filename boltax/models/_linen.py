@@ -12,7 +12,7 @@ from flax.core import DenyList, apply, unbox, unfreeze
 from flax.core.scope import in_filter, union_filters
 from flax.linen.summary import tabulate
 
-from boltax._types import Variables
+from boltax._base._types import Variables
 from boltax.models._bound import BoundModel
 from boltax.models._calls import (
     Call,

@@ -13,8 +13,8 @@ import jax
 from flax import nnx
 from flax.core.scope import in_filter
 
-from boltax._keys import fold_name
-from boltax._types import Variables
+from boltax._base._keys import fold_name
+from boltax._base._types import Variables
 from boltax.errors import noting
 from boltax.models._bound import BoundModel
 from boltax.models._calls import (

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from boltax._types import Variables
+from boltax._base._types import Variables
 from boltax.errors import ModelError
 from boltax.models._collections import CALL_ONLY, PARAMS, put, strong, take
 

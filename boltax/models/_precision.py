@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from boltax._types import PyTree, Variables
+from boltax._base._types import PyTree, Variables
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call
 from boltax.models._collections import PARAMS

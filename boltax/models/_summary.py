@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._trees import tree_bytes
-from boltax._types import Variables
+from boltax._base._trees import tree_bytes
+from boltax._base._types import Variables
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call, trace_abstractly
 

@@ -11,9 +11,9 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from boltax._keys import fold_name
-from boltax._trees import describe
-from boltax._types import Variables
+from boltax._base._keys import fold_name
+from boltax._base._trees import describe
+from boltax._base._types import Variables
 from boltax.errors import noting
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call, Method, abstract, is_nnx

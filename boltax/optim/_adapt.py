@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.errors import OptimizerError
 from boltax.optim._by_path import path_text
 

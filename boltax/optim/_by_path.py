@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.errors import OptimizerError
 
 Freeze: TypeAlias = str | Sequence[str] | Callable[[PyTree], PyTree]

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from boltax._trees import describe_leaf, path_name
-from boltax._types import PyTree
+from boltax._base._trees import describe_leaf, path_name
+from boltax._base._types import PyTree
 from boltax.errors import OptimizerError
 from boltax.optim._adapt import requiring
 from boltax.optim._learned_features import (

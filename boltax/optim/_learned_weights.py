@@ -14,8 +14,8 @@ import numpy as np
 from flax import serialization
 from msgpack.exceptions import UnpackException
 
-from boltax._trees import describe_leaf
-from boltax._user_cache import user_cache
+from boltax._base._trees import describe_leaf
+from boltax._process._user_cache import user_cache
 from boltax.errors import OptimizerError
 
 VARIABLE = "BOLTAX_LOPT_WEIGHTS"

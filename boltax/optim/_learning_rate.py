@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.optim._named import NamedState
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 
 import optax
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.errors import OptimizerError, unknown_name
 
 KEY = "optimizers"

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.optim._by_path import compiled, matching, path_text
 
 DecayMask: TypeAlias = str | Callable[[PyTree], PyTree]

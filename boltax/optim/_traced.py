@@ -17,7 +17,7 @@ from typing import Any, TypeGuard, cast
 import jax
 import jax.numpy as jnp
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.errors import OptimizerError, noting
 from boltax.optim._build import (
     Optimizer,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from boltax._types import PyTree
+from boltax._base._types import PyTree
 from boltax.optim._adapt import requiring
 from boltax.optim._learned import Rule, check_steps, given, learned, loss_of
 from boltax.optim._learned_features import tensor_features

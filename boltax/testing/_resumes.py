@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._chunks import Chunk, Plan
-from boltax._types import PyTree
+from boltax._base._chunks import Chunk, Plan
+from boltax._base._types import PyTree
 from boltax.checkpoint._dtypes import is_key
 from boltax.checkpoint._resume import Resume, ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory

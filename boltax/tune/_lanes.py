@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 
-from boltax.tune._devices import Device
+from boltax.parallel._devices import Device
 
 
 def most_lanes(devices: Sequence[Device]) -> int:

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from boltax._chunks import Chunk, Mode, Plan
-from boltax._fused import FusedStep
+from boltax._base._chunks import Chunk, Mode, Plan
+from boltax._step._fused import FusedStep
 from boltax.tune._measure import described, lanes_of, measured, repeated, size_of
 from boltax.tune._run import Layout, PopulationRun
 

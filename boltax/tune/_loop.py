@@ -29,13 +29,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._bodies import Evaluation, Training
-from boltax._chunks import Chunk, Mode, Plan
-from boltax._ema import evaluated
-from boltax._evaluate import draw
-from boltax._fused import MOST_STEPS
-from boltax._monitor import is_better
-from boltax._state import evaluations_of, variables_of
+from boltax._base._chunks import Chunk, Mode, Plan
+from boltax._base._monitor import is_better
+from boltax._loop._evaluate import draw
+from boltax._step._bodies import Evaluation, Training
+from boltax._step._ema import evaluated
+from boltax._step._fused import MOST_STEPS
+from boltax._step._state import evaluations_of, variables_of
 from boltax.data._cursor import consumed
 from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source

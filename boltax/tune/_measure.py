@@ -24,10 +24,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._bodies import Training
-from boltax._chunks import Chunk, Mode, Plan, Rows
-from boltax._fused import MOST_STEPS, SINGLES, UNROLLED, FusedStep
-from boltax.tune._devices import on_device
+from boltax._base._chunks import Chunk, Mode, Plan, Rows
+from boltax._step._bodies import Training
+from boltax._step._fused import MOST_STEPS, SINGLES, UNROLLED, FusedStep
+from boltax.parallel._devices import on_device
 from boltax.tune._lanes import most_lanes
 from boltax.tune._memory import check_wanted, lack_of_memory
 from boltax.tune._run import Layout, PopulationRun

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from boltax._monitor import Monitor
+from boltax._base._monitor import Monitor
 from boltax._progress._live import REFRESHES_PER_SECOND, is_taken, is_terminal
 from boltax._progress._text import took
 

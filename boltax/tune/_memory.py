@@ -2,11 +2,11 @@
 
 import math
 
-from boltax._chunks import Chunk, Mode
-from boltax._fused import FusedStep
-from boltax._preflight import Subject
-from boltax._state import variables_of
-from boltax._trees import tree_bytes
+from boltax._base._chunks import Chunk, Mode
+from boltax._base._trees import tree_bytes
+from boltax._inspect._preflight import Subject
+from boltax._step._fused import FusedStep
+from boltax._step._state import variables_of
 from boltax.errors import ConfigurationError
 from boltax.tune._run import Layout, PopulationRun
 

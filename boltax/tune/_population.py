@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from boltax._arguments import check_positive, overrides
-from boltax._before_training import check_followed
-from boltax._preflight import memory_of
-from boltax._run import planned_steps
-from boltax._save import save_trigger
-from boltax._setup import compile_for
-from boltax._signals import Interrupted
-from boltax._state import variables_of
-from boltax._steps import Steps
+from boltax._build._arguments import check_positive, is_trainer, overrides
+from boltax._build._setup import compile_for
+from boltax._inspect._preflight import memory_of
+from boltax._loop._begin import check_followed
+from boltax._loop._run import planned_steps
+from boltax._loop._saving import save_trigger
+from boltax._process._signals import Interrupted
+from boltax._step._state import variables_of
+from boltax._step._steps import Steps
 from boltax.checkpoint._lock import RunLock
 from boltax.data._source import as_source
 from boltax.errors import ConfigurationError, TrainingError
 from boltax.optim._plateau import check_metrics, first_evaluations
-from boltax.tune._devices import Device, Devices, default_device, devices_of, on_device
+from boltax.parallel._devices import Device, Devices, default_device, devices_of, on_device
 from boltax.tune._layout import group, only_layout
 from boltax.tune._loop import train
 from boltax.tune._run import PopulationRun, validation_metrics
@@ -381,7 +381,7 @@ class Population:
 
 def _check_trainer(trainer: Any) -> None:
     """Refuses a trainer that relies on what a population does not do."""
-    if not any(cls.__module__ == "boltax.trainer" for cls in type(trainer).__mro__):
+    if not is_trainer(trainer):
         raise ConfigurationError(
             f"Received {trainer!r} ({type(trainer).__name__}) as trainer; expected a "
             "TrainerModule, made but not trained. Write Population(Classifier(...), members)."

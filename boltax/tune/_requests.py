@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from boltax._state import variables_of
+from boltax._step._state import variables_of
 from boltax.errors import ConfigurationError
 from boltax.tune._run import EMPTY, PopulationRun
 from boltax.tune._saved import write_best

@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax import _chunks
-from boltax._chunks import Chunk
-from boltax._steps import compile_copy, compile_members
-from boltax._types import PyTree
-from boltax.tune._devices import Device, on_device
+from boltax._base import _chunks
+from boltax._base._chunks import Chunk
+from boltax._base._types import PyTree
+from boltax._step._steps import compile_copy, compile_members
+from boltax.parallel._devices import Device, on_device
 
 
 class Rows:

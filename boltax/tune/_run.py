@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from boltax._ledger import Ledger
-from boltax._monitor import GUIDE_ORDER, Monitor
-from boltax._signals import Signals
-from boltax._steps import Steps
-from boltax._triggers import Every
-from boltax._types import Cursor
+from boltax._base._monitor import GUIDE_ORDER, Monitor
+from boltax._base._triggers import Every
+from boltax._base._types import Cursor
+from boltax._process._ledger import Ledger
+from boltax._process._signals import Signals
+from boltax._step._steps import Steps
 from boltax.checkpoint._saver import Saver
 from boltax.data._source import Source
 from boltax.metrics._accumulate import Metrics, SavedMetrics
-from boltax.tune._devices import Device
+from boltax.parallel._devices import Device
 from boltax.tune._lanes import Lanes
 from boltax.tune._rows import Batches, Rows
 from boltax.tune._schedulers import Member, PopulationView, Scheduler

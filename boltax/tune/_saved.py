@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax.sharding import SingleDeviceSharding
 
-from boltax._save import state_tree
-from boltax._setup import variant, write_variant
-from boltax._state import variables_of
-from boltax._types import PyTree
+from boltax._base._types import PyTree
+from boltax._build._setup import variant, write_variant
+from boltax._loop._saving import state_tree
+from boltax._step._state import variables_of
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._metrics_json import plain_metrics, read_metrics
 from boltax.checkpoint._plain import plain
@@ -30,7 +30,7 @@ from boltax.data._cursor import cursor_from_json, cursor_to_json
 from boltax.data._fingerprint import check_fingerprint
 from boltax.errors import CheckpointError, noting
 from boltax.metrics._accumulate import SavedMetrics
-from boltax.tune._devices import Device
+from boltax.parallel._devices import Device
 from boltax.tune._lanes import most_lanes
 from boltax.tune._run import Layout, PopulationRun, monitors
 from boltax.tune._schedulers import Member, Status

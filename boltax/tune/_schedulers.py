@@ -28,7 +28,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from boltax._monitor import check_form
+from boltax._base._monitor import check_form
 from boltax.errors import ConfigurationError, MetricsError, unknown_name
 
 

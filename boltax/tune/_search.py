@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from boltax._monitor import Monitor, check_monitor, is_better
-from boltax._setup import write_described
+from boltax._base._monitor import Monitor, check_monitor, is_better
+from boltax._build._setup import write_described
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError, noting
 from boltax.tune._groups import (

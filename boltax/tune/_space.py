@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from boltax._optional import import_optional
+from boltax._base._optional import import_optional
 from boltax.errors import ConfigurationError, unknown_name
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import core
 
-from boltax._arguments import overrides
-from boltax._initialise import call_model, first_keys, init_variables
-from boltax._setup import fields_of_options, state_without_optimizer, traced_hparams
-from boltax._steps import compile_create, compile_init, compile_per_member
-from boltax._types import PyTree, Variables
+from boltax._base._types import PyTree, Variables
+from boltax._build._arguments import overrides
+from boltax._build._setup import fields_of_options, state_without_optimizer, traced_hparams
+from boltax._step._initialise import call_model, first_keys, init_variables
+from boltax._step._steps import compile_create, compile_init, compile_per_member
 from boltax.optim._plateau import first_evaluations
 from boltax.optim._traced import TracedOptimizer
 from boltax.tune._values import Varied

@@ -32,8 +32,8 @@ What happens:
 
 from typing import TYPE_CHECKING, Any
 
-from boltax._arguments import check_positive
-from boltax._monitor import Monitor, check_form
+from boltax._base._monitor import Monitor, check_form
+from boltax._build._arguments import check_positive
 from boltax.errors import ConfigurationError
 from boltax.tune._groups import MakeTrainer
 from boltax.tune._members_table import members_table

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from boltax._monitor import Monitor, is_better
-from boltax._optional import import_optional
+from boltax._base._monitor import Monitor, is_better
+from boltax._base._optional import import_optional
 from boltax.errors import ConfigurationError, unknown_name
 
 _FIRST = ("member", "seed", "status", "epoch", "step")

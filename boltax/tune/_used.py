@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from boltax._bodies import checked_result
+from boltax._step._bodies import checked_result
 from boltax.errors import ConfigurationError
 from boltax.tune._run import PopulationRun
 

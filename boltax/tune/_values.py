@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 import jax
 import numpy as np
 
-from boltax._arguments import overrides
-from boltax._state import is_traced_hyperparameter
+from boltax._build._arguments import overrides
+from boltax._step._state import is_traced_hyperparameter
 from boltax.errors import ConfigurationError, OptimizerError, unknown_name
 from boltax.optim._named import changed, flat
 from boltax.optim._traced import TracedOptimizer, check_settings, default_value, traceable

@@ -3,7 +3,7 @@ import json
 import pytest
 
 import checkpoint_project as project
-from boltax._options import LoopOptions
+from boltax._base._options import LoopOptions
 from boltax.checkpoint._decode import decode
 from boltax.checkpoint._files import read_json
 from boltax.checkpoint._names import Lookup

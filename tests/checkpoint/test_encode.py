@@ -12,7 +12,7 @@ import optax
 import pytest
 
 import checkpoint_project as project
-from boltax._options import CheckpointOptions, LoopOptions
+from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax.checkpoint._decode import decode
 from boltax.checkpoint._encode import NotStored, encode
 from boltax.checkpoint._names import Lookup

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import checkpoint_project as project
-from boltax._options import CheckpointOptions
+from boltax._base._options import CheckpointOptions
 from boltax.checkpoint._plain import plain, short
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from boltax._chunks import Mode, Plan
+from boltax._base._chunks import Mode, Plan
 from boltax.data import _prefetch
 from boltax.data._prefetch import prefetch_to_device
 

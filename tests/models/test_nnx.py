@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from boltax._keys import fold_name
+from boltax._base._keys import fold_name
 from boltax.errors import ModelError
 from boltax.models._adapter import adapt
 from boltax.models._bound import BoundModel

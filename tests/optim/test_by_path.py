@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from boltax import optim
-from boltax._trees import tree_bytes
+from boltax._base._trees import tree_bytes
 from boltax.errors import OptimizerError
 
 PARAMS: dict[str, Any] = {

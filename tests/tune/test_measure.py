@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from boltax._chunks import Chunk, Mode, Plan
+from boltax._base._chunks import Chunk, Mode, Plan
 from boltax.errors import ConfigurationError
 from boltax.tune import Population, Scheduler, Status, _measure, _memory, _population
 from boltax.tune._run import Layout

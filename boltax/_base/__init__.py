@@ -1,0 +1,1 @@
+"""Values that know nothing of training: types, trees, keys, triggers, options, monitors, chunks."""

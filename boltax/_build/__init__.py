@@ -1,0 +1,1 @@
+"""From a constructor's arguments to the parts of a trainer: steps, loggers, folder, optimizer."""

@@ -1,0 +1,1 @@
+"""Questions about a trainer that are answered without training it."""

@@ -1,0 +1,1 @@
+"""The order of a run, from its first line to its last. Read `_fit.py` first."""

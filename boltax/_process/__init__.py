@@ -1,0 +1,1 @@
+"""This process and machine: memory, what is compiled and kept, signals, where the time goes."""

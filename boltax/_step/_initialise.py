@@ -1,0 +1,113 @@
+"""Makes a model's variables from an example, compiled, or says why the two do not fit."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from boltax._base._trees import describe
+from boltax._base._types import Variables
+from boltax._step._flops import value_bytes
+from boltax._step._steps import compile_init
+from boltax.errors import BoltaxError, ModelError
+from boltax.models._adapter import ModelAdapter
+from boltax.models._calls import Call
+from boltax.models._view import ModelView
+
+Run = Callable[[ModelView, Any], Any]
+"""Runs the model on an example: a loss, or a plain call."""
+
+
+def first_keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The root key of a run, and the key of its initial values.
+
+    In one small program: `jax.random.key` and `jax.random.split` outside of one compile four, with
+    optimizations, which takes longer than all that a trainer of a small model does besides.
+    """
+
+    def two_keys(seed: jax.Array) -> tuple[jax.Array, jax.Array]:
+        first, second = jax.random.split(jax.random.key(seed))
+        return first, second
+
+    return compile_init(two_keys)(np.int64(seed))  # as jax.random.key takes a seed
+
+
+def call_model(model: ModelView, inputs: Sequence[Any]) -> None:
+    """Runs a model on inputs alone, where there is no loss."""
+    model(*inputs)
+
+
+def initialise(
+    adapter: ModelAdapter,
+    run: Run,
+    example: Any,
+    key: jax.Array,
+    *,
+    hparams: Mapping[str, Any],
+    traced_hparams: Mapping[str, jax.Array],
+    is_abstract: bool = False,
+) -> tuple[Variables, list[Call]]:
+    """Variables of a model, made by running it once in initialisation mode.
+
+    Args:
+        adapter: the model.
+        run: ``(view, example)``; what it returns is thrown away.
+        example: an example batch, or inputs.
+        key: random key.
+        hparams: what the view gives as ``model.hparams``.
+        traced_hparams: the numbers among them that are traced.
+        is_abstract: give shapes in place of arrays, for values that are loaded from elsewhere.
+
+    Returns:
+        Variables by collection, and with what the model was called.
+
+    Raises:
+        ModelError: when the example does not fit the model.
+    """
+    calls: list[Call] = []
+    init = partial(init_variables, adapter, run, hparams, calls)
+    try:
+        make = partial(jax.eval_shape, init) if is_abstract else compile_init(init)
+        return make(example, key, dict(traced_hparams)), calls
+    except BoltaxError:
+        raise
+    except AttributeError as error:
+        error.add_note(
+            "attributes of the trainer that its loss_function uses must be set before "
+            "super().__init__()"
+        )
+        raise
+    except (TypeError, ValueError) as error:
+        message = (
+            f"Received exmp_input with {describe(example, 'exmp_input')}; expected an example that "
+            f"{adapter.name} accepts, but running it once raised {type(error).__name__}: {error}. "
+            "Hand in one batch of the loader, e.g. exmp_input=next(iter(train_loader)), and "
+            "compare its shapes with what the model takes."
+        )
+        raise ModelError(message).with_traceback(error.__traceback__) from error
+
+
+def forward_bytes(adapter: ModelAdapter, run: Run, example: Any, hparams: Mapping[str, Any]) -> int:
+    """Bytes of the values that a pass through the model makes; traced, without JAX's backend."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    init = partial(init_variables, adapter, run, hparams, [])
+    return value_bytes(jax.make_jaxpr(init)(example, key, {}).jaxpr)
+
+
+def init_variables(
+    adapter: ModelAdapter,
+    run: Run,
+    hparams: Mapping[str, Any],
+    calls: list[Call],
+    example: Any,
+    key: jax.Array,
+    traced: dict[str, jax.Array],
+) -> Variables:
+    """Variables of a model, traced; `calls` gets with what the model was called."""
+    variables, every = adapter.empty(key), {**hparams, **traced}
+    view = ModelView(adapter, variables, key, train=True, hparams=every, initializing=True)
+    run(view, example)
+    calls.extend(view.calls)
+    return view.variables

@@ -1,0 +1,267 @@
+"""Compiled programs: ahead of time, one for each form of the arguments, and never again in silence.
+
+A `Program` is a jitted function whose last argument (the batches) decides which of its compiled
+forms is called. What is compiled is announced and timed; a second form says which argument changed,
+and what that cost. Programs can be compiled in the background, while others run.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+
+from boltax._base._trees import describe_leaf, form_of, num_examples, path_name
+from boltax._base._types import PyTree
+from boltax._process._allocator import give_back
+from boltax._process._ledger import Ledger
+from boltax._step._flops import flops_in, has_primitive
+from boltax.errors import RecompilationError
+
+Announce = Callable[[str], AbstractContextManager[Any]]
+MOST_SHOWN = 4
+_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="boltax-compile")
+_log = logging.getLogger("boltax")
+
+
+class Compilations:
+    """What is compiled for a trainer's steps: announced, timed, and limited in number.
+
+    Attributes:
+        announce: makes the context in which something with a given name is compiled.
+        ledger: gets the time.
+
+    Args:
+        announce: see there.
+        note: tells of something that is no cause for alarm.
+        where: the moment in the run, for messages.
+        most_again: how often steps may be compiled again; None for any number.
+    """
+
+    def __init__(
+        self,
+        announce: Announce = lambda _: nullcontext(),
+        *,
+        note: Callable[[str], None] = lambda _: None,
+        where: Callable[[], str] = lambda: "the start",
+        most_again: int | None = None,
+    ) -> None:
+        self.announce, self.ledger = announce, Ledger()
+        self._note, self._where, self._most_again = note, where, most_again
+        self._again = 0
+
+    def before_again(self, name: str, changes: str) -> None:
+        """Notes that a step has to be compiled another time.
+
+        Raises:
+            RecompilationError: when that is too often.
+        """
+        self._again += 1
+        if self._most_again is not None and self._again > self._most_again:
+            raise RecompilationError(
+                f"Received other arguments for the {name} at {self._where()}: {changes}; expected "
+                "to compile it again at most as often as LoopOptions(max_recompiles="
+                f"{self._most_again}) allows. {REMEDY}"
+            )
+
+    def after_again(self, name: str, changes: str, seconds: float, *, is_ragged: bool) -> None:
+        """Tells what was compiled another time, at which step, why, and what it cost."""
+        tell = self._note if is_ragged else _log.warning
+        tell(
+            f"The {name} was compiled again at {self._where()}, in {seconds:.1f} s: {changes}. "
+            + (REMEDY_RAGGED if is_ragged else REMEDY)
+        )
+
+
+REMEDY_RAGGED = "For equal batches write drop_last=True."
+REMEDY = (
+    "Each form of the arguments is compiled once. For equal batches write drop_last=True, or pad "
+    "them in the loader to a few sizes; there, too, give all batches the same dtypes."
+)
+
+
+class Program:
+    """A function compiled once for each form of its arguments, the batches being the last of them.
+
+    Attributes:
+        compile_seconds: what its first form took to trace and compile.
+
+    Args:
+        function: what ``jax.jit`` returned.
+        name: names it to people, e.g. ``"train step"``.
+        compilations: announces and counts.
+        size_of: the number of examples in a batch, by the last argument.
+        may_be_ragged: whether a smaller batch is what one has to expect, and counts for nothing.
+    """
+
+    def __init__(
+        self,
+        function: Any,
+        name: str,
+        compilations: Compilations,
+        *,
+        may_be_ragged: bool = False,
+        size_of: Callable[[Any], int] = num_examples,
+    ) -> None:
+        self._function, self._name, self._compilations = function, name, compilations
+        self._size_of = size_of
+        self._may_be_ragged = may_be_ragged
+        self._known: dict[Any, Any] = {}  # compiled, or a Future of that
+        self._known_forms: dict[Any, PyTree] = {}
+        self._jaxpr: Any = None  # of the first form, until somebody asks what is in it
+        self._flops: int | None = None
+        self._has_convolutions = False
+        self.compile_seconds = 0.0
+
+    @property
+    def flops(self) -> int | None:
+        """Operations of matrix products and convolutions in the first form; None before it."""
+        self._look()
+        return self._flops
+
+    @property
+    def has_convolutions(self) -> bool:
+        """Whether there are convolutions in the first form; False before it is traced."""
+        self._look()
+        return self._has_convolutions
+
+    def _look(self) -> None:
+        if (jaxpr := self._jaxpr) is not None:
+            self._flops, self._jaxpr = flops_in(jaxpr).total, None
+            self._has_convolutions = has_primitive(jaxpr, "conv_general_dilated")
+
+    @property
+    def temporaries(self) -> int | None:
+        """Bytes of workspace of its first form, once that is compiled; None where nobody knows."""
+        first = next(iter(self._known.values()), None)
+        compiled = first.result() if isinstance(first, Future) else first
+        memory = None if compiled is None else compiled.memory_analysis()
+        return None if memory is None else int(memory.temp_size_in_bytes)
+
+    def __call__(self, *args: Any) -> Any:
+        """Runs the program of the form that these arguments have, compiled now if it is new."""
+        key = form_of(args[-1])
+        compiled = self._known.get(key)
+        if compiled is None or isinstance(compiled, Future):
+            compiled = self._compiled(key, args)
+        try:
+            # Batches of a CPU lie on the host (see `prefetch_to_device`), and so do metrics of no
+            # batch; the count of a loop is on one device, when the program is that of several.
+            with (
+                jax.transfer_guard_host_to_device("allow"),
+                jax.transfer_guard_device_to_device("allow"),
+            ):
+                return compiled(*args)
+        except (TypeError, ValueError):  # raised before it runs, when the state has another form
+            if not self._is_new(key, args):
+                return self._function(*args)  # other devices, or an error of the arguments
+        del self._known[key]
+        return self._compiled(key, args)(*args)
+
+    def lower(self, *args: Any) -> Any:
+        """The program for these arguments (arrays or their shapes), not compiled."""
+        return self._function.lower(*args)
+
+    def trace(self, *args: Any) -> Any:
+        """The program for these arguments, traced; the first one is what is looked into."""
+        traced = self._function.trace(*args)
+        if not self._known_forms:
+            self._jaxpr, self._known_forms[form_of(args[-1])] = traced.jaxpr, forms(args)
+        return traced
+
+    def start(self, *args: Any, after: Future[Any] | None = None) -> Future[Any]:
+        """Begins to compile for these arguments (arrays or their shapes) in the background.
+
+        It is traced here and now, so that the settings of this thread count.
+
+        Args:
+            args: the arguments.
+            after: another program that is to be compiled before: the compiler uses all cores for
+                one, so that two at a time would be ready as late as both.
+        """
+        key = form_of(args[-1])
+        known = self._known.get(key)
+        if known is None:
+            began = time.perf_counter()
+            lowered = self.trace(*args).lower()
+            known = _pool.submit(self._compile, lowered, time.perf_counter() - began, after)
+            self._known[key], self._known_forms[key] = known, forms(args)
+        if isinstance(known, Future):
+            return known
+        done: Future[Any] = Future()
+        done.set_result(known)
+        return done
+
+    def _is_new(self, key: Any, args: tuple[Any, ...]) -> bool:
+        try:
+            return bool(_changes(self._known_forms[key], forms(args)))
+        except AttributeError:  # something that is no array
+            return False
+
+    def _compile(self, lowered: Any, traced: float, after: Future[Any] | None) -> Any:
+        if after is not None:
+            wait([after])
+        began = time.perf_counter()
+        compiled = lowered.compile()
+        self.compile_seconds = self.compile_seconds or time.perf_counter() - began + traced
+        _pool.submit(give_back)  # later, as the program is waited for
+        return compiled
+
+    def _compiled(self, key: Any, args: tuple[Any, ...]) -> Any:
+        changes, is_ragged = "", False
+        if key not in self._known and self._known_forms:
+            before, now = (
+                self._known_forms.get(key, next(iter(self._known_forms.values()))),
+                forms(args),
+            )
+            changes, is_ragged = _changes(before, now), _is_ragged(before, now)
+            if changes and not (is_ragged and self._may_be_ragged):
+                self._compilations.before_again(self._name, changes)
+        began = time.perf_counter()
+        size = self._size_of(args[-1])
+        with (
+            self._compilations.ledger.spent("compile"),
+            self._compilations.announce(f"compiling the {self._name} for batches of {size}"),
+        ):
+            compiled = self._known[key] = self.start(*args).result()
+        if changes and not (is_ragged and self._may_be_ragged):
+            seconds = time.perf_counter() - began
+            self._compilations.after_again(self._name, changes, seconds, is_ragged=is_ragged)
+        return compiled
+
+
+def forms(args: PyTree) -> PyTree:
+    """The shapes and dtypes of arguments."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), args)
+
+
+def _changes(before: PyTree, now: PyTree) -> str:
+    """What is different in the second of two forms of arguments, the batches being the last."""
+    changes: list[str] = []
+    for number, (left, right) in enumerate(zip(before, now, strict=True)):
+        root = "batch" if number == len(before) - 1 else "state"
+        old, new = (
+            {path_name(path, root): describe_leaf(leaf) for path, leaf in flat}
+            for flat in map(jax.tree_util.tree_leaves_with_path, (left, right))
+        )
+        changes += [
+            f"{name} was {old.get(name, 'not there')} and is {new.get(name, 'not there')}"
+            for name in {**old, **new}
+            if old.get(name) != new.get(name)
+        ]
+    more = f" and {len(changes) - MOST_SHOWN} more" if len(changes) > MOST_SHOWN else ""
+    return ", ".join(changes[:MOST_SHOWN]) + more
+
+
+def _is_ragged(before: PyTree, now: PyTree) -> bool:
+    """Whether the batch has fewer examples, and all else is as it was."""
+    if jax.tree.structure(before) != jax.tree.structure(now):
+        return False
+    pairs = zip(jax.tree.leaves(before[-1]), jax.tree.leaves(now[-1]), strict=True)
+    return not _changes((*before[:-1], ()), (*now[:-1], ())) and all(
+        old.dtype == new.dtype and old.shape[1:] == new.shape[1:] and old.shape[:1] > new.shape[:1]
+        for old, new in pairs
+    )

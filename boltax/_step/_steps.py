@@ -1,0 +1,414 @@
+"""Compiles the steps: the only file that calls `jit`.
+
+The loop sees one kind of step, ``step(constants, carry, chunk) -> (carry, outputs)``: one or
+several of the user's steps, each followed by the accumulation of its metrics and a check that its
+loss and gradients are finite, in the same program. What it carries is donated. A step is traced
+once for each shape of batch and each way of sending it off (see `_fused`).
+
+Two ways in: `compile_steps` for pure steps, and `host_steps` for steps that must be called as they
+are (``debug=True``, or a user's own `create_jitted_functions`), where only the accumulation of
+metrics is compiled.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from boltax._base._chunks import Chunk, Mode, Plan, examples_in
+from boltax._base._trees import is_deleted, num_examples
+from boltax._base._types import Batch, PyTree
+from boltax._step._bodies import (
+    Body,
+    EvalStep,
+    Evaluation,
+    Training,
+    TrainStep,
+    accumulate,
+    add_ended,
+    batch_metrics_of,
+    checked_result,
+    eval_body,
+    is_step_bad,
+    train_body,
+    turn_metrics,
+    with_batch_rng,
+)
+from boltax._step._forms import loop, single, train_loop, unrolled
+from boltax._step._fused import FusedStep
+from boltax._step._loss_scale import has_overflowed
+from boltax._step._padding import Padding
+from boltax._step._programs import Compilations, Program
+from boltax._step._state import params_of
+from boltax.metrics._accumulate import (
+    Metrics,
+    SavedMetrics,
+    empty_like,
+    extend,
+    rebuilt,
+    start,
+)
+
+PredictStep = Callable[[Any, Batch], Any]
+LoopForm = Callable[..., tuple[Any, Any]]
+"""A loop of steps as traced: ``(body, constants, carry, count, feed) -> (carry, outputs)``."""
+
+
+_UNOPTIMIZED: dict[str, Any] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 12):  # which has one way of making fusions only
+    _UNOPTIMIZED["xla_cpu_use_fusion_emitters"] = False  # the older way compiles faster
+
+
+class Step(Protocol):
+    """A step as the loop calls it, one or several at a time.
+
+    Attributes:
+        is_compiled: whether it takes batches in any form that a compiled program takes: out of a
+            data set on the device, or as NumPy arrays.
+    """
+
+    is_compiled: bool
+
+    @property
+    def flops(self) -> int | None:
+        """Operations of matrix products and convolutions in a step; None when nobody knows."""
+        ...
+
+    def precompile(
+        self,
+        constants: Any,
+        carry: Any,
+        feed: Any,
+        distance: int = 1,
+        after: Future[Any] | None = None,
+    ) -> Future[Any] | None:
+        """Begins to compile for arguments like these, in the background; see `FusedStep`."""
+        ...
+
+    def restart(self) -> None:
+        """Forgets what was planned and not executed: another pass over data begins."""
+        ...
+
+    def plan(self, distance: int, remaining: int | None, until_due: int | None = None) -> Plan:
+        """How to send off the next steps; see `FusedStep.plan`."""
+        ...
+
+    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+        """Sends off the steps of a chunk; see `FusedStep`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps as the loop calls them.
+
+    Attributes:
+        train: ``(until_due, Training(state, metrics), chunk) -> (Training, are_bad)``; what it
+            carries is donated. `until_due` are the steps to the next record, ``()`` for none. The
+            outputs are bools, one for each step: whether its loss or a gradient was not finite; of
+            a loop ``(are_bad, Ended)``, see `train_loop`.
+        evaluate: ``(Evaluation(state, examples), metrics, chunk) -> (metrics, ())``; donates the
+            metrics.
+        predict: ``(state, batch) -> outputs``.
+        train_step: ``(state, batch) -> (state, metrics of the batch)``, compiled, nothing donated:
+            for users.
+        eval_step: ``(state, batch) -> metrics of the batch``, likewise.
+        empty_train: ``(state, chunk, saved) -> metrics``: the accumulators for metrics like those
+            of these batches: of no batch, or with the values `saved` in a checkpoint.
+        empty_eval: the same for evaluation.
+        compilations: what was compiled for them.
+        padding: fills evaluation batches up, where that is exact.
+        merge: adds up two accumulated metrics; donates nothing.
+        turn: ends the interval of a record, see `turn_metrics`; donates nothing.
+        add_ended: accumulates the intervals that ended in a loop, see there; donates nothing.
+    """
+
+    train: Step
+    evaluate: Step
+    predict: PredictStep
+    train_step: TrainStep
+    eval_step: EvalStep
+    empty_train: Callable[[Any, Chunk, SavedMetrics | None], Any]
+    empty_eval: Callable[[Any, Chunk, SavedMetrics | None], Any]
+    compilations: Compilations = field(default_factory=Compilations)
+    padding: Padding = field(default_factory=lambda: Padding(is_exact=False))
+    merge: Callable[[Metrics, Metrics], Metrics] = field(default_factory=lambda: jax.jit(extend))
+    turn: Callable[[Metrics | None, Metrics], tuple[Metrics, Metrics, dict[str, jax.Array]]] = (
+        field(default_factory=lambda: jax.jit(partial(turn_metrics, "continue")))
+    )
+    add_ended: Callable[
+        [Metrics | None, jax.Array, Metrics], tuple[Metrics, dict[str, jax.Array]]
+    ] = field(default_factory=lambda: jax.jit(add_ended))
+
+
+def compile_steps(
+    train_step: TrainStep,
+    eval_step: EvalStep,
+    predict_step: PredictStep,
+    *,
+    on_nonfinite: str = "continue",
+    steps_per_execution: int | str = 1,
+    log_every: int = 1,
+    compilations: Compilations | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+    members: int | None = None,
+) -> Steps:
+    """Steps compiled from pure functions.
+
+    Args:
+        train_step: ``(state, batch) -> (state, metrics)``.
+        eval_step: ``(state, batch) -> metrics``.
+        predict_step: ``(state, batch) -> outputs``.
+        on_nonfinite: see `LoopOptions`; ``"stop"`` leaves the state as it is from the first step on
+            whose loss or gradient is not finite, until the accumulated metrics are new ones.
+        steps_per_execution: see `LoopOptions`.
+        log_every: steps between two records.
+        compilations: announces what is compiled.
+        tell: is told how steps are sent off, when that was measured.
+        members: for a population of so many: states and accumulated metrics then have a first axis,
+            the members, and all see the same batch. Users' own steps stay those of one member.
+    """
+    # The inner jits are what users call; the outer ones find their traces, so each step is traced
+    # only once.
+    train_step, eval_step, predict_step = (
+        jax.jit(train_step),
+        jax.jit(eval_step),
+        jax.jit(predict_step),
+    )
+    compilations = compilations or Compilations()
+    fused = partial(compile_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
+    train, evaluate = partial(train_body, train_step, on_nonfinite), partial(eval_body, eval_step)
+    plain = partial(train_body, train_step, "continue") if on_nonfinite == "stop" else None
+    # Not by name: JAX keeps the signature of what it compiles, and with it values bound by name.
+    train_many: LoopForm = partial(train_loop, plain, log_every)
+    train_metrics, eval_metrics = (
+        partial(batch_metrics_of, step, is_train)
+        for step, is_train in ((train_step, True), (eval_step, False))
+    )
+    of = ""
+    if members is not None:
+        of = f" of {members} members"
+        train, train_many = jax.vmap(train, in_axes=(None, 0, None)), loop
+        evaluate = jax.vmap(evaluate, in_axes=(Evaluation(0, None), 0, None))
+        train_metrics, eval_metrics = (
+            jax.vmap(metrics, in_axes=(0, None)) for metrics in (train_metrics, eval_metrics)
+        )
+    return Steps(
+        train=fused(train, f"train step{of}", many=train_many),
+        evaluate=fused(evaluate, f"evaluation step{of}", may_be_ragged=True),
+        predict=Program(predict_step, "prediction step", compilations, may_be_ragged=True),
+        train_step=train_step,
+        eval_step=eval_step,
+        empty_train=_empty(partial(jax.eval_shape, train_metrics)),
+        empty_eval=_empty(partial(jax.eval_shape, eval_metrics)),
+        compilations=compilations,
+        padding=Padding(),
+        turn=jax.jit(partial(turn_metrics, on_nonfinite)),
+    )
+
+
+def compile_fused(
+    body: Body,
+    name: str,
+    *,
+    compilations: Compilations,
+    wanted: int | str,
+    tell: Callable[[str], None] = lambda _: None,
+    may_be_ragged: bool = False,
+    many: LoopForm = loop,
+) -> FusedStep:
+    """Compiles a step in its three forms; see `FusedStep`.
+
+    Args:
+        body: one step.
+        name: names it to people.
+        compilations: announces what is compiled.
+        wanted: ``"auto"``, or the number of steps in a dispatch.
+        tell: is told what was chosen.
+        may_be_ragged: whether batches of other sizes are to be expected.
+        many: how it stands in a loop.
+    """
+    forms = {Mode.SINGLE: single, Mode.LOOP: many, Mode.UNROLLED: unrolled}
+    programs = {
+        mode: Program(
+            jax.jit(partial(form, body), donate_argnums=1),
+            name,
+            compilations,
+            may_be_ragged=may_be_ragged,
+            size_of=partial(examples_in, mode),
+        )
+        for mode, form in forms.items()
+    }
+    return FusedStep(programs, wanted=wanted, name=name, tell=tell)
+
+
+class _HostStep:
+    """A step that is called as it is, once for each batch."""
+
+    is_compiled = False
+    flops = None
+
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    def precompile(self, *_: Any, **__: Any) -> None:
+        """Does nothing: nothing is compiled."""
+
+    def restart(self) -> None:
+        """Does nothing: nothing is planned."""
+
+    def plan(self, distance: int, remaining: int | None, until_due: int | None = None) -> Plan:
+        """One step at a time."""
+        return Plan()
+
+    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+        """Calls the step."""
+        return self._body(constants, carry, chunk.feed)
+
+
+def host_steps(
+    train_step: TrainStep, eval_step: EvalStep, predict_step: PredictStep, *, on_nonfinite: str
+) -> Steps:
+    """Steps that call the functions as they are, and compile only what follows them.
+
+    A step that has taken the memory of the old state cannot be undone: then a state that is not
+    finite stays.
+    """
+    add = jax.jit(accumulate, static_argnums=2, donate_argnums=0)
+    is_bad_step = jax.jit(is_step_bad)
+
+    def none_of(metrics: Any, batch_metrics: dict[str, Any], count: int) -> Any:
+        """The metrics as they are; before the first step they learn their names."""
+        if isinstance(metrics, SavedMetrics) or metrics.values:
+            return metrics
+        return empty_like(jax.eval_shape(partial(start, num_examples=count), batch_metrics))
+
+    def train(_: Any, carry: Training, batch: Batch) -> tuple[Training, jax.Array]:
+        state, metrics = carry
+        new, batch_metrics = checked_result(train_step(state, batch))
+        count = num_examples(batch)
+        is_overflow = has_overflowed(state, new)
+        if is_overflow is not None and jax.device_get(is_overflow):
+            return Training(new, none_of(metrics, batch_metrics, count)), jnp.zeros((), bool)
+        is_bad = is_bad_step(batch_metrics, params_of(new))
+        if on_nonfinite != "continue" and not is_deleted(state) and jax.device_get(is_bad):
+            return carry, is_bad
+        if isinstance(metrics, SavedMetrics):
+            like = jax.eval_shape(partial(start, num_examples=count), batch_metrics)
+            metrics = rebuilt(metrics, like)
+        return Training(new, add(metrics, batch_metrics, count)), is_bad
+
+    def evaluate(
+        constants: Evaluation, metrics: Metrics, batch: Batch
+    ) -> tuple[Metrics, tuple[()]]:
+        batch_metrics = eval_step(with_batch_rng(constants.state, metrics), batch)
+        return add(metrics, batch_metrics, num_examples(batch)), ()
+
+    # The shapes of the metrics are not known before the functions have run, and running them twice
+    # could be seen.
+    count: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    none = _empty(lambda *_: Metrics({}, count, count, count))
+
+    def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Any:
+        return none(state, chunk, None) if saved is None else saved
+
+    return Steps(
+        _HostStep(train), _HostStep(evaluate), predict_step, train_step, eval_step, empty, empty
+    )
+
+
+def compile_init(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Compiles a function that runs once, such as one that makes variables.
+
+    On a CPU without optimizations, which take longer there than they can win back.
+    """
+    is_cpu = jax.default_backend() == "cpu"
+    return jax.jit(function, compiler_options=_UNOPTIMIZED if is_cpu else None)
+
+
+def compile_create(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
+    """Compiles a function from a state to a new one; donating the old keeps buffers apart."""
+    return jax.jit(function, donate_argnums=0)  # preflight traces it: no options for the compiler
+
+
+def compile_members() -> "MemberFunctions":
+    """Compiles what moves the members of a population about on the device."""
+
+    def gather(groups: tuple[PyTree, ...], index: jax.Array) -> PyTree:
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[index], *groups)
+
+    def choose(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
+        def one(left: jax.Array, right: jax.Array) -> jax.Array:
+            shape = condition.shape + (1,) * (left.ndim - condition.ndim)
+            return jnp.where(condition.reshape(shape), left, right)
+
+        return jax.tree.map(one, yes, no)
+
+    return MemberFunctions(
+        stack=jax.jit(lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)),
+        gather=jax.jit(gather),
+        one=jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)),
+        choose=jax.jit(choose, donate_argnums=2),
+    )
+
+
+@dataclass(frozen=True)
+class MemberFunctions:
+    """What moves the members of a population about on the device, compiled.
+
+    Attributes:
+        stack: ``(*trees) -> tree`` with a first axis, the trees.
+        gather: ``(trees with a first axis, index [n]) -> tree``: rows of all of them, one behind
+            the other.
+        one: ``(tree with a first axis, index []) -> tree``: a row.
+        choose: ``(condition [n] or [], yes, no) -> tree``; takes the memory of the last.
+
+    An index or a condition may be one of NumPy's, which goes to wherever the trees are.
+    """
+
+    stack: Callable[..., PyTree]
+    gather: Callable[[tuple[PyTree, ...], Any], PyTree]
+    one: Callable[[PyTree, Any], PyTree]
+    choose: Callable[[Any, PyTree, PyTree], PyTree]
+
+
+def compile_per_member(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """Compiles a function of one member for all members of a population, ``[members, ...]``."""
+    return jax.jit(jax.vmap(function))
+
+
+def compile_copy() -> Callable[[PyTree, PyTree | None], PyTree]:
+    """Compiles ``copy(tree, into)``: a copy on the device, in new memory or in that of `into`.
+
+    A copy into memory that was used before takes a fifth of the time.
+    """
+
+    def copy(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+
+    anew = jax.jit(copy)
+    again = jax.jit(lambda tree, _: copy(tree), donate_argnums=1, keep_unused=True)
+    return lambda tree, into: anew(tree) if into is None else again(tree, into)
+
+
+def _empty(
+    shapes_of: Callable[[Any, Batch], Metrics],
+) -> Callable[[Any, Chunk, SavedMetrics | None], Metrics]:
+    """Makes zeros on the host, which a program takes in a tenth of the time of `jax.device_put`.
+
+    All batches have the same, so shapes are asked for once.
+    """
+    known: list[Metrics] = []
+
+    def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Metrics:
+        if not known:
+            known.append(shapes_of(state, chunk.form))
+        zeros = jax.tree.map(lambda form: np.zeros(form.shape, form.dtype), known[0])
+        return zeros if saved is None else rebuilt(saved, like=zeros)
+
+    return empty

@@ -1,0 +1,3 @@
+"""Where arrays live: the devices of this process."""
+
+__all__: list[str] = []

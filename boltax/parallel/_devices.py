@@ -1,0 +1,49 @@
+"""The devices that a population may use."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from boltax._base._types import PyTree
+from boltax.errors import ConfigurationError
+
+Device: TypeAlias = Any
+"""A `jax.Device`, which is no type to the type checker."""
+Devices: TypeAlias = int | Sequence[Device] | None
+"""All local ones, or the first few of them, or these."""
+
+
+def devices_of(wanted: Devices) -> tuple[Device, ...]:
+    """The devices that a user asks for.
+
+    Raises:
+        ConfigurationError: when there are none such.
+    """
+    local = jax.local_devices()
+    if wanted is None:
+        return tuple(local)
+    if isinstance(wanted, int) and not isinstance(wanted, bool) and 1 <= wanted <= len(local):
+        return tuple(local[:wanted])
+    listed: Any = list(wanted) if isinstance(wanted, Sequence) else []
+    platform = {getattr(device, "platform", None) for device in listed}
+    is_one_kind = len(platform) == 1 and all(isinstance(device, jax.Device) for device in listed)
+    if is_one_kind and len(set(listed)) == len(listed):
+        return tuple(listed)
+    raise ConfigurationError(
+        f"Received devices={wanted!r}; expected None for all local devices where they are faster, "
+        f"a number of them from 1 to {len(local)}, or a sequence of different jax.Device. Write "
+        "devices=1, or devices=jax.local_devices()."
+    )
+
+
+def default_device() -> Device:
+    """The device on which JAX puts what nobody places."""
+    return next(iter(jax.device_put(np.int32(0)).devices()))
+
+
+def on_device(tree: PyTree, device: Device) -> PyTree:
+    """A tree on a device; one that is there already stays what it is."""
+    first = next(iter(jax.tree.leaves(tree)), None)
+    return tree if first is None or first.devices() == {device} else jax.device_put(tree, device)
