@@ -31,13 +31,28 @@ from boltax._base._monitor import GUIDE_ORDER, is_better
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._base._types import Batch, PyTree, ScalarMetrics, Variables
 from boltax._build import _setup
-from boltax._build._arguments import LOADING, check_arguments, check_positive, overrides
+from boltax._build._arguments import (
+    LOADING,
+    check_arguments,
+    check_positive,
+    overridden_methods,
+    overrides,
+)
+from boltax._build._copies import Copies
+from boltax._build._hooks import Live
+from boltax._build._parts import Parts
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._inspect._preflight import Preflight
-from boltax._loop import _epoch, _evaluate, _fit
-from boltax._loop._run import Run, planned_steps
-from boltax._loop._saving import Copies, save_small, save_variables
+from boltax._loop._evaluate import evaluate_for
+from boltax._loop._fit import fit
+from boltax._loop._limits import Limits, planned_steps
+from boltax._loop._predict import predict
+from boltax._loop._run import Run
+from boltax._loop._saving import save_best, save_small, save_snapshot
+from boltax._loop._single import Single
+from boltax._loop._start import running, start_run, train_epoch
+from boltax._loop._trainees import Loaders
 from boltax._progress._progress import Progress
 from boltax._step._bodies import EvalStep, TrainStep
 from boltax._step._ema import evaluated
@@ -98,11 +113,13 @@ class TrainerModule:
 
     rng_streams: ClassVar[Sequence[str]] = ("dropout",)
     call: ConstructorCall
+    _live: Live
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Notes the constructor's arguments, which `load_from_checkpoint` gives back."""
         trainer = super().__new__(cls)
         trainer.call = ConstructorCall.of(cls, args, kwargs)
+        trainer._live = Live()
         return trainer
 
     def __init__(
@@ -154,7 +171,7 @@ class TrainerModule:
         self.loss_steps = _setup.loss_steps_of(self)
         self.logger: Any = None
         self.log_dir: str = ""
-        self.state: Any = None
+        self.state = None
         self.is_loaded = LOADING.get()
         self.init_logger(dict(logger_params or {}))
         _setup.complete_logger(self)
@@ -165,6 +182,18 @@ class TrainerModule:
         self.train_step: Any = None
         self.eval_step: Any = None
         self.steps: Steps = _setup.compiled_steps(self)
+
+    @property
+    def state(self) -> Any:
+        """The training state of now: a `TrainState`; None before there is one.
+
+        A step takes the memory of the state before it: keep a copy with `jax.device_get`.
+        """
+        return self._live.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._live.state = state
 
     def init_logger(self, logger_params: dict[str, Any]) -> None:
         """Makes the run's folder and its loggers: sets `self.logger` and `self.log_dir`.
@@ -294,14 +323,13 @@ class TrainerModule:
             OptimizerError: for settings that contradict each other or need a number of steps that
                 nobody knows.
         """
-        total_steps = planned_steps(
-            num_epochs, num_steps_per_epoch, self.run.max_steps if self.run else None
-        )
+        max_steps = self.run.limits.max_steps if self.run else None
+        total_steps = planned_steps(num_epochs, num_steps_per_epoch, max_steps)
         optimizer = _setup.build_optimizer(self, total_steps)
         with self.progress.status(f"setting up the optimizer: {optimizer.describe}"):
             self.state = _setup.state_with_optimizer(self, optimizer, self.state)
         if self.run is None:
-            self.run = Run(num_epochs=num_epochs, total_steps=total_steps)
+            self.run = Run(Limits(num_epochs=num_epochs, total_steps=total_steps))
 
     def train_model(
         self,
@@ -341,9 +369,15 @@ class TrainerModule:
         """
         check_positive(num_epochs=num_epochs, max_steps=max_steps)
         max_seconds = None if max_time is None else parse_duration(max_time)
-        loaders = train_loader, val_loader, test_loader
-        limits: Any = {"max_steps": max_steps, "max_seconds": max_seconds, "resume": resume}
-        return _fit.fit(self, *loaders, num_epochs=num_epochs, **limits)
+        loaders = Loaders(train_loader, val_loader, test_loader)
+
+        def begin() -> Single:
+            parts = self._renewed_parts()
+            self.run = start_run(parts, loaders, num_epochs, max_steps, max_seconds)
+            return self._single(self.run)
+
+        single, tested = fit(begin, self.log_dir, loaders, resume)
+        return {**(single.run.best or {}), **tested}
 
     def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
         """What a training step needs: memory, operations, and whether it fits; ``print`` it.
@@ -409,7 +443,7 @@ class TrainerModule:
         Returns:
             The means over the epoch, ``{"train/loss": ..., ...}``.
         """
-        return _epoch.run_epoch(self, train_loader)
+        return train_epoch(self._single(running(self.run, self.state)), train_loader)
 
     def on_training_epoch_end(self, epoch_idx: int) -> None:
         """Called after each epoch, before its validation.
@@ -429,7 +463,7 @@ class TrainerModule:
         Returns:
             Name to float, or to a NumPy array for a metric that is not a scalar.
         """
-        return _evaluate.evaluate_for(self, loader, log_prefix)
+        return evaluate_for(self._parts, self.run, self.state, loader, log_prefix, self.tracker)
 
     def on_validation_epoch_end(
         self, epoch_idx: int, eval_metrics: ScalarMetrics, val_loader: Any
@@ -467,7 +501,8 @@ class TrainerModule:
             metrics: name to number or array.
         """
         path = RunDirectory(self.log_dir).metrics / f"{filename}.json"
-        save_small(self, f"metrics/{path.name}", write_json, path, plain_metrics(metrics))
+        what, values = f"metrics/{path.name}", plain_metrics(metrics)
+        save_small(self._parts, self.run, what, write_json, path, values)
 
     def save_model(self, step: int = 0) -> None:
         """Saves the model's variables as the best so far, in ``checkpoints/best/<step>``.
@@ -477,7 +512,7 @@ class TrainerModule:
         Args:
             step: names the checkpoint; the loop gives the number of completed steps.
         """
-        save_variables(self, self.run, int(step), is_best=True)
+        save_best(self._parts, self.run, variables_of(evaluated(self.state)), int(step))
 
     def on_save_checkpoint(self) -> Mapping[str, Any]:
         """What attributes of a subclass a resume checkpoint has to hold, as plain JSON."""
@@ -513,7 +548,7 @@ class TrainerModule:
             A pytree of NumPy arrays ``[examples, ...]``.
         """
         source = (self.run or Run()).known_source(loader)
-        return _evaluate.predict(
+        return predict(
             self.steps,
             evaluated(self.state),
             source,
@@ -593,10 +628,44 @@ class TrainerModule:
         scalars = {name: value for name, value in metrics.items() if jnp.ndim(value) == 0}
         self.logger.log_metrics(scalars, step)
 
+    @property
+    def _parts(self) -> Parts:
+        """What a run is made of."""
+        return Parts(
+            name=self.name,
+            steps=self.steps,
+            loss_steps=self.loss_steps,
+            loop=self.loop,
+            checkpoint=self.checkpoint,
+            callbacks=self.callbacks,
+            monitor=self.monitor,
+            check_val_every_n_epoch=self.check_val_every_n_epoch,
+            logger=self.logger,
+            progress=self.progress,
+            saver=self.saver,
+            copies=self.copies,
+            folder=self.log_dir,
+            config=self.config,
+            summary=self.summary,
+            names=self.names,
+            overridden=overridden_methods(self),
+        )
+
+    def _renewed_parts(self) -> Parts:
+        """The parts for a run that begins: nothing waits to be written for an older one."""
+        self.saver.wait()
+        self.saver = Saver()
+        return self._parts
+
+    def _single(self, run: Run) -> Single:
+        """A run of this trainer as the loop trains it."""
+        return Single(self, self._parts, self._live, run)
+
     def predict_batch(self, batch: Batch) -> PyTree:
         """The outputs of `predict_function` for one host batch, as NumPy arrays."""
         return jax.device_get(self.steps.predict(evaluated(self.state), jax.device_put(batch)))
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""
-        save_variables(self, self.run, int(jax.device_get(self.state.step)), is_best=False)
+        step = int(jax.device_get(self.state.step))
+        save_snapshot(self._parts, self.run, variables_of(evaluated(self.state)), step)

@@ -80,6 +80,13 @@ def _check_step_options(trainer: "TrainerModule") -> None:
         )
 
 
+def overridden_methods(trainer: object) -> frozenset[str]:
+    """The names of the methods that a trainer's class has its own version of."""
+    base, own = _base(trainer), type(trainer)
+    names = (name for name, value in vars(base).items() if callable(value) and name[:2] != "__")
+    return frozenset(name for name in names if getattr(own, name) is not getattr(base, name))
+
+
 def overrides(trainer: "TrainerModule", method: str) -> bool:
     """Whether the trainer's class has its own version of a method."""
     return getattr(type(trainer), method) is not getattr(_base(trainer), method)
@@ -101,6 +108,6 @@ def check_positive(**values: int | None) -> None:
             )
 
 
-def _base(trainer: "TrainerModule") -> Any:
+def _base(trainer: object) -> Any:
     """`TrainerModule` itself, which this module may not import."""
     return next(cls for cls in type(trainer).__mro__ if cls.__module__ == "boltax.trainer")

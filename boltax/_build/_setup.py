@@ -16,6 +16,7 @@ import optax
 
 from boltax._process._allocator import late_hint
 from boltax._build._arguments import LOADING, overrides
+from boltax._build._hooks import Live
 from boltax._step._bodies import EvalStep, TrainStep, completed, counted_once
 from boltax._process._compilation_cache import enable_compilation_cache
 from boltax._step._ema import first_ema
@@ -126,8 +127,9 @@ def twin_of(trainer: "TrainerModule", **attributes: Any) -> Any:
     What it assigns to itself, such as its state in `init_optimizer`, the trainer does not have.
     """
     twin = object.__new__(type(trainer))
-    silent = Progress(enabled=False)
-    twin.__dict__.update({**trainer.__dict__, "progress": silent, "run": None, **attributes})
+    live = Live(attributes.pop("state", trainer.state))
+    own = {"progress": Progress(enabled=False), "run": None, "_live": live}
+    twin.__dict__.update({**trainer.__dict__, **own, **attributes})
     return twin
 
 
