@@ -64,6 +64,7 @@ from boltax._loop._saving import (
     save_small,
     save_trigger,
 )
+from boltax._process._user_files import refuse_training
 from boltax._progress._progress import set_metrics
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._rundir import RunDirectory
@@ -88,6 +89,7 @@ def fit(
     resume: bool | str | os.PathLike[str] | None,
 ) -> ScalarMetrics:
     """Trains, validates, keeps the best, tests on it; see `TrainerModule.train_model`."""
+    refuse_training()  # while a command loads the file with the trainer
     run = trainer.run = Run(num_epochs=num_epochs, max_steps=max_steps)
     trainer.saver = Saver()
     trainer.steps.compilations.ledger = run.ledger
