@@ -49,7 +49,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from boltax._base._monitor import GUIDE_ORDER, Monitor
 from boltax._base._types import ScalarMetrics
+from boltax._loop._advice import followed
 from boltax._loop._begin import check_monitors, prepare
 from boltax._loop._end import end_early, test
 from boltax._loop._epoch import already, open_train_source, running
@@ -123,7 +125,7 @@ def fit(
             run.is_active = run.is_saveable = False
             run.sources.clear()
             trainer.progress.close()
-            trainer.progress.note(run.ledger.report())
+            trainer.progress.note(run.ledger.report(followed(trainer, train_loader)))
     if run.signals.received is not None:
         run.signals.leave()
     return {**(run.best or {}), **test_metrics}
@@ -155,7 +157,7 @@ def _epochs(trainer: "TrainerModule", train_loader: Any, val_loader: Any) -> Non
         row = history_rows([run.row])[0]
         save_small(trainer, f"the row of epoch {run.epoch} in history.csv", history.append, row)
         run.stage = Stage.COMPLETE
-        set_metrics(bar, _shown(run.row))
+        set_metrics(bar, _shown(run.row, trainer.monitor))
         if is_save_due(trainer, run, ended_epoch=run.epoch):
             save_resume(trainer, run)
         run.signals.poll()
@@ -218,7 +220,9 @@ def _hook(trainer: "TrainerModule", run: Run, name: str, phase: str) -> Generato
         yield
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, float]:
-    """What of an epoch's row the progress bar has room for: validation first."""
+def _shown(row: Mapping[str, Any], monitor: Monitor | None) -> dict[str, float]:
+    """An epoch's row in the order in which a progress bar with little room wants it."""
     numbers = scalars(row)
-    return {n: numbers[n] for phase in ("val/", "train/") for n in numbers if n.startswith(phase)}
+    first = ["train/loss", *(name for name, _ in ([monitor] if monitor else GUIDE_ORDER))]
+    names = [n for phase in ("val/", "train/") for n in numbers if n.startswith(phase)]
+    return {n: numbers[n] for n in (*first, *names) if n in numbers}
