@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import jax
-
+from boltax._process._compilation_cache import is_kept
 from boltax.data._array_loader import ArrayLoader
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ def followed(trainer: "TrainerModule", train_loader: Any) -> set[str]:
     """The settings of `ADVICE` that a run has, or that mean nothing for it."""
     is_arrays, saving = isinstance(train_loader, ArrayLoader), trainer.checkpoint
     facts = {
-        "cache": jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir,
+        "cache": is_kept(),
         "drop_last": getattr(train_loader, "drop_last", False),
         "ArrayLoader": is_arrays,
         "workers": not hasattr(train_loader, "num_workers"),

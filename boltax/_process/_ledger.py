@@ -14,19 +14,16 @@ from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 
 ADVICE: Mapping[str, Sequence[tuple[str, str]]] = {
-    "compile": [
-        ("nn.scan", "compile equal layers once, with nn.scan or nnx.scan"),
-        ("cache", "keep compiled programs on disk (BOLTAX_COMPILATION_CACHE)"),
-    ],
+    "compile": [("cache", "keep compiled programs on disk (BOLTAX_COMPILATION_CACHE)")],
     "recompile": [
         ("drop_last", "leave out a smaller last batch (drop_last=True)"),
         ("few shapes", "pad batches to a few sizes"),
     ],
     "data": [
         ("ArrayLoader", "use an ArrayLoader"),
-        ("workers", "more workers in the loader"),
+        ("workers", "have more workers in the loader"),
         ("device_resident", "keep the data on the device (ArrayLoader(device_resident=True))"),
-        ("prefetch", "a larger prefetch (LoopOptions(prefetch=...))"),
+        ("prefetch", "prefetch more (LoopOptions(prefetch=...))"),
     ],
     "logging": [("log_every", "record less often (LoopOptions(log_every=...))")],
     "checkpoints": [
@@ -98,8 +95,8 @@ class Ledger:
         Example:
             >>> print(report({"device": 80.0, "hooks": 20.0, "other": 0.0}))
             Time: 100 s; 80 % device, 20 % hooks
-            Most of the rest is hooks: call callbacks less often (Callback.every), or copy less from
-            the device in hooks.
+            Less time for hooks: call callbacks less often (Callback.every), or copy less from the
+            device in hooks.
         """
         if width is None:
             width = shutil.get_terminal_size((0, 0)).columns
@@ -136,11 +133,14 @@ def report(seconds: Mapping[str, float], followed: Collection[str] = (), width: 
     shares = {on: spent / total for on, spent in seconds.items() if spent >= 0.005 * total}
     parts = ", ".join(f"{share:.0%}".replace("%", " %") + f" {on}" for on, share in shares.items())
     lines = [f"Time: {total:.3g} s; {parts}"]
-    waste = max((on for on in shares if on in ADVICE), key=lambda on: shares[on], default="")
-    if shares.get(waste, 0.0) >= WORTH_NAMING and seconds[waste] >= WORTH_SECONDS:
-        advice = [text for setting, text in ADVICE[waste] if setting not in followed]
-        *first, last = advice or [""]
-        remedy = f"{', '.join(first)}, or {last}" if first else last
-        lines += [f"Most of the rest is {waste}: {remedy}."] if advice else []
+    advice = {
+        on: [text for setting, text in ADVICE[on] if setting not in followed]
+        for on, share in shares.items()
+        if on in ADVICE and share >= WORTH_NAMING and seconds[on] >= WORTH_SECONDS
+    }
+    waste = max((on for on in advice if advice[on]), key=lambda on: shares[on], default=None)
+    if waste is not None:
+        *first, last = advice[waste]
+        lines.append(f"Less time for {waste}: {', '.join(first) + ', or ' if first else ''}{last}.")
     width = width or max(map(len, lines))
     return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in lines)

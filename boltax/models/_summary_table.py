@@ -88,8 +88,17 @@ def read_table(text: str) -> Table | None:
     rows = [[cell.strip("\n") for cell in row] for row in rows]
     if len(rows) < 2 or rows[0][INPUTS : OUTPUTS + 1] != ["inputs", "outputs"]:
         return None
+    rows = [[row[n] for n in _order(rows[0])] for row in rows]
     above, below = lines[: places["┏"]], lines[places["└"] + 1 :]
     return Table(" ".join(above), rows[0], rows[1:-1], rows[-1], [line for line in below if line])
+
+
+def _order(columns: list[str]) -> list[int]:
+    """The parameters before other variables; Flax has them in another order in each process."""
+    kinds = range(OUTPUTS + 1, len(columns))
+    return [PATH, MODULE, INPUTS, OUTPUTS] + sorted(
+        kinds, key=lambda n: (columns[n] not in ("params", "Param"), columns[n])
+    )
 
 
 def _joined(row: list[str], cells: list[str]) -> list[str]:

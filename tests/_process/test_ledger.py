@@ -4,6 +4,7 @@ import csv
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -41,21 +42,27 @@ def test_an_exception_ends_its_part():
 def test_the_largest_waste_comes_with_its_remedies(waste):
     text = report({"device": 60.0, waste: 30.0, "other": 10.0})
     assert text.startswith(f"Time: 100 s; 60 % device, 30 % {waste}")
-    assert f"Most of the rest is {waste}: " in text
+    assert f"\nLess time for {waste}: " in text
     assert all(remedy in text for _, remedy in ADVICE[waste])
 
 
 def test_the_largest_of_several_wastes_is_named():
     seconds = {"device": 40.0, "hooks": 20.0, "data": 30.0, "logging": 10.0}
-    assert "Most of the rest is data: " in report(seconds)
+    assert "\nLess time for data: " in report(seconds)
 
 
 def test_what_the_run_does_already_is_no_advice():
     seconds = {"device": 60.0, "recompile": 40.0}
     both, one = report(seconds), report(seconds, {"drop_last"})
     assert "drop_last=True" in both
-    assert one.splitlines()[1] == "Most of the rest is recompile: pad batches to a few sizes."
+    assert one.splitlines()[1] == "Less time for recompile: pad batches to a few sizes."
     assert "\n" not in report(seconds, {"drop_last", "few shapes"})
+
+
+def test_the_next_waste_is_named_where_the_largest_needs_no_advice():
+    seconds = {"compile": 50.0, "device": 30.0, "logging": 20.0}
+    assert "Less time for compile: " in report(seconds)
+    assert "Less time for logging: record less often" in report(seconds, {"cache"})
 
 
 @pytest.mark.parametrize(
@@ -131,6 +138,19 @@ def test_what_a_run_does_already_is_seen(tmp_path, train_loader, options, has, l
     known = settings_of(tmp_path, train_loader, **options)
     assert has <= known
     assert not lacks & known
+
+
+@pytest.mark.parametrize("name", ["enable_compilation_cache", "compilation_cache_dir"])
+def test_programs_that_are_kept_need_no_advice(tmp_path, name):
+    off = {"enable_compilation_cache": False, "compilation_cache_dir": None}[name]
+    trainer = classifier(tmp_path, Plain)
+    assert "cache" in followed(trainer, [])
+    before = jax.config.values[f"jax_{name}"]
+    jax.config.update(f"jax_{name}", off)
+    try:
+        assert "cache" not in followed(trainer, [])
+    finally:
+        jax.config.update(f"jax_{name}", before)
 
 
 def test_every_setting_of_a_run_is_one_of_the_advice(tmp_path):

@@ -1,5 +1,7 @@
 """Model summaries: Flax's own where there is one."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -78,6 +80,19 @@ def test_the_columns_that_do_not_fit_are_left_out(width: int | None, columns: li
     # by hand: Dense 4x8+8 and 8x3+3, BatchNorm 2x8 and two statistics of 8
     for count in ("40 (160 B)", "27 (108 B)", "83 (332 B)", "16 (64 B)", "99 (396 B)"):
         assert count in text
+
+
+def test_parameters_stand_before_other_variables_in_every_process() -> None:
+    for name, columns in {
+        "linen norm dropout": ["params", "batch_stats"],
+        "nnx norm dropout": ["Param", "BatchStat", "RngState"],
+    }.items():
+        text = summarize(*called(KINDS[name]), width=80)
+        assert columns_of(text)[-len(columns) :] == columns
+    drawn = summarize(*called(Kind(NormDropout)))
+    turned = re.sub(r"(?m)^([│┃].*)([│┃])(.*)([│┃])(.*)([│┃])$", r"\1\2\5\4\3\6", drawn)
+    assert columns_of(turned)[-2:] == ["batch_stats", "params"]
+    assert narrowed(turned, 80) == narrowed(drawn, 80)
 
 
 class Nested(nn.Module):
