@@ -95,10 +95,9 @@ def read_table(text: str) -> Table | None:
 
 def _order(columns: list[str]) -> list[int]:
     """The parameters before other variables; Flax has them in another order in each process."""
-    kinds = range(OUTPUTS + 1, len(columns))
-    return [PATH, MODULE, INPUTS, OUTPUTS] + sorted(
-        kinds, key=lambda n: (columns[n] not in ("params", "Param"), columns[n])
-    )
+    kinds = list(range(OUTPUTS + 1, len(columns)))
+    kinds.sort(key=lambda n: (columns[n] not in ("params", "Param"), columns[n]))
+    return [PATH, MODULE, INPUTS, OUTPUTS, *kinds]
 
 
 def _joined(row: list[str], cells: list[str]) -> list[str]:
