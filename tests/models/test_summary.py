@@ -1,6 +1,7 @@
 """Model summaries: Flax's own where there is one."""
 
 import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from flax import nnx
 from boltax.models._adapter import adapt
 from boltax.models._summary import narrowed, summarize, summarize_variables
 from boltax.models._view import ModelView
+from dummies import classifier
 from model_dummies import INPUTS, KINDS, Autoencoder, Kind, NnxExplicit, NnxMlp, NormDropout
 
 KEY = jax.random.key(0)
@@ -224,3 +226,21 @@ def test_variables_are_listed_with_sizes() -> None:
     assert "params: 250,000 (1.0 MB)" in text
     assert "250,002 (1.0 MB)" in text
     assert "stats: 2 (8 B)" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_trainer_prints_what_fits_and_writes_the_whole(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    width: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    trainer = classifier(tmp_path, enable_progress_bar=True)
+    shown = [line for line in capsys.readouterr().out.splitlines() if line[:1] in "┏┃┡│├└"]
+    assert shown
+    assert max(map(len, shown)) <= width
+    whole = (Path(trainer.log_dir) / "model.txt").read_text()
+    assert trainer.summary == whole
+    assert "kernel: float32[4,8]" in whole
+    assert ("kernel: float32[4,8]" in "".join(shown)) == (width == 120)
