@@ -43,7 +43,7 @@ from boltax.loggers._create import as_logger_group, create_loggers
 from boltax.loggers._group import LoggerGroup
 from boltax.models._calls import Call
 from boltax.models._precision import in_precision
-from boltax.models._summary import summarize, summarize_variables
+from boltax.models._summary import narrowed, summarize, summarize_variables
 from boltax.optim._build import Optimizer, build
 from boltax.optim._plateau import first_evaluations
 
@@ -285,16 +285,16 @@ def loss_steps_of(trainer: "TrainerModule") -> LossSteps:
 
 def summaries(trainer: "TrainerModule", calls: list[Call] | None) -> tuple[str, str]:
     """The whole table of a model's layers, and one that fits the terminal."""
+    width = shutil.get_terminal_size((120, 40)).columns
     if calls is None:  # the model was initialised by an override
-        whole = summarize_variables(variables_of(trainer.state))
-        return whole, whole
+        variables = variables_of(trainer.state)
+        return summarize_variables(variables), summarize_variables(variables, width=width)
     whole = summarize(trainer.adapter, calls)
-    lines, width = whole.splitlines(), shutil.get_terminal_size((120, 40)).columns
-    is_long = len(lines) > _SUMMARY_LINES
-    if not is_long and max(map(len, lines), default=0) <= width:
-        return whole, whole
-    depth = 1 if is_long else None
-    return whole, summarize(trainer.adapter, calls, depth=depth, width=width)
+    shown = narrowed(whole, width)  # without tracing the model again
+    is_long = len(shown.splitlines()) > _SUMMARY_LINES
+    if is_long or max(map(len, shown.splitlines()), default=0) > width:
+        shown = summarize(trainer.adapter, calls, depth=1 if is_long else None, width=width)
+    return whole, shown
 
 
 def state_without_optimizer(

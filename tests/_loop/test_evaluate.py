@@ -42,8 +42,7 @@ def test_states_side_by_side_have_the_metrics_that_each_has_alone(trainer):
     states, steps = [trainer.state, other], trainer._parts.steps
     both = evaluate_states(Side(steps), states, draw(steps, loader(27, 8)))
     alone = [
-        evaluate_states(OneState(steps), [state], draw(steps, loader(27, 8)))[0]
-        for state in states
+        evaluate_states(OneState(steps), [state], draw(steps, loader(27, 8)))[0] for state in states
     ]
     assert [compute(metrics) for metrics in both] == [compute(metrics) for metrics in alone]
     assert compute(both[0]) != compute(both[1])
