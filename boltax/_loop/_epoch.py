@@ -120,11 +120,12 @@ def interval_of(trainees: Trainees, chunk: Chunk) -> list[Any]:
     held = metrics.interval
     if held is None or isinstance(held[0], SavedMetrics):
         saved: Any = held or [None] * len(trainees.states)
-        metrics.interval = [
+        begun = [
             trainees.steps_of(index).empty_train(state, chunk, saved[index])
             for index, state in enumerate(trainees.states)
         ]
-        _check_names(trainees, metrics.interval[0])
+        _check_names(trainees, begun[0])
+        metrics.interval = begun
     interval: Any = metrics.interval
     return interval
 

@@ -23,8 +23,8 @@ from boltax._loop._best_files import history_rows, restore_best, write_files
 from boltax._loop._compile_ahead import compile_steps_ahead
 from boltax._loop._counters import Stage
 from boltax._loop._epoch import interval_of
-from boltax._loop._nonfinite import NonFiniteWatch
 from boltax._loop._names import check_training_names, check_validation_names
+from boltax._loop._nonfinite import NonFiniteWatch
 from boltax._loop._notify import hook, log, notify
 from boltax._loop._one import One
 from boltax._loop._record import scalars

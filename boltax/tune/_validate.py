@@ -119,9 +119,7 @@ def _keep_best(members: Members) -> None:
     is_compared = members.is_validated or (monitor is not None and monitor[0].startswith("train/"))
     for member in members.training:
         old = None if member.best is None else dict(member.best)
-        if is_compared and not members.hooks.is_new_model_better(
-            dict(member.metrics), old
-        ):
+        if is_compared and not members.hooks.is_new_model_better(dict(member.metrics), old):
             continue
         better.add(member.number)
         best = {**member.metrics, "epoch": member.epoch, "step": member.step}
