@@ -97,8 +97,13 @@ def test_a_resumed_run_keeps_its_schedule_whatever_more_it_is_given(tmp_path, lo
     np.testing.assert_allclose(list(rates.values()), LR * 0.01, rtol=1e-5)  # its last value
     saved = sorted(Path(tmp_path, "checkpoints/resume").glob("*/progress.json"))[-1]
     progress = json.loads(saved.read_text())["progress"]
-    assert (progress["schedule_steps"], progress["total_steps"]) == (10, trainer.run.total_steps)
-    assert f"laid out over 10 steps of now {trainer.run.total_steps}, those of" in caplog.text
+    assert (progress["schedule_steps"], progress["total_steps"]) == (
+        10,
+        trainer.run.limits.total_steps,
+    )
+    assert (
+        f"laid out over 10 steps of now {trainer.run.limits.total_steps}, those of" in caplog.text
+    )
     assert "Later steps have its last value" in caplog.text
 
 
