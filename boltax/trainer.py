@@ -25,6 +25,7 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import core
 
 from boltax._base._monitor import GUIDE_ORDER, is_better
@@ -178,6 +179,7 @@ class TrainerModule:
         if not self.is_loaded:
             _setup.write_hparams(self, self.call)
         self.init_model(exmp_input)
+        self.root_key = None if self.uses_loss_steps else _setup.root_key_of(self.state)
         self.print_tabulate(exmp_input)
         self.train_step: Any = None
         self.eval_step: Any = None
@@ -323,8 +325,10 @@ class TrainerModule:
             OptimizerError: for settings that contradict each other or need a number of steps that
                 nobody knows.
         """
-        max_steps = self.run.limits.max_steps if self.run else None
-        total_steps = planned_steps(num_epochs, num_steps_per_epoch, max_steps)
+        limits = self.run.limits if self.run else Limits()
+        total_steps = planned_steps(num_epochs, num_steps_per_epoch, limits.max_steps)
+        # a resumed run keeps the schedule of its first start
+        total_steps = limits.schedule_steps or total_steps
         optimizer = _setup.build_optimizer(self, total_steps)
         with self.progress.status(f"setting up the optimizer: {optimizer.describe}"):
             self.state = _setup.state_with_optimizer(self, optimizer, self.state)
@@ -336,7 +340,7 @@ class TrainerModule:
         train_loader: Any,
         val_loader: Any = None,
         test_loader: Any = None,
-        num_epochs: int = 500,
+        num_epochs: int | None = None,
         *,
         max_steps: int | None = None,
         max_time: str | float | timedelta | None = None,
@@ -349,12 +353,15 @@ class TrainerModule:
             val_loader: validated on every `check_val_every_n_epoch` epochs, and after the last one.
                 Without one, the newest model is the best.
             test_loader: tested on at the end, with the best model, which is loaded for it.
-            num_epochs: passes over `train_loader`.
+            num_epochs: passes over `train_loader`; by default as many as `max_steps` takes, and
+                without that 500.
             max_steps: stop after so many steps, if the epochs have not ended before.
             max_time: stop after so much time: seconds, a `timedelta`, or ``"hh:mm:ss"``.
             resume: True goes on with the run in this trainer's folder exactly where its newest
                 resume checkpoint was saved, or starts it when there is none; a folder goes on with
                 the run in it, or from that one checkpoint, ``<log_dir>/checkpoints/resume/<step>``.
+                The schedule of the learning rate stays that of the first start, whose last value
+                later steps have.
 
         Returns:
             The metrics of the best validation and of its training epoch, and those of the test.
@@ -541,6 +548,8 @@ class TrainerModule:
     def predict_model(self, loader: Any) -> PyTree:
         """The outputs of `predict_function` for a whole loader, in its order.
 
+        Each batch has random keys of its own, which follow from the seed and its place alone.
+
         Args:
             loader: anything that yields batches.
 
@@ -550,7 +559,7 @@ class TrainerModule:
         source = (self.run or Run()).known_source(loader)
         return predict(
             self.steps,
-            evaluated(self.state),
+            evaluated(self.state, self.root_key),
             source,
             track=self.tracker,
             prefetch=self.loop.prefetch,
@@ -649,6 +658,7 @@ class TrainerModule:
             summary=self.summary,
             names=self.names,
             overridden=overridden_methods(self),
+            root_key=self.root_key,
         )
 
     def _renewed_parts(self) -> Parts:
@@ -661,9 +671,16 @@ class TrainerModule:
         """A run of this trainer as the loop trains it."""
         return Single(self, self._parts, self._live, run)
 
-    def predict_batch(self, batch: Batch) -> PyTree:
-        """The outputs of `predict_function` for one host batch, as NumPy arrays."""
-        return jax.device_get(self.steps.predict(evaluated(self.state), jax.device_put(batch)))
+    def predict_batch(self, batch: Batch, batch_idx: int = 0) -> PyTree:
+        """The outputs of `predict_function` for one host batch, as NumPy arrays.
+
+        Args:
+            batch: as the loader gives it.
+            batch_idx: its place among the batches of its data, from which random keys follow.
+        """
+        state = evaluated(self.state, self.root_key)
+        outputs = self.steps.predict(state, np.int32(batch_idx), jax.device_put(batch))
+        return jax.device_get(outputs)
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""

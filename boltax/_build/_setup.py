@@ -314,6 +314,15 @@ def state_without_optimizer(
     )
 
 
+def root_key_of(state: Any) -> Any:
+    """The root random key of a run in memory of its own; None for a state that has none.
+
+    A user's own steps may put another one into the state, and evaluation draws from the first.
+    """
+    rng = getattr(state, "rng", None)
+    return None if rng is None else jnp.array(rng, copy=True)
+
+
 def build_optimizer(trainer: "TrainerModule", total_steps: int | None) -> Optimizer:
     """The optimizer of `optimizer_hparams`.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from boltax._base._monitor import Monitor, check_monitor, is_better
+from boltax._base._monitor import Followed, Monitor, check_monitor, check_monitors, is_better
 from boltax._build._setup import write_described
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError, noting
@@ -180,8 +180,8 @@ class Search:
                 "returns. Load or make others before, outside of it."
             )
         trainer.progress.enabled = trainer.enable_progress_bar = False  # the table shows more
-        if self.monitor[0].startswith("val/") and (metrics := validation_metrics(trainer)):
-            check_monitor(self.monitor, metrics)
+        if metrics := validation_metrics(trainer):
+            check_monitors([Followed(*self.monitor)], metrics, ("val",))
         trainer.monitor = self.monitor
         return trainer
 
