@@ -83,15 +83,24 @@ def _load(
     if metadata is None:
         raise FileNotFoundError("there are no arrays in it")
     _check(metadata.tree, leaves)
-    arguments: dict[Names, Any] = {}
-    for names, leaf in leaves.items():
-        arguments[names] = ocp.RestoreArgs(restore_type=np.ndarray)
-        if shardings.get(names) is not ON_HOST and not stays_on_host(leaf):
-            arguments[names] = ocp.ArrayRestoreArgs(
-                sharding=shardings.get(names) or _default_sharding(),
-                global_shape=leaf.raw_shape,
-                dtype=leaf.raw_dtype,
-            )
+    places = {
+        names: shardings.get(names) or _default_sharding()
+        for names, leaf in leaves.items()
+        if shardings.get(names) is not ON_HOST and not stays_on_host(leaf)
+    }
+    # Those of one device are put there below: what orbax leaves behind when it puts them there and
+    # a file is damaged, Python prints as errors that it ignores.
+    whole = {
+        n for n, place in places.items() if isinstance(place, jax.sharding.SingleDeviceSharding)
+    }
+    arguments: dict[Names, Any] = {
+        names: ocp.ArrayRestoreArgs(
+            sharding=places[names], global_shape=leaf.raw_shape, dtype=leaf.raw_dtype
+        )
+        if names in places and names not in whole
+        else ocp.RestoreArgs(restore_type=np.ndarray)
+        for names, leaf in leaves.items()
+    }
     restored = checkpointer.restore(
         path,
         args=ocp.args.PyTreeRestore(
@@ -101,7 +110,8 @@ def _load(
         ),
     )
     _check(restored, leaves)
-    return {names: _at(restored, names) for names in leaves}
+    arrays = {names: _at(restored, names) for names in leaves}
+    return {n: jax.device_put(a, places[n]) if n in whole else a for n, a in arrays.items()}
 
 
 def lacks_index(folder: Path) -> bool:
