@@ -1,5 +1,6 @@
 """Stops a run whose metric no longer gets better. Keeps nothing: the history has all it needs."""
 
+import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -160,9 +161,11 @@ def _with_current(view: View) -> list[Mapping[str, Any]]:
 
 def _missing(monitor: str, row: Mapping[str, Any]) -> MetricsError:
     names = sorted(name for name in row if name not in ("epoch", "step"))
+    measured = [name for name in names if not name.startswith("time/")]
+    near = difflib.get_close_matches(monitor.replace("_", "/", 1), measured, n=1, cutoff=0.0)
     return MetricsError(
         f"Received EarlyStopping(monitor={monitor!r}), which is not among the metrics; expected "
         f"one of: {', '.join(names) or 'none yet'}. Write "
-        f"EarlyStopping({(names or ['val/loss'])[0]!r}), or return {monitor.rpartition('/')[2]!r} "
+        f"EarlyStopping({(near or ['val/loss'])[0]!r}), or return {monitor.rpartition('/')[2]!r} "
         "from the evaluation."
     )
