@@ -17,6 +17,7 @@ from boltax.errors import CheckpointError
 _MOST_STEPS = 2**53
 _MOST_EPOCHS = 2**31
 _MOST_SECONDS = 1e11
+_NOT_IN_ALL = ("callbacks", "extra", "processes")  # populations have none, or had none
 _STAGES = ("train", "validate", "complete")
 
 Check = tuple[Callable[[Any], bool], str]
@@ -28,20 +29,22 @@ def check_progress(found: Resume) -> None:
     Raises:
         CheckpointError: naming the file and the field.
     """
-    for name, (is_good, expected) in _FIELDS.items():
-        if name not in found.progress:
-            raise _wrong(found, name, "nothing", expected)
-        if not is_good(found.progress[name]):
-            raise _wrong(found, name, short(found.progress[name]), expected)
-    for name, (is_good, expected) in _DATA.items():
-        value = found.progress["data"].get(name)
-        if not is_good(value):
-            raise _wrong(found, f"data.{name}", short(value), expected)
+    data = found.progress.get("data")
+    for prefix, fields, values in (("", _FIELDS, found.progress), ("data.", _DATA, data)):
+        for name, (is_good, expected) in fields.items():
+            is_optional = name == "processes" or "members" in found.progress
+            if name not in values and name in _NOT_IN_ALL and is_optional:
+                continue
+            if name not in values or not is_good(values[name]):
+                received = short(values[name]) if name in values else "nothing"
+                raise _wrong(found, f"{prefix}{name}", received, expected)
     if found.progress["step"] != found.step:
         raise _wrong(found, "step", found.progress["step"], f"{found.step}, as the folder is named")
     for name in ("interval", "epoch"):
-        if not _is_accumulated(found.arrays[name]):
-            received = short(found.arrays[name])
+        arrays = found.arrays.get(name)
+        parts = arrays if isinstance(arrays, list | tuple) else [arrays]  # of each member
+        if not all(map(_is_accumulated, parts)) and not _is_accumulated(arrays):
+            received = short(arrays)
             raise _wrong(found, f"arrays of {name}", received, "a list of arrays, or nothing")
 
 

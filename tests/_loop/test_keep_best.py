@@ -119,7 +119,7 @@ def test_a_resumed_run_keeps_what_the_uninterrupted_one_does(tmp_path, ends_in):
     trainer, _, metrics = trained(tmp_path, resume=True)
     assert scores(tmp_path) == [(3, 8.0), (5, 8.5), (2, 9.0)]
     assert metrics["val/acc"] == 9.0
-    assert [model.step // STEPS for model in trainer.run.kept] == [3, 5, 2]
+    assert [model.step // STEPS for model in trainer.run.clock.kept] == [3, 5, 2]
 
 
 def test_a_run_that_goes_on_in_another_folder_takes_the_best_models_along(tmp_path):
