@@ -134,7 +134,8 @@ class CheckpointOptions(Options):
         every_epochs: save at the end of every so many epochs, after their validation.
         keep_last: how many resume checkpoints stay: the newest, and older ones to fall back on if
             its files get damaged. With 0 none are written, and the run cannot be resumed.
-        keep_best: how many of the best models stay in ``checkpoints/best``; the best of all is
+        keep_best: how many models stay in ``checkpoints/best``: those that are best by the monitor,
+            or by `is_new_model_better`; of equal ones the older is the better. The best of all is
             never deleted.
 
     Example:

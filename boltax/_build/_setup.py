@@ -14,17 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from boltax._process._allocator import late_hint
+from boltax._base._types import Variables
 from boltax._build._arguments import LOADING, overrides
 from boltax._build._hooks import Live
-from boltax._step._bodies import EvalStep, TrainStep, completed, counted_once
+from boltax._process._allocator import late_hint
 from boltax._process._compilation_cache import enable_compilation_cache
+from boltax._progress._progress import Progress
+from boltax._step._bodies import EvalStep, TrainStep, completed, counted_once
 from boltax._step._ema import first_ema
 from boltax._step._initialise import call_model, forward_bytes
 from boltax._step._loss import LossSteps
 from boltax._step._loss_scale import first_loss_scale
 from boltax._step._programs import Compilations
-from boltax._progress._progress import Progress
 from boltax._step._state import (
     TrainState,
     is_traced_hyperparameter,
@@ -32,13 +33,12 @@ from boltax._step._state import (
     variables_of,
 )
 from boltax._step._steps import Steps, compile_create, compile_steps, host_steps
-from boltax._base._types import Variables
 from boltax.checkpoint._constructor_call import ConstructorCall, lacks_parts, read_call
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._rundir import RunDirectory, create_run_directory, open_run_directory
-from boltax.errors import ConfigurationError, OptimizerError
+from boltax.errors import BoltaxError, ConfigurationError, OptimizerError
 from boltax.loggers._create import as_logger_group, create_loggers
 from boltax.loggers._group import LoggerGroup
 from boltax.models._calls import Call
@@ -142,6 +142,10 @@ def rebuild(
     token = LOADING.set("logger_params" not in arguments)
     try:
         return trainer_class(*positional, **keywords)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        if isinstance(error, BoltaxError) or not (fault := call.fault(positional, keywords)):
+            raise
+        raise call.failed(fault) from error
     finally:
         LOADING.reset(token)
 

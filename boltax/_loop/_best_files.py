@@ -21,11 +21,10 @@ def restore_best(parts: Parts, run: Run, found: Resume) -> None:
     source = RunDirectory(found.folder.parents[2])
     is_own = source.path.resolve() == own.path.resolve()
     run.clock.best_steps = steps
-    best = BestCheckpoints(own.best)
-    if not is_own and steps:
-        saved = BestCheckpoints(source.best).restore(step=steps[-1])
-        best.save(saved.step, saved.variables, saved.metrics)
-    elif is_own:
+    best = BestCheckpoints(own.best, keep=parts.checkpoint.keep_best)
+    if not is_own:
+        best.take_over(BestCheckpoints(source.best), steps)
+    else:
         best.go_back(steps, ResumeCheckpoints(own.resume).best_steps())
     if run.best is not None and steps[-1:] != best.steps()[-1:]:
         _log.warning(
@@ -35,6 +34,7 @@ def restore_best(parts: Parts, run: Run, found: Resume) -> None:
             own.best,
         )
         run.count(best=None)
+    run.clock.kept = tuple(best.kept(steps)) if run.best is not None else ()
 
 
 def write_files(parts: Parts, hooks: Hooks, run: Run) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from boltax._base._options import CheckpointOptions
 from boltax._base._triggers import Every
+from boltax.checkpoint._best import Kept
 
 
 @dataclass
@@ -20,6 +21,7 @@ class SaveClock:
         retry_at: `time.monotonic()` at which to try again what failed.
         best_steps: steps of the best models that this run has on the disk, the best last; written
             by the saver alone.
+        kept: the best models that are on the disk or on their way there, the best last.
     """
 
     trigger: Every = field(default_factory=Every)
@@ -28,6 +30,7 @@ class SaveClock:
     saved_point: Any = None
     retry_at: float = float("inf")
     best_steps: list[int] = field(default_factory=list[int])
+    kept: tuple[Kept, ...] = ()
 
     def ask(self, step: int, ended_epoch: int | None) -> bool:
         """Whether one is due now, or has been for a while."""

@@ -8,7 +8,16 @@ from typing import Any
 from boltax._base._types import ScalarMetrics
 from boltax._loop._one import One
 from boltax._step._state import evaluations_of
-from boltax.callbacks._base import Callback, Log, Save, Stop, View, as_requests, overriding
+from boltax.callbacks._base import (
+    Callback,
+    Log,
+    Save,
+    Stop,
+    View,
+    as_requests,
+    overriding,
+    predict_of,
+)
 from boltax.errors import noting
 from boltax.loggers._group import LoggerGroup
 from boltax.metrics._accumulate import to_host
@@ -82,7 +91,7 @@ def _view(one: One, phase: str, metrics: Mapping[str, Any], row: Mapping[str, An
         elapsed=time.monotonic() - run.started,
         log_dir=parts.folder,
         summary=lambda: parts.summary,
-        predict=one.hooks.predict_batch,
+        predict=predict_of(one.hooks.predict_batch),
         monitor=parts.monitor,
     )
 

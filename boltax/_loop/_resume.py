@@ -20,10 +20,11 @@ from boltax._loop._run import Run
 from boltax._loop._saving import saved_metrics
 from boltax._loop._trainees import Trainees
 from boltax.checkpoint._plain import plain
+from boltax.checkpoint._progress_fields import check_progress
 from boltax.checkpoint._resume import Resume, ResumeCheckpoints, locate_resume
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.data._fingerprint import check_fingerprint
-from boltax.errors import CheckpointError, ConfigurationError
+from boltax.errors import BoltaxError, CheckpointError, ConfigurationError
 from boltax.loggers._history import History
 from boltax.optim._build import needs_total_steps
 
@@ -59,6 +60,7 @@ def resume_run(trainees: Trainees, resume: Literal[True] | str | os.PathLike[str
             )
         _say_nothing_to_resume(parts)
         return False
+    check_progress(found)
     progress = found.progress
     with readable(found):
         _check_data(run, progress["data"])
@@ -82,7 +84,9 @@ def readable(found: Resume) -> Generator[None]:
     """Within it a value that is missing or of another type is an error that names the file."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        if isinstance(error, BoltaxError):
+            raise
         raise CheckpointError(
             f"Received {found.folder}, whose progress.json lacks something or holds another type "
             f"of value ({type(error).__name__}: {error}); expected one as boltax writes it, by the "

@@ -24,10 +24,11 @@ from boltax._loop._accumulators import Accumulated
 from boltax._loop._counters import Stage
 from boltax._loop._run import Run
 from boltax._loop._trainees import Trainees
-from boltax.checkpoint._best import BestCheckpoints
+from boltax.checkpoint._best import BestCheckpoints, Kept
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._resume import ResumeCheckpoints
 from boltax.checkpoint._saver import Job
+from boltax.checkpoint._step_folders import with_step
 from boltax.metrics._accumulate import SavedMetrics
 
 OPTIONAL = ("ema", "evaluations", "loss_scale")
@@ -40,6 +41,7 @@ _log = logging.getLogger("boltax")
 def is_save_due(trainees: Trainees, *, ended_epoch: int | None = None) -> bool:
     """Whether to save a resume checkpoint now: it is time, and the last one is written.
 
+    Whatever else is being written: the new one takes its place behind that.
     Tells what failed since this was last asked.
 
     Args:
@@ -48,7 +50,7 @@ def is_save_due(trainees: Trainees, *, ended_epoch: int | None = None) -> bool:
     """
     run, parts = trainees.run, trainees.parts
     tell_failures(parts, run)
-    return run.clock.ask(run.step, ended_epoch) and not parts.saver.is_busy
+    return run.clock.ask(run.step, ended_epoch) and not parts.saver.is_busy_with("resume")
 
 
 def save_resume(trainees: Trainees) -> None:
@@ -105,16 +107,51 @@ def _submit_resume(trainees: Trainees) -> None:
 
 def save_best(parts: Parts, run: Run | None, variables: Variables, step: int) -> None:
     """Saves variables as the best of a run so far; see `_save_variables`."""
-    folder = BestCheckpoints(parts.directory.best, keep=parts.checkpoint.keep_best)
-    metrics = dict((run and run.best) or {})
-    resume = ResumeCheckpoints(parts.directory.resume)
+    best = Kept(step, dict((run and run.best) or {}))
+    others = tuple(model for model in (run.clock.kept if run else ()) if model.step != step)
+    what = f"the best model of step {step}"
+    _save_ranked(parts, run, variables, (*others, best), step, "best", what)
+
+
+def save_further(
+    parts: Parts, run: Run, variables: Variables, kept: tuple[Kept, ...], step: int
+) -> None:
+    """Saves variables below the best; see `_save_variables`.
+
+    Args:
+        parts: have the saver.
+        run: the run.
+        variables: the model's.
+        kept: all models that stay, the best last, with this one in its place.
+        step: which one it is.
+    """
+    # Another kind than "best": one that could not be written yet must not give way to this one.
+    what = f"the model of step {step}"
+    _save_ranked(parts, run, variables, kept, step, "further", what)
+
+
+def _save_ranked(
+    parts: Parts,
+    run: Run | None,
+    variables: Variables,
+    kept: tuple[Kept, ...],
+    step: int,
+    kind: str,
+    what: str,
+) -> None:
+    directory, keep = parts.directory, parts.checkpoint.keep_best
+    folder, resume = BestCheckpoints(directory.best, keep=keep), ResumeCheckpoints(directory.resume)
+    metrics = next(model.metrics for model in kept if model.step == step)
+    ranking = [model.step for model in kept]
 
     def write(copy: Variables) -> None:
-        folder.save(step, copy, metrics, protected=resume.best_steps())
+        folder.save(step, copy, metrics, ranking=ranking, protected=resume.best_steps())
         if run is not None:
-            run.clock.best_steps = [*(s for s in run.best_steps if s != step), step]
+            run.clock.best_steps = with_step(run.best_steps, step, ranking)
 
-    _save_variables(parts, run, variables, f"the best model of step {step}", "best", write)
+    if run is not None:
+        run.clock.kept = kept[-keep:]
+    _save_variables(parts, run, variables, what, kind, write)
 
 
 def save_snapshot(parts: Parts, run: Run | None, variables: Variables, step: int) -> None:

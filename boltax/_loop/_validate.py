@@ -3,10 +3,14 @@
 import logging
 from typing import Any
 
+from boltax._base._metric_values import check_metric_values
 from boltax._base._types import ScalarMetrics
 from boltax._loop._notify import hook, log, notify, tell_optimizer
 from boltax._loop._one import One
-from boltax._loop._saving import unwritten_best
+from boltax._loop._saving import save_further, unwritten_best
+from boltax._step._ema import evaluated
+from boltax._step._state import variables_of
+from boltax.checkpoint._best import Kept, rank
 from boltax.errors import noting
 from boltax.metrics._accumulate import to_host
 
@@ -27,16 +31,21 @@ def validate(one: One, val_loader: Any) -> None:
     # the hooks come before the record, so that what they add is logged with it
     with hook(one, "on_validation_epoch_end", "val"):
         hooks.on_validation_epoch_end(run.epoch, metrics, val_loader)
+    check_metric_values(metrics, f"{one.parts.name}.on_validation_epoch_end or eval_model")
     metrics = {name: to_host(value) for name, value in metrics.items()}
     row = run.counters.row | metrics
     metrics |= notify(one, "on_validation_epoch_end", "val", metrics, row=row)
     log(one, metrics)
     tell_optimizer(one, metrics)
     hooks.save_metrics(f"eval_epoch_{run.epoch:03d}", metrics)
+    new, keep = Kept(run.step, {**metrics, **record}), one.parts.checkpoint.keep_best
     with hook(one, "is_new_model_better", "val"):
-        is_better = bool(hooks.is_new_model_better({**record, **metrics}, run.best))
-    if is_better:
-        _keep(one, {**metrics, **record})
+        ranking = rank(new, run.best, run.clock.kept, hooks.is_new_model_better, keep)
+    if ranking.is_best:
+        _keep(one, new.metrics)
+    elif ranking.is_kept:
+        variables = variables_of(evaluated(one.live.state))
+        save_further(one.parts, run, variables, ranking.kept, run.step)
     run.count(row=run.counters.row | metrics)
 
 

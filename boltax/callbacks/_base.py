@@ -26,8 +26,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
+import jax
+
+from boltax._base._metric_values import check_metric_values
 from boltax._base._types import Batch, PyTree
-from boltax.errors import ConfigurationError, unknown_name
+from boltax.errors import ConfigurationError, DataError, unknown_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,7 @@ class Log:
 
     Raises:
         ConfigurationError: when one of these is no mapping from names.
+        MetricsError: when a metric is neither a number nor an array of numbers.
 
     Example:
         >>> Log({"weight_norm": 12.5}, text={"note": "so far so good"}).metrics
@@ -131,6 +135,7 @@ class Log:
                     f"Received Log({name}={value!r}) with a {type(value).__name__}; expected a "
                     f"mapping from names to values. Write Log({name}={{'my_name': ...}})."
                 )
+        check_metric_values(self.metrics, "Log(metrics=...)")
 
 
 Request: TypeAlias = Stop | Save | Log
@@ -248,6 +253,30 @@ class Callback:
 
     def on_exception(self, view: View, error: BaseException) -> Requests:
         """Called when an exception ends the run; it goes on its way afterwards."""
+
+
+def predict_of(predict: Callable[[Batch], PyTree]) -> Callable[[Batch], PyTree]:
+    """What a view's `predict` is: it takes one batch, and says so where it gets a loader.
+
+    Args:
+        predict: gives the outputs for a batch.
+
+    Raises:
+        DataError: when called with something that is no pytree of arrays and numbers.
+    """
+
+    def checked(batch: Batch) -> PyTree:
+        for leaf in jax.tree.leaves(batch):
+            if not hasattr(leaf, "dtype") and not isinstance(leaf, bool | int | float | complex):
+                raise DataError(
+                    f"Received view.predict({_shortened(batch)}) with a {type(leaf).__name__}; "
+                    "expected one batch, a pytree of arrays. Write "
+                    "view.predict(next(iter(loader))) for the first batch of a loader, or "
+                    "trainer.predict_model(loader) after the training for all of them."
+                )
+        return predict(batch)
+
+    return checked
 
 
 def as_callbacks(callbacks: Callback | Iterable[Callback]) -> tuple[Callback, ...]:

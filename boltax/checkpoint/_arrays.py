@@ -18,7 +18,14 @@ from boltax.checkpoint._differences import Difference, compare, table
 from boltax.checkpoint._dtypes import is_key
 from boltax.checkpoint._files import files_below, read_json, write_json
 from boltax.checkpoint._leaf import Leaf, Names, unstorable
-from boltax.checkpoint._orbax import ON_HOST, damaged, load_flat, save_flat, stays_on_host
+from boltax.checkpoint._orbax import (
+    ON_HOST,
+    damaged,
+    lacks_index,
+    load_flat,
+    save_flat,
+    stays_on_host,
+)
 from boltax.checkpoint._structure import (
     Structure,
     arrays_of,
@@ -61,6 +68,15 @@ def read_structure(folder: Path) -> Structure:
     return structure
 
 
+def fault_of_arrays(folder: Path, name: str) -> str | None:
+    """Why the arrays in a folder cannot be read, as far as that shows without reading them."""
+    try:
+        _check_sizes(folder / name, dict(arrays_of(read_structure(folder))))
+    except CheckpointError as error:
+        return str(error)
+    return "its arrays lack their index" if lacks_index(folder / name) else None
+
+
 def read_arrays(folder: Path, name: str, template: PyTree = None) -> PyTree:
     """Reads what `write_arrays` wrote.
 
@@ -86,6 +102,7 @@ def read_arrays(folder: Path, name: str, template: PyTree = None) -> PyTree:
             "Load it with the class and the model_hparams that it was saved with."
         )
     leaves, shardings = dict(arrays_of(structure)), _shardings(template)
+    _check_sizes(folder / name, leaves)
     places = {names: _place(names, shardings) for names in leaves}
     return _assemble(structure, template, read_leaves(folder / name, leaves, places), ())
 
@@ -105,8 +122,8 @@ def read_leaves(
     """
     stored = {names: leaf for names, leaf in leaves.items() if leaf.nbytes}
     arrays: dict[Names, Any] = {n: _empty(leaf, places[n]) for n, leaf in leaves.items()}
-    _check_sizes(folder, stored)
     if stored:
+        _check_sizes(folder, stored)
         raw = {n: places[n] if leaf.key is None else None for n, leaf in stored.items()}
         arrays |= load_flat(folder, stored, raw)
     return {names: _typed(arrays[names], leaves[names], places[names]) for names in leaves}
@@ -199,8 +216,9 @@ def _assemble(structure: Structure, template: PyTree, arrays: dict[Names, Any], 
     )
 
 
-def _check_sizes(folder: Path, leaves: dict[Names, Leaf]) -> None:
+def _check_sizes(folder: Path, declared_leaves: Mapping[Names, Leaf]) -> None:
     """Refuses arrays that cannot be there before memory is taken: they are uncompressed."""
+    leaves = {names: leaf for names, leaf in declared_leaves.items() if leaf.nbytes}
     if folder.is_dir() != bool(leaves):
         raise damaged(
             folder,

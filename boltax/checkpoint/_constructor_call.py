@@ -7,7 +7,7 @@ that a trainer's constructor gives a meaning of its own.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -117,8 +117,9 @@ class StoredCall:
         """
         keywords = {**self.named, **given}
         if "logger_params" not in given:
-            stored = (self.named.get("logger_params") or {}).items()
-            kept = {key: value for key, value in stored if not lacks_parts(value)}
+            stored = self.named.get("logger_params")
+            items = stored.items() if isinstance(stored, Mapping) else ()
+            kept = {key: value for key, value in items if not lacks_parts(value)}
             keywords["logger_params"] = {**kept, "log_dir": str(self.folder)}
         if exmp_input is None and "exmp_input" not in given:
             if self.spec is None:
@@ -136,12 +137,53 @@ class StoredCall:
             raise self._missing("the positional arguments", self.positional)
         return self.positional, keywords
 
+    def fault(self, positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> str | None:
+        """What of the stored arguments no constructor of a trainer takes; asked when one failed.
+
+        Args:
+            positional: with which it was called.
+            keywords: with which it was called.
+
+        Returns:
+            The argument, what it is and what was expected; None when nothing stands out.
+        """
+        try:
+            inspect.signature(self.trainer_class.__init__).bind(None, *positional, **keywords)
+        except TypeError as error:
+            return f"arguments that the constructor does not take ({error}); expected those of it"
+        for name, (is_good, expected) in _EXPECTED.items():
+            value = self.named.get(name)
+            if name in self.named and keywords.get(name) is value and not is_good(value):
+                return f"{name} = {short(value)}; expected {expected}"
+        return None
+
+    def failed(self, fault: str) -> CheckpointError:
+        """The error for stored arguments with which the constructor failed."""
+        return CheckpointError(
+            f"Received {RunDirectory(self.folder).hparams} with {fault}. The file is damaged: "
+            "restore it from a copy, or hand the argument to load_from_checkpoint."
+        )
+
     def _missing(self, name: str, value: Any = None) -> CheckpointError:
         was = f" (it was {short(value)})" if value is not None else ""
         return CheckpointError(
             f"Received the run {self.folder}, which does not hold {name}{was}; expected it to be "
             f"given, since it could not be stored. Write load_from_checkpoint(folder, {name}=...)."
         )
+
+
+def _is_seed(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_EXPECTED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model_hparams": (_is_mapping, "arguments of the model by name"),
+    "seed": (_is_seed, "a whole number of at most 64 bits"),
+}
 
 
 def lacks_parts(value: Any) -> bool:

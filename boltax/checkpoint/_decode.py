@@ -76,7 +76,11 @@ def _decode_array(value: Any, *_: Any) -> np.ndarray:
         _of(list, value["values"]),
         tuple(_of(int, size) for size in _of(list, value["shape"])),
     )
-    if len(values) > MAX_ELEMENTS or len(shape) > 32 or math.prod(shape) != len(values):
+    if (
+        max(len(values), *shape, 0) > MAX_ELEMENTS  # an empty one has axes of any length
+        or len(shape) > 32
+        or math.prod(shape) != len(values)
+    ):
         raise ValueError(shape)
     numbers = [float(item) if item in ("nan", "inf", "-inf") else item for item in values]
     if not all(isinstance(item, bool | int | float) for item in numbers):

@@ -21,7 +21,7 @@ import numpy as np
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax.checkpoint._dtypes import is_storable
 from boltax.checkpoint._names import Lookup
-from boltax.checkpoint._plain import short
+from boltax.checkpoint._plain import container_of, short
 from boltax.errors import HyperparameterError
 
 MAX_DEPTH = 64
@@ -49,9 +49,10 @@ def encode(value: Any, path: str, lookup: Lookup, *, lenient: bool = False) -> A
     """A hyperparameter as JSON.
 
     Args:
-        value: None, bool, int, float, str, list, tuple, dict with str keys, NumPy scalars and small
-            arrays, paths, dtypes, enum members, boltax's options, dataclasses of the trainer's
-            module, functions and classes that have a name, and partials of functions of jax, flax
+        value: None, bool, int, float, str, list, tuple, dict with str keys, their
+            like of other libraries (stored as list and dict), NumPy scalars and small arrays,
+            paths, dtypes, enum members, boltax's options, dataclasses of the trainer's module,
+            functions and classes that have a name, and partials of functions of jax, flax
             and optax.
         path: its place, for messages: ``"model_hparams['act_fn']"``.
         lookup: finds names of functions and classes.
@@ -85,18 +86,30 @@ def _encode(value: Any, path: str, lookup: Lookup, lenient: bool, depth: int) ->
                 value, path, f"at most {MAX_DEPTH} levels", "Does it contain itself?"
             )
             raise _TooDeepError(str(error))
-        if isinstance(value, Mapping):
-            return _encode_dict(value, path, lookup, lenient, depth)
-        if type(value) in (list, tuple):
+        container = _container(value, path)
+        if isinstance(container, Mapping):
+            return _encode_dict(container, path, lookup, lenient, depth)
+        if container is not None:
             items = [
-                _encode(v, f"{path}[{i}]", lookup, lenient, depth + 1) for i, v in enumerate(value)
+                _encode(v, f"{path}[{i}]", lookup, lenient, depth + 1)
+                for i, v in enumerate(container)
             ]
-            return items if isinstance(value, list) else {"__tuple__": items}
+            return {"__tuple__": items} if isinstance(container, tuple) else items
         return _encode_leaf(value, path, lookup, depth)
     except _UnstorableError as error:
         if lenient and (depth == 0 or not isinstance(error, _TooDeepError)):
             return {"__not_stored__": short(value)}
         raise
+
+
+def _container(value: Any, path: str) -> Mapping[Any, Any] | list[Any] | tuple[Any, ...] | None:
+    if type(value) is tuple:
+        return value
+    try:
+        return container_of(value)
+    except Exception as error:  # a library's own, such as that of a value which is still missing
+        advice = f"It cannot be read: {type(error).__name__}: {str(error)[:200]}"
+        raise _unstorable(value, path, "a container whose values are all there", advice) from error
 
 
 def _encode_dict(
@@ -170,7 +183,7 @@ def _encode_name(value: Any, path: str, lookup: Lookup) -> Any:
 def _encode_array(value: Any, path: str) -> Any:
     if not is_storable(value.dtype) or value.dtype.name.startswith("complex"):
         raise _unstorable(value, path, "an array of real numbers or bools", "Convert it.")
-    if value.size > MAX_ELEMENTS:
+    if max(value.size, *value.shape, 0) > MAX_ELEMENTS:
         raise _unstorable(
             value, path, f"an array of at most {MAX_ELEMENTS} elements", "Load it in your subclass."
         )

@@ -11,7 +11,9 @@ import errno
 import json
 import logging
 import os
+import re
 import socket
+import stat
 import threading
 import time
 from pathlib import Path
@@ -72,6 +74,7 @@ class RunLock:
             except OSError as error:
                 raise unwritable(_path(self.directory), error) from error
             try:
+                _check_is_file(descriptor, self.directory)
                 self._take(descriptor)
             except BaseException:
                 os.close(descriptor)
@@ -112,6 +115,8 @@ def is_held(directory: str | os.PathLike[str]) -> bool:
         except OSError:
             return False
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return False
             return not _try_to_lock(descriptor, directory)
         finally:
             os.close(descriptor)
@@ -127,7 +132,16 @@ def _path(directory: Path) -> Path:
 
 
 def _flags() -> int:
-    return os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+    names = ("O_NOFOLLOW", "O_CLOEXEC", "O_NONBLOCK")  # opening a pipe may wait for ever
+    return os.O_RDWR | sum(getattr(os, name, 0) for name in names)
+
+
+def _check_is_file(descriptor: int, directory: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise RunDirectoryError(
+            f"Received {_path(directory)}, which is no file but a pipe or a device; expected the "
+            "file by which boltax keeps other writers out. Delete it: it holds nothing."
+        )
 
 
 def _try_to_lock(descriptor: int, directory: Path) -> bool:
@@ -167,8 +181,16 @@ def _read_holder(directory: Path) -> dict[str, Any]:
     return holder if isinstance(holder, dict) else {}
 
 
+def _shown(value: Any) -> str:
+    """What stands in the file, which anybody may have written, as a word of a message."""
+    if type(value) is int and 0 < value < 2**63:
+        return str(value)
+    is_word = isinstance(value, str) and re.fullmatch(r"[\w.:+-]{1,100}", value)
+    return str(value) if is_word else "unknown"
+
+
 def _taken(directory: Path, holder: dict[str, Any]) -> RunDirectoryError:
-    pid, host, since = (holder.get(name, "unknown") for name in ("pid", "host", "since"))
+    pid, host, since = (_shown(holder.get(name)) for name in ("pid", "host", "since"))
     return RunDirectoryError(
         f"Received the run's folder {directory}, in which process {pid} on {host} has been "
         f"training since {since}; expected one writer at a time. Give another folder, "

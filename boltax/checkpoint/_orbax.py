@@ -5,6 +5,9 @@ is printed, and what is read has exactly the shapes and dtypes that were asked f
 """
 
 import logging
+import os
+import re
+import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,8 @@ from boltax.checkpoint._files import unwritable
 from boltax.checkpoint._leaf import Leaf, Names
 from boltax.errors import CheckpointError
 
+_INDEX = "manifest.ocdbt"
+_PATTERN = re.compile(r"[*?\[\]{}]" if os.sep == "\\" else r"[*?\[\]{}\\]")
 ON_HOST = object()
 """In place of a sharding: a NumPy array."""
 
@@ -35,7 +40,10 @@ def save_flat(folder: Path, arrays: Mapping[Names, Any]) -> None:
     """
     with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
         try:
-            checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(_nested(arrays)))
+            with _literal(folder) as path:
+                checkpointer.save(path, args=ocp.args.PyTreeSave(_nested(arrays)))
+            if not (folder / _INDEX).is_file():  # the files of this process were not found again
+                raise FileNotFoundError(f"{_INDEX} is missing after the save")
         except Exception as error:  # orbax and tensorstore raise many types for a full disk
             raise unwritable(folder, error) from error
 
@@ -58,31 +66,57 @@ def load_flat(
     """
     with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
         try:
-            metadata = checkpointer.metadata(folder.absolute()).item_metadata
-            if metadata is None:
-                raise FileNotFoundError("there are no arrays in it")
-            _check(metadata.tree, leaves)
-            arguments: dict[Names, Any] = {}
-            for names, leaf in leaves.items():
-                arguments[names] = ocp.RestoreArgs(restore_type=np.ndarray)
-                if shardings.get(names) is not ON_HOST and not stays_on_host(leaf):
-                    arguments[names] = ocp.ArrayRestoreArgs(
-                        sharding=shardings.get(names) or _default_sharding(),
-                        global_shape=leaf.raw_shape,
-                        dtype=leaf.raw_dtype,
-                    )
-            restored = checkpointer.restore(
-                folder.absolute(),
-                args=ocp.args.PyTreeRestore(
-                    item=_nested(dict.fromkeys(leaves, 0)),
-                    restore_args=_nested(arguments),
-                    partial_restore=True,
-                ),
-            )
-            _check(restored, leaves)
-            return {names: _at(restored, names) for names in leaves}
+            with _literal(folder) as path:
+                return _load(ocp, checkpointer, path, leaves, shardings)
         except Exception as error:  # a damaged file can raise nearly anything below
             raise damaged(folder, f"{type(error).__name__}: {str(error)[:300]}") from error
+
+
+def _load(
+    ocp: Any,
+    checkpointer: Any,
+    path: Path,
+    leaves: Mapping[Names, Leaf],
+    shardings: Mapping[Names, Any],
+) -> dict[Names, Any]:
+    metadata = checkpointer.metadata(path).item_metadata
+    if metadata is None:
+        raise FileNotFoundError("there are no arrays in it")
+    _check(metadata.tree, leaves)
+    places = {
+        names: shardings.get(names) or _default_sharding()
+        for names, leaf in leaves.items()
+        if shardings.get(names) is not ON_HOST and not stays_on_host(leaf)
+    }
+    # Those of one device are put there below: what orbax leaves behind when it puts them there and
+    # a file is damaged, Python prints as errors that it ignores.
+    whole = {
+        n for n, place in places.items() if isinstance(place, jax.sharding.SingleDeviceSharding)
+    }
+    arguments: dict[Names, Any] = {
+        names: ocp.ArrayRestoreArgs(
+            sharding=places[names], global_shape=leaf.raw_shape, dtype=leaf.raw_dtype
+        )
+        if names in places and names not in whole
+        else ocp.RestoreArgs(restore_type=np.ndarray)
+        for names, leaf in leaves.items()
+    }
+    restored = checkpointer.restore(
+        path,
+        args=ocp.args.PyTreeRestore(
+            item=_nested(dict.fromkeys(leaves, 0)),
+            restore_args=_nested(arguments),
+            partial_restore=True,
+        ),
+    )
+    _check(restored, leaves)
+    arrays = {names: _at(restored, names) for names in leaves}
+    return {n: jax.device_put(a, places[n]) if n in whole else a for n, a in arrays.items()}
+
+
+def lacks_index(folder: Path) -> bool:
+    """Whether a folder of arrays lacks the file through which they are found."""
+    return folder.is_dir() and not (folder / _INDEX).is_file()
 
 
 def stays_on_host(leaf: Leaf) -> bool:
@@ -136,6 +170,29 @@ def _check(stored: Any, leaves: Mapping[Names, Leaf]) -> None:
                 f"{'/'.join(names)} is {dtype}{list(shape)} among the arrays, and "
                 f"{leaf.raw_dtype}{list(leaf.raw_shape)} in structure.json"
             )
+
+
+@contextmanager
+def _literal(folder: Path) -> Generator[Path]:
+    """The same folder under a path that holds no pattern.
+
+    Orbax looks for its own files by patterns which begin with the whole path, so it finds none in
+    ``lr=[0.1]``, and those of a neighbour in ``a*``. Such a folder is reached through a link.
+    """
+    path = folder.absolute()
+    if not _PATTERN.search(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="boltax-", dir=_plain_place()) as place:
+        link = Path(place, "arrays")
+        link.symlink_to(path.parent, target_is_directory=True)
+        yield link / path.name
+
+
+def _plain_place() -> str:
+    """A folder for links, whose own path holds no pattern."""
+    usual = tempfile.gettempdir()
+    return "/tmp" if _PATTERN.search(usual) else usual
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from pathlib import PurePath
 from typing import Any
 
@@ -37,6 +37,28 @@ def plain(value: Any) -> Any:
     return _plain(value, 0)
 
 
+def container_of(value: Any) -> Mapping[Any, Any] | list[Any] | None:
+    """The same content as a mapping or a list of Python, for containers of any library.
+
+    Some configurations are no `Mapping` (ConfigDict of ml_collections), and their lists no `list`
+    (ListConfig of OmegaConf). Tuples, sets and strings are none of these.
+
+    Example:
+        >>> import types
+        >>> dict(container_of(types.MappingProxyType({"lr": 0.1})))
+        {'lr': 0.1}
+    """
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
+        return list(value)
+    methods = (getattr(type(value), name, None) for name in ("keys", "items", "__getitem__"))
+    if isinstance(value, type) or not all(map(callable, methods)) or hasattr(value, "dtype"):
+        return None
+    items: Any = value
+    return dict(items.items())
+
+
 def short(value: object) -> str:
     """A representation of at most about a hundred characters, without addresses in memory."""
     return _ADDRESS.sub("", _repr.repr(value))
@@ -50,8 +72,10 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(float(value))
     if depth < _MOST_LEVELS:
-        if isinstance(value, Mapping):
-            return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+        container = container_of(value)
+        if isinstance(container, Mapping):
+            return {str(key): _plain(item, depth + 1) for key, item in container.items()}
+        value = value if container is None else container
         if isinstance(value, list | tuple | set | frozenset):
             return [_plain(item, depth + 1) for item in value]
         if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -3,11 +3,15 @@
 The loop hands over a job that owns everything it writes, and goes on. Jobs run in the order in
 which they came, so what is on the disk is always a state of affairs that there has been. A job that
 fails is told, never raised into the training; the last one of its kind is tried again.
+
+Each job holds a copy of arrays, so few of them may wait. Kinds that must come to their turn however
+many others there are, as the resume checkpoint while validation improves all the time, are counted
+on their own: such a job is taken at once, and waits behind `1 + most_waiting` others at most.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -45,6 +49,7 @@ class Saver:
     Args:
         most_waiting: jobs with arrays that may wait for their turn; `submit` waits when there are
             more.
+        apart: kinds that are counted each on its own, beside all others together.
 
     Example:
         >>> saver = Saver()
@@ -53,8 +58,9 @@ class Saver:
         (None, [])
     """
 
-    def __init__(self, most_waiting: int = 1) -> None:
+    def __init__(self, most_waiting: int = 1, apart: Collection[str] = ("resume",)) -> None:
         self._most_waiting = most_waiting
+        self._apart = frozenset(apart)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._running: deque[tuple[Job, Future[None]]] = deque()
@@ -65,13 +71,22 @@ class Saver:
     @property
     def is_busy(self) -> bool:
         """Whether a job with arrays is being written, or waits for its turn."""
-        return self._number_with_arrays() > 0
+        return bool(self._with_arrays())
+
+    def is_busy_with(self, kind: str) -> bool:
+        """Whether a job of this kind is being written, or waits for its turn.
+
+        Example:
+            >>> Saver().is_busy_with("resume")
+            False
+        """
+        return any(job.kind == kind for job in self._with_arrays())
 
     def submit(self, job: Job) -> None:
-        """Has a job written after those before it."""
+        """Has a job written after those before it; waits first while too many with arrays do."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="boltax-save")
-        while job.has_arrays and self._number_with_arrays() > self._most_waiting:
+        while job.has_arrays and self._number_beside(job) > self._most_waiting:
             self._running[0][1].result()
         with self._lock:
             self._newest[job.kind] = job
@@ -106,10 +121,16 @@ class Saver:
     def _send(self, pool: ThreadPoolExecutor, *jobs: Job) -> None:
         self._running.extend((job, pool.submit(self._write, job)) for job in jobs)
 
-    def _number_with_arrays(self) -> int:
+    def _with_arrays(self) -> list[Job]:
         while self._running and self._running[0][1].done():
             self._running.popleft()
-        return sum(job.has_arrays for job, _ in self._running)
+        return [job for job, _ in self._running if job.has_arrays]
+
+    def _number_beside(self, job: Job) -> int:
+        """How many jobs with arrays there are that count together with this one."""
+        own = job.kind if job.kind in self._apart else None
+        kinds = (other.kind for other in self._with_arrays())
+        return sum((kind if kind in self._apart else None) == own for kind in kinds)
 
     def _write(self, job: Job) -> None:
         try:

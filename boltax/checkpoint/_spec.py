@@ -128,7 +128,8 @@ def _bytes(spec: Any, depth: int) -> int:
             isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63 for n in shape
         ):
             raise _unusable(f"an array of shape {short(shape)}", "sizes from 0")
-        return math.prod(shape) * dtype_named(spec.get("dtype")).itemsize
+        axes = (max(1, n) for n in shape)  # an empty one may have an axis that makes others large
+        return math.prod(axes) * dtype_named(spec.get("dtype")).itemsize
     children = (
         list(spec.values()) if isinstance(spec, dict) else spec if isinstance(spec, list) else []
     )

@@ -2,22 +2,25 @@
 
     checkpoints/best/300/metrics.json      step, number of the save, time, and what belongs to it
 
-The order of saving decides which one is the newest, and never the step: steps start again when a
-trainer trains twice, and go back when a run is resumed from an older point. So each save gets a
-number. A folder appears whole or not at all, and its checksums are compared before it is loaded.
+They have an order, whose last one is loaded. It is that of saving, and never that of the steps:
+steps start again when a trainer trains twice, and go back when a run is resumed from an older
+point. So each save gets a number. One that is saved below others, which are better, holds the whole
+order as a list of steps, and so do those after it as long as the numbers tell another one.
+
+A folder appears whole or not at all, and its checksums are compared before it is loaded.
 """
 
 import contextlib
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from boltax._base._types import PyTree
-from boltax.checkpoint._arrays import write_arrays
+from boltax.checkpoint._arrays import fault_of_arrays, write_arrays
 from boltax.checkpoint._files import read_json, unwritable, write_json
 from boltax.checkpoint._folders import (
     clean_leftovers,
@@ -27,6 +30,7 @@ from boltax.checkpoint._folders import (
     temporary_folder,
 )
 from boltax.checkpoint._manifest import verify_folder
+from boltax.checkpoint._plain import short
 from boltax.errors import CheckpointError, RunDirectoryError
 
 _MOST_FAULTS = 10
@@ -42,6 +46,9 @@ class Saved(NamedTuple):
         number: how many saves there were up to it; 0 when that cannot be read.
         time: when it was saved; empty when that cannot be read.
         content: what is stored beside the arrays; empty when that cannot be read.
+        order: the steps of all that there were with this one, the last being the one to load; None
+            when that is the order of saving.
+        fault: why the rest cannot be read; empty when it can.
     """
 
     step: int
@@ -49,11 +56,13 @@ class Saved(NamedTuple):
     number: int
     time: str
     content: dict[str, Any]
+    order: tuple[int, ...] | None = None
+    fault: str = ""
 
     @property
     def is_readable(self) -> bool:
         """Whether what is stored beside the arrays is as boltax writes it."""
-        return self.number > 0
+        return not self.fault
 
 
 class StepFolders:
@@ -77,15 +86,17 @@ class StepFolders:
         content: Any,
         *,
         keep: int,
+        ranking: Sequence[int] = (),
         protected: Collection[int] = (),
     ) -> None:
-        """Saves a checkpoint durably, and deletes older ones; one of the same step is replaced.
+        """Saves a checkpoint durably, and deletes others; one of the same step is replaced.
 
         Args:
             step: completed optimizer updates.
             arrays: a container of arrays.
             content: plain JSON to be stored beside the arrays.
-            keep: how many stay: this one, and those saved last before it.
+            keep: how many stay: this one, and the last ones in the order.
+            ranking: steps in their order, this one among them; by default it comes last.
             protected: steps of others that stay.
 
         Raises:
@@ -105,25 +116,28 @@ class StepFolders:
             try:
                 temporary = temporary_folder(final)
                 write_arrays(temporary, self.arrays, arrays)
+                order = with_step([each.step for each in saved], int(step), ranking)
                 now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
                 record = {"step": int(step), "saved": number, "time": now, self.content: content}
+                if order != [*_by_number(saved, without=step), step]:
+                    record["order"] = order
                 write_json(temporary / f"{self.content}.json", record)
                 commit_folder(final)
             except BaseException:
                 with contextlib.suppress(OSError):
                     clean_leftovers(self.directory)
                 raise
-            older = [each for each in saved if each.step != step]
-            for each in older[: max(0, len(older) + 1 - keep)]:
-                if each.step not in protected:
-                    remove_folder(each.folder)
+            folders = {each.step: each.folder for each in saved}
+            for each in order[: max(0, len(order) - keep)]:
+                if each != step and each not in protected:
+                    remove_folder(folders[each])
         except RunDirectoryError:
             raise
         except OSError as error:
             raise unwritable(final, error) from error
 
     def saved(self) -> list[Saved]:
-        """All there are, in the order of saving; those without a readable record come first.
+        """All there are, in their order; those without a readable record come first.
 
         Raises:
             CheckpointError: when the folder that holds them is a link.
@@ -140,10 +154,15 @@ class StepFolders:
             for name, folder in committed_folders(self.directory).items()
             if name.isascii() and name.isdigit() and str(int(name)) == name
         ]
-        return sorted(found, key=lambda each: each.number)
+        found.sort(key=lambda each: each.number)
+        order = found[-1].order if found else None
+        if order is None:
+            return found
+        places = {step: place for place, step in enumerate(order)}
+        return sorted(found, key=lambda e: places.get(e.step, -1) if e.is_readable else -2)
 
     def find(self, step: int | None = None) -> Saved | None:
-        """The newest good checkpoint; damaged ones are passed over with a warning.
+        """The last good checkpoint in the order; damaged ones are passed over with a warning.
 
         Args:
             step: look at the one of this step only.
@@ -156,7 +175,7 @@ class StepFolders:
         """
         candidates = [each for each in self.saved() if step is None or each.step == step]
         # Nobody knows how old those without a record are: first, so that they are reported.
-        candidates.sort(key=lambda each: (not each.is_readable, each.number))
+        candidates.sort(key=lambda each: not each.is_readable)
         damaged: list[str] = []
         while candidates:
             found = candidates.pop()
@@ -177,11 +196,11 @@ class StepFolders:
         return None
 
     def faults(self, saved: Saved) -> list[str]:
-        """What is wrong with the files of a checkpoint, as `verify_folder` says it."""
-        faults = verify_folder(saved.folder)
-        if not faults and not saved.is_readable:
-            return [f"{self.content}.json is not as boltax writes it"]
-        return faults
+        """What is wrong with the files of a checkpoint; nothing for one that can be loaded."""
+        if faults := verify_folder(saved.folder):
+            return faults
+        fault = saved.fault or fault_of_arrays(saved.folder, self.arrays)
+        return [fault] if fault else []
 
     def remove(self, saved: Saved) -> None:
         """Deletes a checkpoint.
@@ -195,20 +214,64 @@ class StepFolders:
             raise unwritable(saved.folder, error) from error
 
     def _read(self, step: int, folder: Path) -> Saved:
-        unreadable = Saved(step, folder, 0, "", {})
         if folder.is_symlink():
-            return unreadable
+            return Saved(step, folder, 0, "", {}, fault="it is a symbolic link")
+        name = f"{self.content}.json"
         try:
-            record = read_json(folder / f"{self.content}.json")
-        except CheckpointError:
-            return unreadable
-        content = record.get(self.content) if isinstance(record, dict) else None
-        if not isinstance(content, dict) or record.get("step") != step:
-            return unreadable
-        number, when = record.get("saved"), record.get("time")
-        if type(number) is not int or not 0 < number < _MOST or not isinstance(when, str):
-            return unreadable
-        return Saved(step, folder, number, when, content)
+            record = read_json(folder / name)
+        except CheckpointError as error:
+            return Saved(step, folder, 0, "", {}, fault=str(error))
+        record = record if isinstance(record, dict) else {}
+        number: Any = record.get("saved")
+        order = record.get("order")
+        checks = {
+            self.content: isinstance(record.get(self.content), dict),
+            "step": type(record.get("step")) is int and record["step"] == step,
+            "saved": type(number) is int and 0 < number < _MOST,
+            "time": isinstance(record.get("time"), str),
+            "order": order is None or _is_order(order, step),
+        }
+        if wrong := [field for field, is_good in checks.items() if not is_good]:
+            received = short(record[wrong[0]]) if wrong[0] in record else "nothing"
+            fault = f"{name} is not as boltax writes it: {wrong[0]!r} is {received}"
+            return Saved(step, folder, 0, "", {}, fault=fault)
+        content, when = record[self.content], record["time"]
+        return Saved(step, folder, number, when, content, None if order is None else tuple(order))
+
+
+def with_step(order: Sequence[int], step: int, ranking: Sequence[int] = ()) -> list[int]:
+    """An order with one more step in it.
+
+    The order may lack some of the ranking, which are not saved yet, and have others, which came
+    since or are of an earlier time: what is there says where the step goes.
+
+    Args:
+        order: the steps that there are.
+        step: the one to be put among them.
+        ranking: steps in their order with this one among them; it comes last by default.
+
+    Example:
+        >>> with_step([10, 20, 30, 50], 40, ranking=[20, 40, 30])
+        [10, 20, 40, 30, 50]
+    """
+    others, ranked = [each for each in order if each != step], list(ranking)
+    if step not in ranked or ranked[-1] == step:
+        return [*others, step]
+    place = ranked.index(step)
+    above = [others.index(each) for each in ranked[place + 1 :] if each in others]
+    below = [others.index(each) + 1 for each in ranked[:place] if each in others]
+    index = min(above) if above else max(below, default=0)
+    return [*others[:index], step, *others[index:]]
+
+
+def _by_number(saved: Sequence[Saved], *, without: int) -> list[int]:
+    ordered = sorted(saved, key=lambda each: each.number)
+    return [each.step for each in ordered if each.step != without]
+
+
+def _is_order(order: Any, step: int) -> bool:
+    is_list = isinstance(order, list) and all(type(each) is int for each in order)
+    return is_list and step in order and len(set(order)) == len(order)
 
 
 def folders_in(directory: Path) -> StepFolders:

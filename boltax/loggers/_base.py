@@ -114,7 +114,8 @@ class Logger(ABC):
         """Closes files and ends threads; may be called twice, and writing again reopens.
 
         Args:
-            status: how the run ended: ``"success"``, ``"failed"`` or ``"interrupted"``.
+            status: how the run ended: ``"success"``; ``"failed"``, by an exception; or
+                ``"interrupted"``, by a signal or Ctrl-C, so that it may go on later.
         """
 
     def skip(self, what: str) -> None:

@@ -11,6 +11,8 @@ from boltax.loggers._images import as_images, figure_array, figure_png, grid, pn
 from boltax.loggers._mlflow import put_artifact
 from boltax.loggers._values import as_array, flatten, histogram, scalars
 
+_LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
+
 
 class ForeignLogger(Logger):
     """Wraps an object that has ``log_metrics(metrics, step)``, such as a Lightning logger.
@@ -117,12 +119,16 @@ class ForeignLogger(Logger):
             save()
 
     def finalize(self, status: str = "success") -> None:
-        """Calls the object's `finalize`, if it has one, once until the next write."""
+        """Calls the object's `finalize`, if it has one, once until the next write.
+
+        Loggers of Lightning know no ``"interrupted"``: they get what Lightning itself tells them of
+        such a run, which is ``"failed"``; its MLflow logger gets MLflow's own word for it.
+        """
         if self._is_finalized:
             return
         self._is_finalized = True
         if (finalize := _method(self.target, "finalize")) is not None:
-            finalize(status)
+            finalize(_status_for(self.target, status))
 
     def _put_artifact(
         self, folder: str, name: str, encode: Callable[[Any], bytes], value: Any
@@ -133,6 +139,14 @@ class ForeignLogger(Logger):
             return False
         put_artifact(self.experiment, run_id, f"{folder}/{name}", encode(value))
         return True
+
+
+def _status_for(target: object, status: str) -> str:
+    classes = type(target).__mro__
+    is_lightning = any(c.__module__.split(".")[0] in _LIGHTNING for c in classes)
+    if status != "interrupted" or not is_lightning:
+        return status
+    return "KILLED" if any(c.__name__ == "MLFlowLogger" for c in classes) else "failed"
 
 
 def _method(owner: object, name: str) -> Callable[..., Any] | None:

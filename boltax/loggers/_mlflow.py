@@ -20,7 +20,7 @@ from boltax.loggers._values import flatten, histogram, scalars
 
 _ID_FILE = "mlflow_run_id.txt"
 _log = logging.getLogger("boltax")
-_STATUS = {"success": "FINISHED", "failed": "FAILED"}
+_STATUS = {"success": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 _MOST_METRICS, _MOST_PARAMS, _LONGEST = 1000, 100, 6000  # limits of MLflow's requests
 
 

@@ -99,14 +99,18 @@ class TensorBoardLogger(Logger):
             self._writer.flush()
 
     def finalize(self, status: str = "success") -> None:
-        """Closes the event file; the next write opens a further one beside it."""
+        """Closes the event file; the next write opens a further one beside it.
+
+        The HPARAMS tab learns of success and failure. An interrupted run may go on, so that the
+        tab is not told of an end.
+        """
         writer, self._writer = self._writer, None
         end, self._end_of_session = self._end_of_session, None
         if writer is None:
             return
         try:
-            if status == "success" and end is not None:
-                writer.add_values(end.value, None)
+            if end is not None and status != "interrupted":
+                writer.add_values(_ended(end, status == "success").value, None)
         finally:
             writer.close()
 
@@ -117,6 +121,20 @@ class TensorBoardLogger(Logger):
 
     def _add(self, step: int | None, *fields: dict[str, Any]) -> None:
         self.experiment.add_values(fields, step)
+
+
+def _ended(end: Any, is_success: bool) -> Any:
+    """TensorboardX's record of the end of a session, which always tells of success."""
+    from tensorboardX.proto import api_pb2, plugin_hparams_pb2
+
+    messages: Any = plugin_hparams_pb2  # what protobuf makes is not seen by a type checker
+    statuses: Any = api_pb2
+    name = "STATUS_SUCCESS" if is_success else "STATUS_FAILURE"
+    plugin = end.value[0].metadata.plugin_data
+    data = messages.HParamsPluginData.FromString(plugin.content)
+    data.session_end_info.status = statuses.Status.Value(name)
+    plugin.content = data.SerializeToString()
+    return end
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import numpy as np
@@ -93,11 +93,19 @@ def _flat(params: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Hyperpa
 
 def _fields(value: object) -> dict[str, Any]:
     """The parts of a mapping or a dataclass by name; empty for anything else."""
-    if isinstance(value, Mapping):
-        return {str(name): part for name, part in value.items()}
+    if isinstance(value, Mapping) or _is_like_mapping(value):
+        items: Any = cast("Any", value).items()
+        return {str(name): part for name, part in items}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return {}
+
+
+def _is_like_mapping(value: object) -> bool:
+    """Whether it is a mapping in all but name, as the ConfigDict of ml_collections is."""
+    methods = (getattr(type(value), name, None) for name in ("keys", "items", "__getitem__"))
+    is_array = hasattr(value, "dtype")
+    return not isinstance(value, type) and not is_array and all(map(callable, methods))
 
 
 def plain(value: object) -> HyperparameterValue:

@@ -15,6 +15,7 @@ from boltax.loggers._images import as_images, figure_array
 from boltax.loggers._values import flatten, histogram, scalars
 
 _ID_FILE = "wandb_run_id.txt"
+_EXIT_CODES = {"success": 0, "failed": 1, "interrupted": 255}  # the last as W&B's for Ctrl-C
 _log = logging.getLogger("boltax")
 
 
@@ -100,7 +101,7 @@ class WandbLogger(Logger):
         run, self._run = self._run, None
         if run is not None and run.id in self._own:
             self._own.discard(run.id)
-            run.finish(exit_code=0 if status == "success" else 1)
+            run.finish(exit_code=_EXIT_CODES.get(status, 1))
 
     def _put(self, values: dict[str, Any], step: int | None) -> None:
         self.experiment.log(values if step is None else values | {"step": int(step)})

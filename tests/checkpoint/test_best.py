@@ -1,3 +1,4 @@
+import json
 import math
 import os
 import random
@@ -10,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from boltax.checkpoint._best import Best, BestCheckpoints
+from boltax.checkpoint._best import Best, BestCheckpoints, Kept, rank
+from boltax.checkpoint._manifest import write_manifest
+from boltax.checkpoint._step_folders import with_step
 from boltax.errors import CheckpointError, RunDirectoryError
 
 
@@ -358,3 +361,154 @@ def test_a_folder_is_readable_by_people(tmp_path):
     assert '"val/acc": 0.5' in (tmp_path / "3" / "metrics.json").read_text()
     assert '"kernel": "float32[3, 4]"' in (tmp_path / "3" / "structure.json").read_text()
     assert b"pickle" not in b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+
+def larger(new, old):
+    """As `is_new_model_better` by default: NaN is never better."""
+    value = new["score"]
+    if math.isnan(value):
+        return False
+    return old is None or math.isnan(old["score"]) or value > old["score"]
+
+
+def ranked(scores, keep, is_better=larger):
+    """The steps that are kept after each validation, and those said to be the best."""
+    kept, best, history, bests = (), None, [], []
+    for step, score in enumerate(scores, start=1):
+        new = Kept(step, {"score": score})
+        ranking = rank(new, best, kept, is_better, keep)
+        assert ranking.is_kept == (step in [model.step for model in ranking.kept])
+        kept = ranking.kept
+        if ranking.is_best:
+            best, _ = new.metrics, bests.append(step)
+        history.append([model.step for model in kept])
+    return history, bests
+
+
+def test_the_three_best_are_kept_and_not_the_last_three_bests():
+    history, bests = ranked([5, 9, 8, 7, 8.5, 6], keep=3)
+    assert history == [[1], [1, 2], [1, 3, 2], [4, 3, 2], [3, 5, 2], [3, 5, 2]]
+    assert bests == [1, 2]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 5])
+def test_the_kept_are_the_first_of_all_sorted_with_ties_to_the_older_and_no_nan(keep):
+    draw = random.Random(keep)
+    for _ in range(50):
+        scores = [draw.choice([0.0, 1.0, 2.0, 3.0, math.nan, math.inf]) for _ in range(12)]
+        history, _ = ranked(scores, keep)
+        for number, kept in enumerate(history, start=1):
+            finite = [(i, s) for i, s in enumerate(scores[:number], 1) if not math.isnan(s)]
+            best_first = [i for i, _ in sorted(finite, key=lambda pair: -pair[1])]
+            assert kept == best_first[:keep][::-1]
+
+
+def test_the_comparison_of_a_user_decides_alone():
+    def closer_to_seven(new, old):
+        return old is None or abs(new["score"] - 7) < abs(old["score"] - 7)
+
+    assert ranked([1, 6.5, 9, 7, 8], 3, closer_to_seven)[0][-1] == [5, 2, 4]
+
+
+def test_with_one_to_keep_the_comparison_is_asked_once_about_the_best():
+    asked = []
+
+    def ask(new, old):
+        asked.append((new["score"], old and old["score"]))
+        return larger(new, old)
+
+    ranked([1.0, 3.0, 2.0], 1, ask)
+    assert asked == [(1.0, None), (3.0, 1.0), (2.0, 3.0)]
+
+
+def test_nothing_is_kept_below_a_best_that_somebody_else_stores():
+    ranking = rank(Kept(3, {"score": 1.0}), {"score": 2.0}, (), larger, keep=3)
+    assert not ranking.is_kept
+    assert ranking.kept == ()
+
+
+def save_ranked(best, scores):
+    kept = ()
+    for step, score in enumerate(scores, start=1):
+        metrics = kept[-1].metrics if kept else None
+        ranking = rank(Kept(step, {"score": score}), metrics, kept, larger, best.keep)
+        kept = ranking.kept
+        if ranking.is_kept:
+            order = [model.step for model in kept]
+            best.save(step, variables(score), {"score": score}, ranking=order)
+
+
+def test_the_best_is_loaded_whatever_was_saved_last(tmp_path):
+    best = BestCheckpoints(tmp_path, keep=3)
+    save_ranked(best, [5.0, 9.0, 8.0, 7.0, 8.5, 6.0])
+    assert best.steps() == [3, 5, 2]
+    assert sorted(os.listdir(tmp_path)) == ["2", "3", "5"]
+    assert (best.restore().step, value_of(best.restore())) == (2, 9.0)
+    assert [value_of(best.restore(step=step)) for step in (3, 5)] == [8.0, 8.5]
+    assert best.kept([3, 7, 2]) == [Kept(3, {"score": 8.0}), Kept(2, {"score": 9.0})]
+    best.save(7, variables(10.0), {"score": 10.0})
+    assert best.steps() == [5, 2, 7]
+    assert BestCheckpoints(tmp_path).restore().step == 7
+
+
+def test_a_damaged_best_gives_way_to_the_next_best(tmp_path, caplog):
+    best = BestCheckpoints(tmp_path, keep=3)
+    save_ranked(best, [9.0, 7.0, 8.0])
+    damage(tmp_path / "1")
+    assert best.restore().step == 3
+    assert "Loading the one of step 3 instead" in caplog.text
+    (tmp_path / "3" / "metrics.json").write_text("")  # the order was in it
+    assert best.steps()[0] == 3
+    assert best.restore().step == 2
+
+
+@pytest.mark.parametrize("order", ["3", "[1, 3.5]", "[1]", "[3, 3, 1]", '["3"]', "{}"])
+def test_an_order_that_is_none_is_damage_that_names_it(tmp_path, order):
+    best = BestCheckpoints(tmp_path, keep=3)
+    save_ranked(best, [9.0, 8.0, 8.5])
+    path = tmp_path / "3" / "metrics.json"
+    record = json.loads(path.read_text())
+    assert record["order"] == [2, 3, 1]
+    path.write_text(json.dumps(record | {"order": json.loads(order)}))
+    (tmp_path / "3" / "manifest.json").unlink()
+    write_manifest(tmp_path / "3")
+    with pytest.raises(CheckpointError, match=r"metrics.json is not as .* 'order' is"):
+        best.restore(step=3)
+
+
+def test_going_back_forgets_the_better_ones_and_the_runners_up_that_came_later(tmp_path):
+    best = BestCheckpoints(tmp_path, keep=9)
+    save_ranked(best, [5.0, 9.0, 8.0, 7.0, 8.5, 10.0])
+    assert best.steps() == [1, 4, 3, 5, 2, 6]
+    best.go_back([4, 3, 2], protected={1, 5, 6})
+    assert best.steps() == [1, 4, 3, 2]
+    assert best.restore().step == 2
+
+
+def test_models_of_another_run_are_taken_over_in_their_order(tmp_path, caplog):
+    other, best = (BestCheckpoints(tmp_path / name, keep=3) for name in ("other", "own"))
+    save_ranked(other, [5.0, 9.0, 8.0, 8.5])
+    damage(tmp_path / "other" / "3")
+    best.take_over(other, [3, 4, 2])
+    assert best.steps() == [4, 2]
+    assert value_of(best.restore()) == 9.0
+    assert "The model of step 3 is not copied" in caplog.text
+    with pytest.raises(CheckpointError, match="of step 7"):
+        best.take_over(other, [4, 7])
+
+
+@pytest.mark.parametrize(
+    ("order", "step", "ranking", "expected"),
+    [
+        ([1, 2], 3, [], [1, 2, 3]),
+        ([1, 2], 1, [], [2, 1]),
+        ([1, 2], 3, [1, 3, 2], [1, 3, 2]),
+        ([1, 2, 9], 3, [1, 3, 2], [1, 3, 2, 9]),  # tried again after a better one came
+        ([1, 9], 3, [1, 3, 2], [1, 3, 9]),  # and the one above it was never written
+        ([8, 9], 3, [3, 2], [3, 8, 9]),
+        ([8, 4, 2], 3, [3, 2], [8, 4, 3, 2]),
+        ([], 3, [3, 2], [3]),
+    ],
+)
+def test_a_step_finds_its_place_in_an_order_that_has_other_steps(order, step, ranking, expected):
+    assert with_step(order, step, ranking) == expected

@@ -66,8 +66,8 @@ def ends(events):
     return [value.tag for _, value in values(events) if "session_end" in value.tag]
 
 
-@pytest.mark.parametrize("status, expected", [("success", 1), ("failed", 0), ("interrupted", 0)])
-def test_only_a_run_that_succeeded_is_marked_as_such(tmp_path, events, status, expected):
+@pytest.mark.parametrize("status, expected", [("success", 1), ("failed", 1), ("interrupted", 0)])
+def test_only_a_run_that_may_go_on_has_no_end(tmp_path, events, status, expected):
     logger = TensorBoardLogger(tmp_path)
     logger.log_hyperparams({"lr": 0.1})
     logger.finalize(status)
