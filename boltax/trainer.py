@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from flax import core
 
 from boltax._base._monitor import GUIDE_ORDER, is_better
+from boltax._base._narrow import narrowed
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._base._types import Batch, PyTree, ScalarMetrics, Variables
 from boltax._build import _setup
@@ -663,7 +664,8 @@ class TrainerModule:
 
     def predict_batch(self, batch: Batch) -> PyTree:
         """The outputs of `predict_function` for one host batch, as NumPy arrays."""
-        return jax.device_get(self.steps.predict(evaluated(self.state), jax.device_put(batch)))
+        batch = jax.device_put(narrowed(batch, "a batch"))
+        return jax.device_get(self.steps.predict(evaluated(self.state), batch))
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""

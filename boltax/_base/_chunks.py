@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
+from boltax._base._narrow import device_dtype, stack_into
 from boltax._base._types import Batch, Cursor, PyTree
 
 
@@ -134,14 +135,20 @@ def stacked_form(feed: Any, capacity: int) -> Any:
 
 
 def stacked(batches: list[Batch], capacity: int) -> Any:
-    """New arrays ``[capacity, batch, ...]``, which begin with these batches."""
+    """New arrays ``[capacity, batch, ...]`` in the dtypes of the device, which begin with these.
+
+    What stands behind them was never written, and no step reads it.
+
+    Raises:
+        DoesNotFit: when a number does not fit its dtype.
+    """
 
     def stack(*leaves: Any) -> Any:
         first = leaves[0]
         if isinstance(first, jax.Array):
             return jnp.stack([*leaves, *(first,) * (capacity - len(leaves))])
-        stacked = np.empty((capacity, *first.shape), first.dtype)
-        np.stack(leaves, out=stacked[: len(leaves)])
+        stacked = np.empty((capacity, *first.shape), device_dtype(first.dtype))
+        stack_into(stacked[: len(leaves)], leaves)
         return stacked
 
     return jax.tree.map(stack, *batches)

@@ -3,7 +3,6 @@
 May not show how far it has read: a cursor comes with its batch, and with no other.
 """
 
-import functools
 import itertools
 import time
 from collections import deque
@@ -11,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from boltax._base._chunks import Chunk, Mode, Plan, Rows, examples_in, stacked
+from boltax._base._narrow import DoesNotFit, narrowed
 from boltax._base._trees import form_of
 from boltax._base._types import Batch, Cursor
 from boltax._process._ledger import Ledger
@@ -119,7 +118,7 @@ class _Reader:
         self._epoch = self._items if isinstance(self._items, Epoch) else None
         self._takes_rows = is_compiled and self._epoch is not None and self._epoch.is_resident
         self.is_host_enough = is_compiled and jax.default_backend() == "cpu"
-        self._put = _narrowed if self.is_host_enough else jax.device_put
+        self._is_looked_at = self._epoch is not None and self._epoch.is_known_to_fit
         self._left, self._copy = limit, copy
         self._pushed_back: list[tuple[Batch, Cursor]] = []
         self._form: Any = None
@@ -154,7 +153,7 @@ class _Reader:
                 feed, cursors = epoch.rows(whole)
                 return [Chunk(plan, feed, cursors, feed.size)]
             feed, cursors = epoch.stack(whole, plan.capacity)
-            return [Chunk(plan, self._put(feed), cursors, epoch.batch_size)]
+            return [Chunk(plan, self._on_device(feed), cursors, epoch.batch_size)]
         draw = epoch.rows_of_one if self._takes_rows else self._next
         items = [item for _ in range(whole or min(wanted, 1)) if (item := draw()) is not None]
         return self._made(plan if whole else Plan(), items)
@@ -193,9 +192,12 @@ class _Reader:
         cursors = [cursor for _, cursor in items]
         size = examples_in(Mode.SINGLE, items[0][0])
         if plan.mode is Mode.LOOP and is_as_planned:
-            feed = stacked([batch for batch, _ in items], plan.capacity)
-            return [Chunk(plan, self._put(feed), cursors, size)]
-        feeds = [batch if isinstance(batch, Rows) else self._put(batch) for batch, _ in items]
+            feed = self._stacked(items, plan.capacity)
+            return [Chunk(plan, self._on_device(feed), cursors, size)]
+        feeds = [
+            batch if isinstance(batch, Rows) else self._put(batch, cursor)
+            for batch, cursor in items
+        ]
         if plan.mode is Mode.UNROLLED and is_as_planned:
             return [Chunk(plan, tuple(feeds), cursors, size)]
         single = plan if plan.mode is Mode.SINGLE else Plan()
@@ -203,25 +205,27 @@ class _Reader:
             Chunk(single, feed, [cursor], size) for feed, cursor in zip(feeds, cursors, strict=True)
         ]
 
+    def _put(self, batch: Batch, cursor: Cursor) -> Batch:
+        """A batch as the step takes it."""
+        narrow = narrowed(batch, _named(cursor), is_looked_at=self._is_looked_at)
+        return self._on_device(narrow)
+
+    def _on_device(self, tree: Any) -> Any:
+        return tree if self.is_host_enough else jax.device_put(tree)
+
+    def _stacked(self, items: list[tuple[Batch, Cursor]], capacity: int) -> Any:
+        try:
+            return stacked([batch for batch, _ in items], capacity)
+        except DoesNotFit:
+            for batch, cursor in items:
+                narrowed(batch, _named(cursor))  # raises, and says which one
+            raise
+
+
+def _named(cursor: Cursor) -> str:
+    """A batch, as messages name it."""
+    return f"batch {cursor.get('batch')} of epoch {cursor.get('epoch')}"
+
 
 def _copied(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-
-def _narrowed(tree: Any) -> Any:
-    """Host arrays with the dtypes that they would have on the device."""
-    return jax.tree.map(_narrow, tree)
-
-
-def _narrow(leaf: Any) -> Any:
-    dtype = _device_dtype(leaf.dtype)
-    return leaf if dtype == leaf.dtype else leaf.astype(dtype)
-
-
-@functools.lru_cache
-def _device_dtype(dtype: Any) -> Any:
-    return (
-        dtype
-        if jnp.issubdtype(dtype, jax.dtypes.extended)
-        else jax.dtypes.canonicalize_dtype(dtype)
-    )
