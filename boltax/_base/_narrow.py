@@ -1,8 +1,8 @@
 """Host arrays in the dtypes of the device, which has 32 bits unless x64 is on.
 
 A number that does not fit is an error: JAX would cut an integer to its last bits, and make an
-infinity of a float. What to look at costs little: of integers the smallest and the largest, while a
-cast of floats tells by itself. Only what is there is cast, never memory that nobody has written.
+infinity of a float. What to look at costs little: of integers the bits, or the smallest and the
+largest, while a cast of floats tells by itself. Only what is there is cast, never memory that nobody has written.
 """
 
 import functools
@@ -38,7 +38,7 @@ def _canonical(dtype: Any, _: bool) -> Any:
     return dtype if is_extended else jax.dtypes.canonicalize_dtype(dtype)
 
 
-def narrow(leaf: Any, *, is_looked_at: bool = False) -> Any:
+def narrow(leaf: Any, is_looked_at: bool = False) -> Any:
     """The leaf in the dtype of the device; itself where it has that, or is no NumPy array.
 
     Args:
@@ -50,9 +50,11 @@ def narrow(leaf: Any, *, is_looked_at: bool = False) -> Any:
     """
     if not isinstance(leaf, np.ndarray) or (dtype := device_dtype(leaf.dtype)) == leaf.dtype:
         return leaf
+    if leaf.dtype.kind not in "iu":
+        return _floats_checked(lambda: leaf.astype(dtype))
     if not is_looked_at:
         check_integers(leaf)
-    return _floats_checked(lambda: leaf.astype(dtype))
+    return leaf.astype(dtype)
 
 
 def narrow_into(out: Any, leaf: Any, *, is_looked_at: bool = False) -> None:
@@ -60,9 +62,12 @@ def narrow_into(out: Any, leaf: Any, *, is_looked_at: bool = False) -> None:
     if out.dtype == leaf.dtype:
         out[...] = leaf
         return
+    if leaf.dtype.kind not in "iu":
+        _floats_checked(lambda: np.copyto(out, leaf, casting="unsafe"))
+        return
     if not is_looked_at:
         check_integers(leaf)
-    _floats_checked(lambda: np.copyto(out, leaf, casting="unsafe"))
+    np.copyto(out, leaf, casting="unsafe")
 
 
 def stack_into(out: Any, leaves: Sequence[Any]) -> None:
@@ -84,9 +89,18 @@ def check_integers(leaf: Any) -> None:
     dtype = device_dtype(leaf.dtype)
     if dtype == leaf.dtype or leaf.dtype.kind not in "iu" or not leaf.size:
         return
-    limits = np.iinfo(dtype)
-    if leaf.max() > limits.max or leaf.min() < limits.min:
+    least, most = _limits(dtype)
+    # where none is negative, all their bits together tell in one pass
+    if 0 <= np.bitwise_or.reduce(leaf, axis=None).item() <= most:
+        return
+    if leaf.max().item() > most or leaf.min().item() < least:
         raise DoesNotFit
+
+
+@functools.lru_cache
+def _limits(dtype: Any) -> tuple[int, int]:
+    limits = np.iinfo(dtype)  # asking it takes longer than to look at a small array
+    return int(limits.min), int(limits.max)
 
 
 def _floats_checked(cast: Any) -> Any:
@@ -97,20 +111,19 @@ def _floats_checked(cast: Any) -> Any:
             raise DoesNotFit from error
 
 
-def narrowed(tree: PyTree, where: str, root: str = "batch", *, is_looked_at: bool = False) -> PyTree:
+def narrowed(tree: PyTree, where: str, root: str = "batch") -> PyTree:
     """A tree with all its leaves in the dtypes of the device.
 
     Args:
         tree: NumPy arrays, and JAX arrays, which stay.
         where: what it is, for messages: ``"batch 3 of epoch 1"``.
         root: the name with which the paths of its leaves begin.
-        is_looked_at: whether its integers are known to fit.
 
     Raises:
         DataError: when a number does not fit; names it and its leaf.
     """
     try:
-        return jax.tree.map(functools.partial(narrow, is_looked_at=is_looked_at), tree)
+        return jax.tree.map(narrow, tree)
     except DoesNotFit as error:
         raise does_not_fit([tree], where, root) from error
 

@@ -3,6 +3,7 @@
 May not show how far it has read: a cursor comes with its batch, and with no other.
 """
 
+import functools
 import itertools
 import time
 from collections import deque
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 
 from boltax._base._chunks import Chunk, Mode, Plan, Rows, examples_in, stacked
-from boltax._base._narrow import DoesNotFit, narrowed
+from boltax._base._narrow import DoesNotFit, does_not_fit, narrow
 from boltax._base._trees import form_of
 from boltax._base._types import Batch, Cursor
 from boltax._process._ledger import Ledger
@@ -118,7 +119,8 @@ class _Reader:
         self._epoch = self._items if isinstance(self._items, Epoch) else None
         self._takes_rows = is_compiled and self._epoch is not None and self._epoch.is_resident
         self.is_host_enough = is_compiled and jax.default_backend() == "cpu"
-        self._is_looked_at = self._epoch is not None and self._epoch.is_known_to_fit
+        is_looked_at = self._epoch is not None and self._epoch.is_known_to_fit
+        self._narrow = functools.partial(narrow, is_looked_at=is_looked_at)
         self._left, self._copy = limit, copy
         self._pushed_back: list[tuple[Batch, Cursor]] = []
         self._form: Any = None
@@ -207,8 +209,10 @@ class _Reader:
 
     def _put(self, batch: Batch, cursor: Cursor) -> Batch:
         """A batch as the step takes it."""
-        narrow = narrowed(batch, _named(cursor), is_looked_at=self._is_looked_at)
-        return self._on_device(narrow)
+        try:
+            return self._on_device(jax.tree.map(self._narrow, batch))
+        except DoesNotFit as error:
+            raise does_not_fit([batch], _named(cursor)) from error
 
     def _on_device(self, tree: Any) -> Any:
         return tree if self.is_host_enough else jax.device_put(tree)
@@ -218,7 +222,7 @@ class _Reader:
             return stacked([batch for batch, _ in items], capacity)
         except DoesNotFit:
             for batch, cursor in items:
-                narrowed(batch, _named(cursor))  # raises, and says which one
+                self._put(batch, cursor)  # raises, and says which one
             raise
 
 
