@@ -119,12 +119,12 @@ def batch_at(feed: Any, index: Any) -> Batch:
     return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), feed.arrays)
 
 
-def examples_in(mode: Mode, feed: Any) -> int:
-    """The number of examples in each batch of a feed."""
+def one_of(mode: Mode, feed: Any) -> Any:
+    """The shapes and dtypes of one batch of a feed, as the user has it; `Rows` stay."""
     feed = feed[0] if mode is Mode.UNROLLED else feed
-    if isinstance(feed, Rows):
-        return feed.size
-    return jax.tree.leaves(feed)[0].shape[1 if mode is Mode.LOOP else 0]
+    if mode is not Mode.LOOP or isinstance(feed, Rows):
+        return feed
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), feed)
 
 
 def stacked_form(feed: Any, capacity: int) -> Any:
@@ -140,7 +140,7 @@ def stacked(batches: list[Batch], capacity: int) -> Any:
     What stands behind them was never written, and no step reads it.
 
     Raises:
-        DoesNotFit: when a number does not fit its dtype.
+        DoesNotFitError: when a number does not fit its dtype.
     """
 
     def stack(*leaves: Any) -> Any:

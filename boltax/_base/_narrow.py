@@ -2,7 +2,8 @@
 
 A number that does not fit is an error: JAX would cut an integer to its last bits, and make an
 infinity of a float. What to look at costs little: of integers the bits, or the smallest and the
-largest, while a cast of floats tells by itself. Only what is there is cast, never memory that nobody has written.
+largest, while a cast of floats tells by itself. Only what is there is cast, never memory that
+nobody has written.
 """
 
 import functools
@@ -18,7 +19,7 @@ from boltax._base._types import PyTree
 from boltax.errors import DataError
 
 
-class DoesNotFit(ValueError):
+class DoesNotFitError(ValueError):
     """Raised within this package only: a number that the device cannot hold."""
 
 
@@ -46,7 +47,7 @@ def narrow(leaf: Any, is_looked_at: bool = False) -> Any:
         is_looked_at: whether its integers are known to fit.
 
     Raises:
-        DoesNotFit: when a number does not fit.
+        DoesNotFitError: when a number does not fit.
     """
     if not isinstance(leaf, np.ndarray) or (dtype := device_dtype(leaf.dtype)) == leaf.dtype:
         return leaf
@@ -84,7 +85,7 @@ def check_integers(leaf: Any) -> None:
     """Looks at the smallest and the largest integer of an array, where its dtype narrows.
 
     Raises:
-        DoesNotFit: when one does not fit.
+        DoesNotFitError: when one does not fit.
     """
     dtype = device_dtype(leaf.dtype)
     if dtype == leaf.dtype or leaf.dtype.kind not in "iu" or not leaf.size:
@@ -94,7 +95,7 @@ def check_integers(leaf: Any) -> None:
     if 0 <= np.bitwise_or.reduce(leaf, axis=None).item() <= most:
         return
     if leaf.max().item() > most or leaf.min().item() < least:
-        raise DoesNotFit
+        raise DoesNotFitError
 
 
 @functools.lru_cache
@@ -108,7 +109,7 @@ def _floats_checked(cast: Any) -> Any:
         try:
             return cast()
         except FloatingPointError as error:
-            raise DoesNotFit from error
+            raise DoesNotFitError from error
 
 
 def narrowed(tree: PyTree, where: str, root: str = "batch") -> PyTree:
@@ -124,7 +125,7 @@ def narrowed(tree: PyTree, where: str, root: str = "batch") -> PyTree:
     """
     try:
         return jax.tree.map(narrow, tree)
-    except DoesNotFit as error:
+    except DoesNotFitError as error:
         raise does_not_fit([tree], where, root) from error
 
 
@@ -134,7 +135,7 @@ def does_not_fit(trees: Sequence[PyTree], where: str, root: str = "batch") -> Da
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             try:
                 narrow(leaf)
-            except DoesNotFit:
+            except DoesNotFitError:
                 return _named(leaf, f"{where} with {path_name(path, root)}")
     return DataError(f"Received {where} with numbers that do not fit; expected others.")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from boltax._base._chunks import Rows
 from boltax._base._narrow import (
-    DoesNotFit,
+    DoesNotFitError,
     check_integers,
     device_dtype,
     does_not_fit,
@@ -162,7 +162,7 @@ class ArrayLoader:
             for target, leaf in zip(out, leaves, strict=True):
                 if target is not leaf:
                     narrow_into(target, leaf, is_looked_at=self.is_known_to_fit)
-        except DoesNotFit as error:
+        except DoesNotFitError as error:
             raise does_not_fit([self.tree(leaves)], "examples of ArrayLoader") from error
         return out
 
@@ -185,7 +185,7 @@ class ArrayLoader:
         try:
             for leaf in small:
                 check_integers(leaf)
-        except DoesNotFit as error:
+        except DoesNotFitError as error:
             raise does_not_fit([self.arrays], "ArrayLoader(arrays)", "arrays") from error
         return all(
             leaf.dtype.kind not in "iu" or leaf.dtype.itemsize < 8 or leaf.nbytes <= MOST_LOOKED_AT

@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.tree_util import SequenceKey
 
-from boltax._base._trees import describe, describe_leaf, path_name
+from boltax._base._trees import common_size, describe, describe_leaf, path_name
 from boltax._base._types import Batch
 from boltax.data._arrays import is_a, is_numeric, to_array
 from boltax.errors import DataError
@@ -68,17 +69,38 @@ def check_leaves(batch: Batch, where: str, root: str = "batch") -> int:
     Raises:
         DataError: naming the leaf that cannot be used, or the leaves that disagree.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(batch)
-    for path, leaf in leaves:
+    _check_usable(batch, where, root)
+    size = common_size(batch)
+    if not size or any(not leaf.ndim for leaf in jax.tree.leaves(batch)):
+        raise _no_size(batch, where, root)
+    return size
+
+
+def _check_sizes(batch: Batch, where: str) -> None:
+    """Checks that a batch has examples, and that each number in it has a name.
+
+    Leaves may differ on their first axis, as those of a graph do.
+    """
+    flat = jax.tree_util.tree_leaves_with_path(batch)
+    numbers = [path for path, leaf in flat if not leaf.ndim]
+    is_bare = any(not path or isinstance(path[-1], SequenceKey) for path in numbers)
+    if is_bare or len(numbers) == len(flat) or common_size(batch) == 0:
+        raise _no_size(batch, where)
+
+
+def _check_usable(batch: Batch, where: str, root: str = "batch") -> None:
+    """Checks that every leaf is a numeric array."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
         if hint := _why_unusable(leaf):
             raise DataError(
                 f"Received {where} with {path_name(path, root)}: {describe_leaf(leaf)}; expected a "
                 f"pytree of numeric arrays. {hint}"
             )
-    sizes = {leaf.shape[0] if leaf.ndim else None for _, leaf in leaves}
-    if len(sizes) == 1 and (size := next(iter(sizes))):
-        return int(size)
-    raise DataError(
+
+
+def _no_size(batch: Batch, where: str, root: str = "batch") -> DataError:
+    sizes = {leaf.shape[0] if leaf.ndim else None for leaf in jax.tree.leaves(batch)}
+    return DataError(
         f"Received {where} with {describe(batch, root)}; expected at least one array, all with the "
         f"same number of examples (at least 1) on their first axis. {_axis_hint(sizes)}"
     )
@@ -106,7 +128,10 @@ def _why_unusable(leaf: Any) -> str:
     if isinstance(leaf, np.ndarray) and not isinstance(leaf, np.ma.MaskedArray):
         return "" if is_numeric(leaf.dtype) else _dtype_hint(leaf.dtype)
     if isinstance(leaf, str | bytes):
-        return "Leave text out of the batch, or encode it as integers."
+        return (
+            "Leave text out of the batch, or encode it as integers; a field of a dataclass that is "
+            'always the same may be static: field(metadata={"static": True}).'
+        )
     if is_a(leaf, "tensorflow", "RaggedTensor") or is_a(leaf, "tensorflow", "SparseTensor"):
         return "Make it dense in the data set: .map(lambda x: x.to_tensor()) or tf.sparse.to_dense."
     if is_a(leaf, "torch", "Tensor"):
@@ -145,7 +170,10 @@ class _Form:
             if old != new:
                 return f"{path} changed from {old} to {new}"
         if self.treedef != other.treedef:
-            return f"the containers changed from {self.treedef} to {other.treedef}"
+            return (
+                "the containers, or static fields in them, changed from "
+                f"{self.treedef} to {other.treedef}"
+            )
         return ""
 
 
@@ -176,15 +204,17 @@ class BatchCheck:
             number: the batch's number in the epoch, from 1, for messages.
 
         Raises:
-            DataError: when a leaf is no numeric array, leaves disagree on the first axis, or
-                structure, dtypes or numbers of axes differ from those of the first batch.
+            DataError: when a leaf is no numeric array, a number has no name, or
+                structure, dtypes or numbers of axes differ from those of the first batch. Whether
+                leaves agree on their first axis is for those to say who count the examples.
         """
         batch, leaves, treedef = to_host(batch)
         shapes = [(getattr(leaf, "shape", None), getattr(leaf, "dtype", None)) for leaf in leaves]
         if (treedef, shapes) == self._last:
             return batch
         where = f"batch {number} of epoch {epoch} of {self._name}"
-        check_leaves(batch, where)
+        _check_usable(batch, where)
+        _check_sizes(batch, where)
         self._check_form(_Form.of(batch, treedef), where)
         self._last = (treedef, shapes)
         return batch
@@ -197,5 +227,5 @@ class BatchCheck:
                 f"Received {where}, in which {difference}; expected every batch to have the "
                 "structure, dtypes and numbers of axes of the first one (sizes may vary). Make the "
                 "loader give the same keys with the same dtypes each time, e.g. with "
-                "x.astype(np.float32)."
+                "x.astype(np.float32), and a number that changes as a field that is not static."
             )
