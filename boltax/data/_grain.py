@@ -45,17 +45,17 @@ class GrainMapSource:
 
     def __init__(self, dataset: Any) -> None:
         size = len(dataset)
-        self._is_endless = size >= ENDLESS
+        self.is_endless = size >= ENDLESS
         self._has_gaps = _has_gaps(dataset)
         self._size = size
         self._dataset = dataset
-        self.num_batches = None if self._is_endless or self._has_gaps else size
+        self.num_batches = None if self.is_endless or self._has_gaps else size
 
     def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """One pass, from any batch on at no cost."""
         start = consumed(after, epoch)
         dataset, first = self._dataset, 0
-        if not self._is_endless:
+        if not self.is_endless:
             dataset, first = dataset.repeat(), (epoch - 1) * self._size
         if self._has_gaps:  # numbers do not tell the place
             return _by_state(_with_threads(dataset[first : first + self._size]), epoch, after)

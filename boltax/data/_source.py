@@ -97,7 +97,26 @@ def as_source(
         source = EpochSlices(source, steps_per_epoch)
     if isinstance(loader, ArrayLoader):
         return source  # its arrays were checked when it was made
-    return CheckedSource(source, name, _received(loader))
+    is_cut = steps_per_epoch is not None
+    return CheckedSource(source, name, _received(loader), is_cut=is_cut)
+
+
+def check_ends(source: Source, advice: str) -> None:
+    """Refuses a source that says of itself that it never ends, where that would be waited for.
+
+    Args:
+        source: what is to be read to its end.
+        advice: what to write instead.
+
+    Raises:
+        DataError: when it never ends.
+    """
+    if getattr(source, "is_endless", False):
+        name = getattr(source, "name", "the loader")
+        raise DataError(
+            f"Received {name}, a data set that repeats for ever; expected one that ends, or a "
+            f"limit. {advice}, or leave .repeat() out: each epoch is a pass of its own."
+        )
 
 
 def _open(loader: Any, name: str, steps_per_epoch: int | None = None) -> Source:

@@ -147,7 +147,7 @@ def test_very_large_integers_are_looked_at_as_they_come(monkeypatch, shuffle):
         ArrayLoader(ids, 2, shuffle=shuffle).epoch(1), every_row(Mode.LOOP), is_compiled=True
     )
     rows = [chunk.batch(i).tolist() for chunk in chunks for i in range(chunk.steps)]
-    assert sorted(sum(rows, [])) == ids.tolist()
+    assert sorted(np.concatenate(rows).tolist()) == ids.tolist()
     ids[10] = -(2**33)
     chunks = prefetch_to_device(
         ArrayLoader(ids, 2, shuffle=shuffle).epoch(1), every_row(Mode.LOOP), is_compiled=True
