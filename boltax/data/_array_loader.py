@@ -5,10 +5,11 @@ the middle of an epoch, sees what the uninterrupted one sees. May not keep a pos
 iteration has its own.
 """
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, final, overload
+from typing import Any, Self, final, overload
 
 import jax
 import numpy as np
@@ -22,12 +23,13 @@ from boltax._base._narrow import (
     narrow_into,
     narrowed,
 )
-from boltax._base._trees import describe
+from boltax._base._trees import describe, describe_leaf
 from boltax._base._types import Batch, Cursor, PyTree
 from boltax.data._batches import check_leaves, to_host
 from boltax.data._cursor import consumed
 from boltax.data._fingerprint import checksum
-from boltax.errors import ConfigurationError, DataError
+from boltax.data._huggingface import is_rows, rows_of
+from boltax.errors import ConfigurationError, DataError, unknown_name
 
 MOST_LOOKED_AT = 2**28
 """Bytes of an array whose integers are looked at all at once."""
@@ -43,7 +45,8 @@ class ArrayLoader:
 
     Args:
         arrays: any pytree of arrays ``[examples, ...]`` that agree on their first axis: NumPy, or
-            what NumPy converts (JAX arrays and tensors are converted once, here).
+            what NumPy converts (JAX arrays and tensors are converted once, here); or a Hugging Face
+            `Dataset`, whose columns become a dict of arrays.
         batch_size: examples in a batch; the last one of an epoch may have fewer.
         shuffle: whether each epoch has an order of its own, by (`seed`, epoch).
         drop_last: whether to leave out a last batch that would have fewer examples.
@@ -74,6 +77,14 @@ class ArrayLoader:
             "instead: lambda: (augment(batch) for batch in loader)."
         )
 
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        """Looks at the names of the options before Python does."""
+        names = [*inspect.signature(cls.__init__).parameters][1:]
+        for name in options:
+            if name not in names:
+                raise unknown_name("option of ArrayLoader", name, names)
+        return super().__new__(cls)
+
     def __init__(
         self,
         arrays: PyTree,
@@ -85,8 +96,15 @@ class ArrayLoader:
         device_resident: bool | str = "auto",
     ) -> None:
         _check_resident(device_resident)
+        if np.ndim(batch_size) or (isinstance(batch_size, Sequence) and batch_size):
+            raise ConfigurationError(
+                f"Received ArrayLoader({_given(arrays)}, {_given(batch_size)}, "
+                "...), arrays one by one; expected all of them in one tuple or dict, and then the "
+                "batch size. Write ArrayLoader((inputs, labels), batch_size=128)."
+            )
         _check_whole("batch_size", batch_size, minimum=1)
         _check_whole("seed", seed, minimum=0)
+        arrays = rows_of(arrays) if is_rows(arrays) else arrays
         self.arrays, self._leaves, self._treedef = _read_only(arrays)
         self.num_examples = check_leaves(self.arrays, "ArrayLoader(arrays)", "arrays")
         self.batch_size = int(batch_size)
@@ -370,6 +388,11 @@ def _check_resident(device_resident: bool | str) -> None:
             f"Received ArrayLoader(device_resident={device_resident!r}); expected True, False or "
             "'auto'. Leave it out for 'auto'."
         )
+
+
+def _given(value: Any) -> str:
+    """An argument as a message shows it: its shape, or its class."""
+    return describe_leaf(value) if hasattr(value, "shape") else type(value).__name__
 
 
 def _check_whole(name: str, value: Any, minimum: int) -> None:

@@ -25,24 +25,57 @@ def to_host(batch: Batch) -> tuple[Batch, list[Any], Any]:
     data; mappings that it does not know (such as the batches of tokenizers) become dicts. What has
     no array form stays as it is, for `check_leaves` to name.
     """
-    leaves, treedef = jax.tree.flatten(batch)
+    leaves, treedef = _flattened(batch)
     if all(type(leaf) is np.ndarray and leaf.dtype.isnative for leaf in leaves):
         return batch, leaves, treedef
     while any(_is_container(leaf) for leaf in leaves):
         batch = jax.tree.map(_as_node, batch)
-        leaves, treedef = jax.tree.flatten(batch)
+        leaves, treedef = _flattened(batch)
     leaves = [to_array(leaf) for leaf in leaves]
     return jax.tree.unflatten(treedef, leaves), leaves, treedef
 
 
+def _flattened(batch: Batch) -> tuple[list[Any], Any]:
+    try:
+        return jax.tree.flatten(batch)
+    except (TypeError, ValueError) as error:
+        if (keys := _mixed_keys(batch)) is None:
+            raise
+        raise DataError(
+            f"Received a batch with a dict with the keys {', '.join(map(repr, keys))}, of types "
+            f"{', '.join(sorted({type(key).__name__ for key in keys}))}; expected keys that can be "
+            "sorted, as JAX sorts them. Use text for all keys: {str(key): array for key, array in "
+            "batch.items()}."
+        ) from error
+
+
+def _mixed_keys(tree: Any) -> list[Any] | None:
+    """The keys of the first dict, in containers of Python, whose keys cannot be sorted."""
+    if isinstance(tree, dict):
+        try:
+            sorted(tree)
+        except TypeError:
+            return list(tree)
+        tree = list(tree.values())
+    parts: Any = tree if isinstance(tree, list | tuple) else ()
+    return next((keys for part in parts if (keys := _mixed_keys(part)) is not None), None)
+
+
 def _is_container(leaf: object) -> bool:
     is_dataclass = dataclasses.is_dataclass(leaf) and not isinstance(leaf, type)
-    return is_dataclass or isinstance(leaf, Mapping)
+    return is_dataclass or is_mapping(leaf)
+
+
+def is_mapping(leaf: Any) -> bool:
+    """Whether something is a mapping, be it one that Python does not know as such."""
+    if isinstance(leaf, Mapping):
+        return True
+    return is_a(leaf, "ml_collections", "ConfigDict")
 
 
 def _as_node(leaf: Any) -> Any:
-    if isinstance(leaf, Mapping):
-        return {**leaf}
+    if is_mapping(leaf):
+        return {key: leaf[key] for key in leaf}
     if _is_container(leaf):
         _register_dataclass(type(leaf))
     return leaf

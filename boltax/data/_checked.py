@@ -168,7 +168,7 @@ def _looked_ahead(stream: Iterator[Any]) -> tuple[Iterator[Any], bool]:
         following = next(stream)
     except StopIteration:
         return stream, False
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - raised where the batch is asked for
         return _raising(error), False
     return itertools.chain([following], stream), True
 

@@ -4,15 +4,17 @@ May not import torch, tensorflow or grain: loaders are recognised by the names o
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from boltax._base._trees import describe
 from boltax._base._types import Batch, Cursor
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._arrays import is_a, to_array
+from boltax.data._batches import is_mapping
 from boltax.data._checked import CheckedSource
 from boltax.data._grain import GrainIterSource, GrainMapSource
+from boltax.data._huggingface import refuse_rows
 from boltax.data._iterables import (
     FunctionSource,
     IterableSource,
@@ -153,9 +155,10 @@ def _is_sequence(loader: Any) -> bool:
 
 def _refuse_data(loader: Any, name: str) -> None:
     """Raises for what gives no batches when it is iterated: the data itself, a class, text."""
+    refuse_rows(loader, name)
     is_array = hasattr(to_array(loader), "shape")
     is_arrays = isinstance(loader, tuple) and loader and all(hasattr(x, "shape") for x in loader)
-    if is_array or is_arrays or isinstance(loader, Mapping):
+    if is_array or is_arrays or is_mapping(loader):
         raise _no_loader(
             loader, name, f"Write {name}=boltax.data.ArrayLoader(arrays, batch_size=128)."
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import UserDict, namedtuple
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from flax import struct
+from flax.core import FrozenDict
 
 from boltax.data._batches import BatchCheck, check_leaves, to_host
 from boltax.errors import DataError
@@ -215,3 +217,24 @@ def test_change_in_a_later_epoch_is_found():
 
 def test_number_of_examples_is_returned():
     assert check_leaves({"x": X}, "a batch") == 4
+
+
+@pytest.mark.parametrize("make", [FrozenDict, MappingProxyType, UserDict], ids=lambda m: m.__name__)
+def test_mappings_of_other_libraries_pass(make):
+    (batch,) = check(make({"x": X, "inner": make({"y": Y})}))
+    assert [leaf.shape for leaf in jax.tree.leaves(batch)] == [(4,), (4, 2)]
+    assert batch["inner"]["y"] is Y
+
+
+def test_config_dicts_pass():
+    config_dict = pytest.importorskip("ml_collections").ConfigDict
+    (batch,) = check(config_dict({"x": X, "inner": {"y": Y}}))
+    assert type(batch) is dict
+    assert batch["inner"]["y"] is Y
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_keys_that_cannot_be_sorted_are_named(inner):
+    mixed = {"x": X, 0: Y}
+    with pytest.raises(DataError, match=r"keys 'x', 0, of types int, str; .*Use text for all keys"):
+        check({"a": [mixed]} if inner else mixed)
