@@ -284,6 +284,7 @@ def loss_steps_of(trainer: "TrainerModule") -> LossSteps:
         hparams=static,
         microbatches=trainer.loop.microbatches,
         size_of=size_of(trainer) or num_examples,
+        example=trainer.exmp_input,
     )
 
 

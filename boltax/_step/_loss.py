@@ -9,7 +9,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from flax.errors import ScopeParamShapeError
 from jax import lax
 
 from boltax._base._keys import step_key
@@ -19,11 +21,19 @@ from boltax._base._trees import (
     describe_leaf,
     examples_or_one,
     num_examples,
+    path_name,
 )
 from boltax._base._types import Batch, PyTree, Variables
 from boltax._step._microbatches import Part, over_parts
 from boltax._step._state import TrainState, split_collections, variables_of
-from boltax.errors import ConfigurationError, LossError, MetricsError, noting
+from boltax.errors import (
+    BoltaxError,
+    ConfigurationError,
+    DataError,
+    LossError,
+    MetricsError,
+    noting,
+)
 from boltax.models._adapter import ModelAdapter
 from boltax.models._view import ModelView
 from boltax.optim._adapt import optax_promotion
@@ -54,6 +64,7 @@ class LossSteps:
         hparams: hyperparameters that are no traced numbers; those come from the state.
         microbatches: in how many parts a training step computes its gradients.
         size_of: the number of examples in a batch.
+        example: the batch for which the model was initialised, for messages.
     """
 
     def __init__(
@@ -66,6 +77,7 @@ class LossSteps:
         hparams: Mapping[str, Any],
         microbatches: int = 1,
         size_of: Callable[[Batch], int] = num_examples,
+        example: Batch | None = None,
     ) -> None:
         self.adapter = adapter
         self.loss_function = loss_function
@@ -73,7 +85,7 @@ class LossSteps:
         self.owner = owner
         self.hparams = hparams
         self.microbatches = microbatches
-        self._size_of = size_of
+        self._size_of, self._example = size_of, example
 
     def run(self, model: ModelView, batch: Batch) -> None:
         """Runs the loss for its calls of the model, as initialisation does."""
@@ -165,6 +177,20 @@ class LossSteps:
         with noting(f"predict_function of {self.owner}"):
             return self.predict_function(view, batch)
 
+    def _unlike_example(self, batch: Batch) -> str:
+        """What of a batch has other sizes than the example batch, the first axis aside."""
+        if self._example is None:
+            return ""
+        before, now = (
+            {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+            for tree in (self._example, batch)
+        )
+        return ", ".join(
+            f"{name}: {describe_leaf(leaf)} and not {describe_leaf(before[name])}"
+            for name, leaf in now.items()
+            if name in before and np.shape(leaf)[1:] != np.shape(before[name])[1:]
+        )
+
     def _view(
         self, state: TrainState, variables: Variables, phase: str, part: Any = None
     ) -> ModelView:
@@ -174,8 +200,13 @@ class LossSteps:
         return ModelView(self.adapter, variables, key, train=phase == "train", hparams=hparams)
 
     def _loss(self, view: ModelView, batch: Batch, *, train: bool) -> tuple[Any, dict[str, Any]]:
-        with noting(f"loss_function of {self.owner}"):
-            result = self.loss_function(view, batch, train)
+        try:
+            with noting(f"loss_function of {self.owner}"):
+                result = self.loss_function(view, batch, train)
+        except (TypeError, ValueError, ScopeParamShapeError) as error:
+            if isinstance(error, BoltaxError) or not (changes := self._unlike_example(batch)):
+                raise
+            raise _other_example(changes, error) from error
         loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
         return (
             _check_loss(loss, batch, self.owner, self._size_of),
@@ -241,6 +272,14 @@ def _check_loss(loss: Any, batch: Batch, owner: str, size_of: Callable[[Batch], 
         "expected (loss, metrics) with a floating-point loss of shape [] or "
         f"{[examples_or_one(batch)]}, one value per example, or a pair (total, count) of scalars. "
         "Write loss.mean() over the other axes, and return (loss, {...})."
+    )
+
+
+def _other_example(changes: str, error: Exception) -> DataError:
+    return DataError(
+        f"Received a batch with {changes}, the shape of exmp_input, for which the model was "
+        f"initialised; it raised {type(error).__name__}: {error}. Expected batches that the model "
+        "takes. Give exmp_input=next(iter(train_loader)), or mend the loader whose batches differ."
     )
 
 

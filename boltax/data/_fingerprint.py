@@ -40,7 +40,10 @@ def batch_checksum(read: Callable[[], Any]) -> str | None:
 
 
 def _batch_checksum(batch: Any) -> str | None:
-    leaves = [jax.device_get(leaf) for leaf in to_host(batch)[1]]
+    try:
+        leaves = [jax.device_get(leaf) for leaf in to_host(batch)[1]]
+    except DataError:  # told when it is trained on
+        return None
     is_known = all(isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc" for leaf in leaves)
     return checksum(leaves) if is_known else None
 

@@ -113,3 +113,7 @@ def test_what_versions_of_a_library_write_otherwise_is_no_difference(key, saved,
     else:
         with pytest.raises(DataError, match=f"{key} was"):
             check_fingerprint({key: saved}, {key: now}, "train_loader")
+
+
+def test_a_batch_that_cannot_be_used_has_no_checksum():
+    assert as_source([{"x": X, 0: X}]).fingerprint()["first_batch"] is None

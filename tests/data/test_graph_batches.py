@@ -11,6 +11,7 @@ import pytest
 import boltax as bx
 from boltax.data._source import as_source
 from boltax.errors import BoltaxError, DataError
+from dummies import Mlp, NnxMlp, classifier
 
 rng = np.random.default_rng(0)
 
@@ -212,3 +213,12 @@ def test_static_fields_that_change_are_named():
     source = as_source(batches)
     with pytest.raises(DataError, match=r"static fields in them, changed from .*'a'.* to .*'b'"):
         list(source.epoch(1))
+
+
+@pytest.mark.parametrize("model", [Mlp, NnxMlp])
+def test_a_loader_whose_features_differ_from_the_examples_is_told(tmp_path, model):
+    trainer = classifier(tmp_path, model_class=model)
+    batch = (np.ones((4, 5), np.float32), np.zeros(4, np.int32))
+    message = r"batch\[0\]: float32\[4, 5\] and not float32\[\d+, 4\], the shape of exmp_input"
+    with pytest.raises(DataError, match=message):
+        trainer.train_model([batch], num_epochs=1)
