@@ -30,7 +30,12 @@ def device_dtype(dtype: Any) -> Any:
         >>> device_dtype(np.dtype("float16")), device_dtype(np.dtype("int64"))
         (dtype('float16'), dtype('int32'))
     """
-    return dtype if dtype.itemsize < 8 else _canonical(dtype, jax.config.jax_enable_x64)
+    return dtype if dtype.itemsize < 8 else _canonical(dtype, has_64_bits())
+
+
+def has_64_bits() -> bool:
+    """Whether the device holds numbers of 64 bits."""
+    return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @functools.lru_cache

@@ -20,6 +20,7 @@ from boltax._base._narrow import (
     check_integers,
     device_dtype,
     does_not_fit,
+    has_64_bits,
     narrow_into,
     narrowed,
 )
@@ -193,9 +194,7 @@ class ArrayLoader:
         Raises:
             DataError: when it cannot; names the leaf and the number.
         """
-        return self._fits_64 if jax.config.jax_enable_x64 else self._fits_32
-
-    _fits_64 = True
+        return has_64_bits() or self._fits_32
 
     @cached_property
     def _fits_32(self) -> bool:
