@@ -137,6 +137,12 @@ def test_batch_size_of_must_be_a_number_of_the_host():
         made(Traced).train_model(GRAPHS, num_epochs=1)
 
 
+@pytest.mark.parametrize("cls", [Pairs, ByNodes])
+def test_preflight_takes_a_graph(cls):
+    report = made(cls).preflight(GRAPHS[0])
+    assert report.batch_size == (1 if cls is Pairs else 6)
+
+
 def test_graphs_are_not_divided():
     with pytest.raises(DataError, match="agree on their first axis"):
         made(loop=bx.LoopOptions(microbatches=2)).train_model(GRAPHS, num_epochs=1)
