@@ -102,7 +102,7 @@ def test_batch_size_of_says_how_examples_are_counted(options):
     np.testing.assert_allclose(metrics["val/loss"], errors.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["train/loss"], errors.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["val/far"], (errors > 1).mean(), rtol=1e-6)
-    assert trainer.run.examples == 21
+    assert trainer.run.metrics.examples == 21
 
 
 def test_predictions_of_all_nodes_come_in_order():
