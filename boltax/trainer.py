@@ -29,7 +29,9 @@ import numpy as np
 from flax import core
 
 from boltax._base._monitor import GUIDE_ORDER, is_better
+from boltax._base._narrow import narrowed
 from boltax._base._options import CheckpointOptions, LoopOptions
+from boltax._base._trees import num_examples
 from boltax._base._types import Batch, PyTree, ScalarMetrics, Variables
 from boltax._build import _setup
 from boltax._build._arguments import (
@@ -301,6 +303,20 @@ class TrainerModule:
             f"Received a call of loss_function, which {self.name} does not have; expected one, as "
             "def loss_function(self, model, batch, train): ... return loss, {}"
         )
+
+    def batch_size_of(self, batch: Batch) -> int:
+        """The number of examples in a batch; override it where their first axis does not tell.
+
+        Means over batches are weighted by it, and an evaluation counts with it. It is called with a
+        batch of NumPy arrays, and within compiled steps with a traced one.
+
+        Args:
+            batch: the batch, as in `loss_function`.
+
+        Returns:
+            A whole number, taken from shapes, for example ``batch["nodes"].shape[0]``.
+        """
+        return num_examples(batch)
 
     def predict_function(self, model: ModelView, batch: Batch) -> PyTree:
         """The outputs for a batch, traced; by default ``model(inputs)``.
@@ -679,7 +695,8 @@ class TrainerModule:
             batch_idx: its place among the batches of its data, from which random keys follow.
         """
         state = evaluated(self.state, self.root_key)
-        outputs = self.steps.predict(state, np.int32(batch_idx), jax.device_put(batch))
+        batch = jax.device_put(narrowed(batch, "a batch"))
+        outputs = self.steps.predict(state, np.int32(batch_idx), batch)
         return jax.device_get(outputs)
 
     def save_snapshot(self) -> None:

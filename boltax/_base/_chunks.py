@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 from jax import lax
 
+from boltax._base._narrow import device_dtype, stack_into
 from boltax._base._types import Batch, Cursor, PyTree
 
 
@@ -118,12 +119,12 @@ def batch_at(feed: Any, index: Any) -> Batch:
     return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), feed.arrays)
 
 
-def examples_in(mode: Mode, feed: Any) -> int:
-    """The number of examples in each batch of a feed."""
+def one_of(mode: Mode, feed: Any) -> Any:
+    """The shapes and dtypes of one batch of a feed, as the user has it; `Rows` stay."""
     feed = feed[0] if mode is Mode.UNROLLED else feed
-    if isinstance(feed, Rows):
-        return feed.size
-    return jax.tree.leaves(feed)[0].shape[1 if mode is Mode.LOOP else 0]
+    if mode is not Mode.LOOP or isinstance(feed, Rows):
+        return feed
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), feed)
 
 
 def stacked_form(feed: Any, capacity: int) -> Any:
@@ -134,14 +135,20 @@ def stacked_form(feed: Any, capacity: int) -> Any:
 
 
 def stacked(batches: list[Batch], capacity: int) -> Any:
-    """New arrays ``[capacity, batch, ...]``, which begin with these batches."""
+    """New arrays ``[capacity, batch, ...]`` in the dtypes of the device, which begin with these.
+
+    What stands behind them was never written, and no step reads it.
+
+    Raises:
+        DoesNotFitError: when a number does not fit its dtype.
+    """
 
     def stack(*leaves: Any) -> Any:
         first = leaves[0]
         if isinstance(first, jax.Array):
             return jnp.stack([*leaves, *(first,) * (capacity - len(leaves))])
-        stacked = np.empty((capacity, *first.shape), first.dtype)
-        np.stack(leaves, out=stacked[: len(leaves)])
+        stacked = np.empty((capacity, *first.shape), device_dtype(first.dtype))
+        stack_into(stacked[: len(leaves)], leaves)
         return stacked
 
     return jax.tree.map(stack, *batches)

@@ -52,6 +52,9 @@ class LoopOptions(Options):
             it chose. The numbers are the same (on a CPU to the last bit).
         max_recompiles: how often steps may be compiled again for other shapes or dtypes before that
             is an error; None only tells. A last batch with fewer examples counts in training.
+        batch_shapes: in how many shapes batches come on purpose, as those of buckets by length or
+            of padded graphs do: each step is compiled once for each of them, and no word is said
+            about it. One more is told, and counts for `max_recompiles`.
         on_nonfinite: what to do when the loss or a gradient is not finite: ``"stop"`` ends the
             run with the state of the step before, ``"skip"`` leaves the state as it was before the
             step and goes on with the next batch, ``"continue"`` only reports it.
@@ -81,6 +84,7 @@ class LoopOptions(Options):
     prefetch: int = 2
     steps_per_execution: int | str = "auto"
     max_recompiles: int | None = None
+    batch_shapes: int = 1
     on_nonfinite: str = "stop"
     microbatches: int = 1
     precision: str = "float32"
@@ -116,6 +120,7 @@ class LoopOptions(Options):
             limit_val_batches=self.limit_val_batches,
             limit_test_batches=self.limit_test_batches,
             prefetch=self.prefetch,
+            batch_shapes=self.batch_shapes,
             microbatches=self.microbatches,
         )
 

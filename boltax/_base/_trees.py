@@ -46,19 +46,51 @@ def describe_leaf(leaf: object) -> str:
 def num_examples(batch: Batch) -> int:
     """The number of examples in a batch: the length of the first axis, which all leaves share.
 
+    Numbers that have a name, as an entry of a dict or a field, have no examples.
+
     Raises:
-        DataError: when the batch has no array, a leaf has no axis, or leaves disagree on the first
-            one.
+        DataError: when the batch has no array, a leaf has no axis and no name, or leaves disagree
+            on the first one.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(batch)
-    sizes = {np.shape(leaf)[0] if np.ndim(leaf) else -1 for _, leaf in leaves}
-    if len(sizes) == 1 and -1 not in sizes:
-        return int(sizes.pop())
+    size = common_size(batch)
+    if size is not None:
+        return size
     raise DataError(
         f"Received a batch with {describe(batch)}; expected arrays that agree on their first axis, "
-        "the examples. Give every leaf the shape [batch, ...], and keep constants out of the batch "
-        "(use hparams or attributes)."
+        f"the examples. Give every leaf the shape [batch, ...]. {COUNT_OTHERWISE}"
     )
+
+
+COUNT_OTHERWISE = (
+    "Where examples are something else, as the graphs of a batch are, say how they are counted: "
+    "have the loss and each metric be a pair (total, count), or write def batch_size_of(self, "
+    "batch) in the trainer, which returns their number."
+)
+
+
+def common_size(batch: Batch) -> int | None:
+    """The length of the first axis of all leaves, of numbers with a name aside; None for others."""
+    sizes = {np.shape(leaf)[0] if np.ndim(leaf) else -1 for leaf in jax.tree.leaves(batch)}
+    if -1 in sizes:
+        is_named = all(
+            bool(path) and not isinstance(path[-1], jax.tree_util.SequenceKey)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(batch)
+            if not np.ndim(leaf)
+        )
+        sizes = sizes - {-1} if is_named else sizes
+    return int(sizes.pop()) if len(sizes) == 1 and -1 not in sizes else None
+
+
+def examples_or_one(batch: Batch) -> int:
+    """The number of examples in a batch; a batch whose leaves do not agree is one, as a graph is.
+
+    Example:
+        >>> graph = {"nodes": np.zeros((5, 3)), "edges": np.zeros((2, 8), np.int32)}
+        >>> examples_or_one(graph), examples_or_one(np.zeros((4, 3)))
+        (1, 4)
+    """
+    size = common_size(batch)
+    return 1 if size is None else size
 
 
 def tree_bytes(tree: PyTree) -> int:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from boltax._base._types import Variables
 from boltax._build._arguments import LOADING, overrides
 from boltax._build._hooks import Live
 from boltax._process._allocator import late_hint
+from boltax._step._bodies import EvalStep, SizeOf, TrainStep, completed, counted_once
 from boltax._process._compilation_cache import enable_compilation_cache
 from boltax._progress._progress import Progress
-from boltax._step._bodies import EvalStep, TrainStep, completed, counted_once
 from boltax._step._ema import first_ema
 from boltax._step._initialise import call_model, forward_bytes
 from boltax._step._loss import LossSteps
@@ -33,12 +33,15 @@ from boltax._step._state import (
     variables_of,
 )
 from boltax._step._steps import Steps, compile_create, compile_steps, host_steps
+from boltax._base._trees import common_size, examples_or_one, num_examples
+from boltax._base._types import Batch, Variables
 from boltax.checkpoint._constructor_call import ConstructorCall, lacks_parts, read_call
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._rundir import RunDirectory, create_run_directory, open_run_directory
-from boltax.errors import BoltaxError, ConfigurationError, OptimizerError
+from boltax.data._batches import to_host
+from boltax.errors import BoltaxError, ConfigurationError, DataError, OptimizerError, noting
 from boltax.loggers._create import as_logger_group, create_loggers
 from boltax.loggers._group import LoggerGroup
 from boltax.models._calls import Call
@@ -284,7 +287,29 @@ def loss_steps_of(trainer: "TrainerModule") -> LossSteps:
         owner=trainer.name,
         hparams=static,
         microbatches=trainer.loop.microbatches,
+        size_of=size_of(trainer) or num_examples,
+        example=trainer.exmp_input,
     )
+
+
+def size_of(trainer: "TrainerModule") -> SizeOf | None:
+    """How a trainer counts the examples of a batch; None for the usual way."""
+    if not overrides(trainer, "batch_size_of"):
+        return None
+
+    def counted(batch: Batch) -> int:
+        with noting(f"batch_size_of of {trainer.name}"):
+            size: Any = trainer.batch_size_of(batch)
+        if isinstance(size, int | np.integer) and not isinstance(size, bool) and size > 0:
+            return int(size)
+        raise DataError(
+            f"Received {size} of type {type(size).__name__} from batch_size_of of {trainer.name}; "
+            "expected a whole number of at least 1, the same for all batches of a shape. Take it "
+            'from a shape, as in: return batch["nodes"].shape[0]. Where it is a value in the '
+            "batch, have the loss and the metrics be pairs (total, count) instead."
+        )
+
+    return counted
 
 
 def summaries(trainer: "TrainerModule", calls: list[Call] | None) -> tuple[str, str]:
@@ -405,8 +430,9 @@ def compile_for(
         note=trainer.progress.note,
         where=lambda: trainer.run.where("train") if trainer.run else "the start",
         most_again=trainer.loop.max_recompiles,
+        batch_shapes=trainer.loop.batch_shapes,
     )
-    return compile_steps(
+    steps = compile_steps(
         train_step,
         eval_step,
         trainer.loss_steps.predict_step,
@@ -416,7 +442,9 @@ def compile_for(
         compilations=compilations,
         tell=trainer.progress.note,
         members=members,
+        size_of=size_of(trainer),
     )
+    return _counting(trainer, steps)
 
 
 def compiled_steps(trainer: "TrainerModule") -> Steps:
@@ -428,9 +456,18 @@ def compiled_steps(trainer: "TrainerModule") -> Steps:
         steps.eval_step,
     ):
         return steps
-    return host_steps(
+    steps = host_steps(
         trainer.train_step,
         trainer.eval_step,
         trainer.loss_steps.predict_step,
         on_nonfinite=trainer.loop.on_nonfinite,
+        size_of=size_of(trainer),
     )
+    return _counting(trainer, steps)
+
+
+def _counting(trainer: "TrainerModule", steps: Steps) -> Steps:
+    """Steps for whose trainer a batch is one example, where the example batch is like that."""
+    if size_of(trainer) or common_size(to_host(trainer.exmp_input)[0]) is not None:
+        return steps
+    return replace(steps, size_of=examples_or_one)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from boltax._base._optional import import_optional
-from boltax._base._trees import num_examples
+from boltax._base._trees import examples_or_one
 from boltax._base._types import Batch, Cursor
 from boltax._build._arguments import check_positive
 from boltax._build._setup import twin_of
@@ -184,7 +184,7 @@ def _body(train_step: Callable[..., Any]) -> Callable[..., Any]:
                 f"Received metrics {sorted(metrics)} from train_step; expected 'loss' among them, "
                 'by which lr_find judges. Write return state, {"loss": loss, ...}.'
             )
-        loss = start({"loss": metrics["loss"]}, num_examples(batch)).values["loss"]
+        loss = start({"loss": metrics["loss"]}, examples_or_one(batch)).values["loss"]
         mean = loss.total.astype(jnp.float32) / loss.count.astype(jnp.float32)
         return (new, index + 1), (learning_rate(new.opt_state), mean)
 
@@ -196,8 +196,8 @@ def _endless(source: Source) -> Iterator[tuple[Batch, Cursor]]:
     size = None
     for epoch in itertools.count(1):
         for batch, cursor in source.epoch(epoch):
-            size = size or num_examples(batch)
-            if num_examples(batch) == size:
+            size = size or examples_or_one(batch)
+            if examples_or_one(batch) == size:
                 yield batch, cursor
         if size is None:
             return

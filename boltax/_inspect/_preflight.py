@@ -22,7 +22,7 @@ from boltax._base._chunks import Mode
 from boltax._base._trees import num_examples, tree_bytes
 from boltax._base._types import Batch, PyTree
 from boltax._build._arguments import check_positive
-from boltax._build._setup import prepare_process, twin_of
+from boltax._build._setup import prepare_process, size_of, twin_of
 from boltax._inspect._preflight_text import table
 from boltax._loop._saving import state_tree
 from boltax._step._bodies import Training, batch_metrics_of
@@ -170,9 +170,13 @@ def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = 
 
 def sized(batch: Batch, size: int) -> PyTree:
     """The shapes of a batch with so many examples."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), batch
-    )
+    num_examples(batch)  # a graph cannot be had in another size
+
+    def one(leaf: Any) -> Any:
+        shape = (size, *leaf.shape[1:]) if leaf.shape else ()
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
+
+    return jax.tree.map(one, batch)
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ class Subject:
     def of(cls, trainer: "TrainerModule", batch: Batch, total_steps: int | None) -> "Subject":
         step = _compiled_step(trainer)
         batch = to_host(batch)[0]
-        num_examples(batch)
+        trainer.steps.size_of(batch)
         prepare_process(trainer)
         return cls(trainer, step, _state_shapes(trainer, total_steps), _shapes(batch))
 
@@ -198,7 +202,7 @@ class Subject:
 
     @property
     def batch_size(self) -> int:
-        return num_examples(self.batch)
+        return self.trainer.steps.size_of(self.batch)
 
     @cached_property
     def device(self) -> Any:
@@ -235,7 +239,8 @@ def cost_of(subject: Subject) -> Cost | None:
     """The memory of the compiled step; None when the compiler finds that too small."""
     state, batch, size = subject.state, subject.batch, subject.batch_size
     train_step = subject.trainer.steps.train_step
-    metrics = jax.eval_shape(partial(batch_metrics_of, train_step, True), state, batch)
+    count = size_of(subject.trainer)
+    metrics = jax.eval_shape(partial(batch_metrics_of, train_step, True, count), state, batch)
     began = time.perf_counter()
     try:
         with subject.trainer.progress.status(f"compiling the train step for batches of {size}"):

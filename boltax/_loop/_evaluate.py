@@ -27,7 +27,7 @@ from boltax._step._ema import evaluated
 from boltax._step._fused import MOST_STEPS
 from boltax._step._steps import Steps
 from boltax.data._prefetch import one_item_each, prefetch_to_device
-from boltax.data._source import Source
+from boltax.data._source import Source, check_ends
 from boltax.errors import DataError, TrainingError
 from boltax.metrics._accumulate import Metrics, compute
 
@@ -194,6 +194,8 @@ def draw(
         begin: see `prefetch_to_device`.
     """
     total = planned_batches(source, limit)
+    if limit is None:
+        check_ends(source, "Write LoopOptions(limit_val_batches=...)")
     steps.evaluate.restart()
 
     def plan(drawn: int) -> Plan:
@@ -209,6 +211,7 @@ def draw(
         copy=not source.owns_batches,
         is_compiled=steps.evaluate.is_compiled,
         begin=begin,
+        size_of=steps.size_of,
     )
 
 

@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._base._trees import describe, num_examples
+from boltax._base._chunks import Chunk
+from boltax._base._trees import common_size, describe
 from boltax._loop._evaluate import Track, shown
 from boltax._step._steps import Steps
 from boltax.data._prefetch import prefetch_to_device
-from boltax.data._source import Source
+from boltax.data._source import Source, check_ends
 from boltax.errors import DataError, ModelError
 
 
@@ -23,6 +24,7 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
     Raises:
         ModelError: when an output has no value for each example.
     """
+    check_ends(source, "Take a part of it, as with .take(...)")
     done: list[Any] = []
     # a few batches of outputs stay on the device while the next are computed
     in_flight: deque[Any] = deque()
@@ -31,11 +33,12 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
         depth=prefetch,
         copy=not source.owns_batches,
         is_compiled=steps.evaluate.is_compiled,
+        size_of=steps.size_of,
     )
     bar = shown(stream, track, total=source.num_batches, desc="Prediction")
     for place, chunk in enumerate(bar):
         outputs = steps.predict(state, np.int32(place), chunk.feed)
-        _check_outputs(outputs, chunk.size)
+        _check_outputs(outputs, chunk)
         in_flight.append(outputs)
         if len(in_flight) > prefetch:
             done.append(jax.device_get(in_flight.popleft()))
@@ -45,12 +48,10 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
 
-def _check_outputs(outputs: Any, count: int) -> None:
-    try:
-        is_complete = num_examples(outputs) == count
-    except DataError:
-        is_complete = False
-    if not is_complete:
+def _check_outputs(outputs: Any, chunk: Chunk) -> None:
+    count, found = chunk.size, common_size(outputs)
+    is_complete = found == count or (found is not None and common_size(chunk.form) is None)
+    if not is_complete or any(not np.ndim(leaf) for leaf in jax.tree.leaves(outputs)):
         raise ModelError(
             f"Received outputs with {describe(outputs, 'outputs')} for a batch of {count} "
             f"examples; expected arrays [{count}, ...]. Return a value per example from "

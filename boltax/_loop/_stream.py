@@ -8,7 +8,7 @@ from boltax._loop._run import Run
 from boltax._loop._trainees import Trainees
 from boltax._step._fused import MOST_STEPS
 from boltax.data._prefetch import prefetch_to_device
-from boltax.data._source import Source
+from boltax.data._source import Source, check_ends
 from boltax.errors import ConfigurationError
 
 
@@ -30,6 +30,8 @@ def stream(trainees: Trainees, source: Source, left: int | None) -> Iterator[Chu
     """
     run, loop = trainees.run, trainees.parts.loop
     begin, every = run.step, loop.log_every
+    if left is None and run.limits.deadline is None:
+        check_ends(source, "Say where an epoch ends with LoopOptions(steps_per_epoch=...)")
     trainees.steps.train.restart()
 
     def still(drawn: int) -> int | None:
@@ -51,6 +53,7 @@ def stream(trainees: Trainees, source: Source, left: int | None) -> Iterator[Chu
         copy=not source.owns_batches,
         is_compiled=trainees.steps.train.is_compiled,
         begin=prepare,
+        size_of=trainees.steps.size_of,
     )
 
 

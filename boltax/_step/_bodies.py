@@ -15,7 +15,7 @@ import optax
 from jax import lax
 
 from boltax._base._keys import step_key
-from boltax._base._trees import choose, num_examples, tree_bytes
+from boltax._base._trees import choose, common_size, num_examples, tree_bytes
 from boltax._base._types import Batch, PyTree
 from boltax._step._loss_scale import has_overflowed
 from boltax._step._state import params_of
@@ -29,6 +29,12 @@ EvalStep = Callable[[Any, Batch], dict[str, Any]]
 PredictStep = Callable[[Any, Batch], Any]
 Body = Callable[[Any, Any, Batch], tuple[Any, Any]]
 """One step: ``(constants, carry, batch) -> (carry, outputs)``."""
+
+SizeOf = Callable[[Batch], int]
+"""The number of examples in a batch, as the user counts them."""
+
+OF_THE_STEP = ("l2_penalty", "grad_norm", "loss_scale", "param_norm", "update_norm")
+"""Metrics that boltax adds, of a step and not of its examples."""
 
 MOST_WHOLE = 64 * 2**20
 """Bytes of a state that is copied sooner than chosen array by array."""
@@ -55,11 +61,16 @@ class Evaluation(NamedTuple):
 
 
 def train_body(
-    train_step: TrainStep, on_nonfinite: str, _: Any, carry: Training, batch: Batch
+    train_step: TrainStep,
+    on_nonfinite: str,
+    size_of: SizeOf | None,
+    _: Any,
+    carry: Training,
+    batch: Batch,
 ) -> tuple[Training, jax.Array]:
     state, metrics = carry
     new, batch_metrics = checked_result(train_step(state, batch))
-    extended = accumulate(metrics, batch_metrics, num_examples(batch))
+    extended = accumulate(metrics, batch_metrics, count_of(size_of, batch, batch_metrics))
     is_bad = is_step_bad(batch_metrics, params_of(new))
     is_overflow = has_overflowed(state, new)
     if is_overflow is not None:  # left out by the step itself, to be expected with float16
@@ -161,10 +172,14 @@ def is_step_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:
 
 
 def eval_body(
-    eval_step: EvalStep, constants: Evaluation, metrics: Metrics, batch: Batch
+    eval_step: EvalStep,
+    size_of: SizeOf | None,
+    constants: Evaluation,
+    metrics: Metrics,
+    batch: Batch,
 ) -> tuple[Metrics, tuple[()]]:
     batch_metrics = eval_step(with_batch_rng(constants.state, "eval", metrics.batches), batch)
-    size = num_examples(batch)
+    size = count_of(size_of, batch, batch_metrics)
     real = None
     if are_per_example(batch_metrics, size):
         real = jnp.clip(constants.examples - metrics.examples, 0, size)
@@ -178,11 +193,37 @@ def accumulate(
     return extend(metrics, new) if metrics.values or not new.values else new
 
 
+def count_of(size_of: SizeOf | None, batch: Batch, batch_metrics: dict[str, Any]) -> int:
+    """The number of examples in a batch, by which its metrics are weighted.
+
+    Args:
+        size_of: how the user counts them; None for the length of the first axis.
+        batch: the batch.
+        batch_metrics: its metrics. Where leaves do not agree on the first axis, each has to count
+            for itself, and the batch is one example.
+
+    Raises:
+        DataError: when leaves do not agree, and a metric has no count of its own.
+    """
+    if size_of is not None:
+        return size_of(batch)
+    is_counted = all(
+        isinstance(value, tuple) or hasattr(value, "merge") or name in OF_THE_STEP
+        for name, value in batch_metrics.items()
+    )
+    return 1 if is_counted and common_size(batch) is None else num_examples(batch)
+
+
 def batch_metrics_of(
-    step: Callable[[Any, Batch], Any], is_train: bool, state: Any, batch: Batch
+    step: Callable[[Any, Batch], Any],
+    is_train: bool,
+    size_of: SizeOf | None,
+    state: Any,
+    batch: Batch,
 ) -> Metrics:
     result = step(state, batch)
-    return start(checked_result(result)[1] if is_train else result, num_examples(batch))
+    batch_metrics = checked_result(result)[1] if is_train else result
+    return start(batch_metrics, count_of(size_of, batch, batch_metrics))
 
 
 def checked_result(result: Any) -> tuple[Any, dict[str, Any]]:

@@ -9,15 +9,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from flax.errors import ScopeParamShapeError
 from jax import lax
 
 from boltax._base._keys import fold_name, step_key
-from boltax._base._trees import choose, describe, describe_leaf, num_examples
+from boltax._base._trees import (
+    choose,
+    describe,
+    describe_leaf,
+    examples_or_one,
+    num_examples,
+    path_name,
+)
 from boltax._base._types import Batch, PyTree, Variables
 from boltax._step._microbatches import Part, over_parts
 from boltax._step._state import TrainState, split_collections, variables_of
-from boltax.errors import ConfigurationError, LossError, MetricsError, noting
+from boltax.errors import (
+    BoltaxError,
+    ConfigurationError,
+    DataError,
+    LossError,
+    MetricsError,
+    noting,
+)
 from boltax.models._adapter import ModelAdapter
 from boltax.models._view import ModelView
 from boltax.optim._adapt import optax_promotion
@@ -47,6 +63,8 @@ class LossSteps:
         owner: the trainer's class name, for notes on exceptions.
         hparams: hyperparameters that are no traced numbers; those come from the state.
         microbatches: in how many parts a training step computes its gradients.
+        size_of: the number of examples in a batch.
+        example: the batch for which the model was initialised, for messages.
     """
 
     def __init__(
@@ -58,6 +76,8 @@ class LossSteps:
         owner: str,
         hparams: Mapping[str, Any],
         microbatches: int = 1,
+        size_of: Callable[[Batch], int] = num_examples,
+        example: Batch | None = None,
     ) -> None:
         self.adapter = adapter
         self.loss_function = loss_function
@@ -65,6 +85,7 @@ class LossSteps:
         self.owner = owner
         self.hparams = hparams
         self.microbatches = microbatches
+        self._size_of, self._example = size_of, example
 
     def run(self, model: ModelView, batch: Batch) -> None:
         """Runs the loss for its calls of the model, as initialisation does."""
@@ -132,7 +153,7 @@ class LossSteps:
         def objective(params: Any) -> tuple[jax.Array, Part]:
             view = self._view(state, {**variables, "params": params}, "train", part)
             loss, metrics = self._loss(view, batch, train=True)
-            total, weight = _mean_and_weight(loss, batch)
+            total, weight = _mean_and_weight(loss, batch, self._size_of)
             if "l2_regularization" in (state.hparams or {}):
                 penalty = l2_penalty(params, state.hparams["l2_regularization"])
                 total, metrics = (
@@ -156,6 +177,20 @@ class LossSteps:
         with noting(f"predict_function of {self.owner}"):
             return self.predict_function(view, batch)
 
+    def _unlike_example(self, batch: Batch) -> str:
+        """What of a batch has other sizes than the example batch, the first axis aside."""
+        if self._example is None:
+            return ""
+        before, now = (
+            {path_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+            for tree in (self._example, batch)
+        )
+        return ", ".join(
+            f"{name}: {describe_leaf(leaf)} and not {describe_leaf(before[name])}"
+            for name, leaf in now.items()
+            if name in before and np.shape(leaf)[1:] != np.shape(before[name])[1:]
+        )
+
     def _view(
         self, state: TrainState, variables: Variables, phase: str, part: Any = None
     ) -> ModelView:
@@ -168,10 +203,18 @@ class LossSteps:
         return ModelView(self.adapter, variables, key, train=phase == "train", hparams=hparams)
 
     def _loss(self, view: ModelView, batch: Batch, *, train: bool) -> tuple[Any, dict[str, Any]]:
-        with noting(f"loss_function of {self.owner}"):
-            result = self.loss_function(view, batch, train)
+        try:
+            with noting(f"loss_function of {self.owner}"):
+                result = self.loss_function(view, batch, train)
+        except (TypeError, ValueError, ScopeParamShapeError) as error:
+            if isinstance(error, BoltaxError) or not (changes := self._unlike_example(batch)):
+                raise
+            raise _other_example(changes, error) from error
         loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
-        return _check_loss(loss, batch, self.owner), _check_names(metrics, self.owner)
+        return (
+            _check_loss(loss, batch, self.owner, self._size_of),
+            _check_names(metrics, self.owner),
+        )
 
 
 def inputs_of(batch: Batch) -> Any:
@@ -204,20 +247,22 @@ def _differentiated(objective: Objective, state: TrainState) -> Part:
     return found._replace(sums=jax.tree.map(lambda g: g / scale.astype(g.dtype), grads))
 
 
-def _mean_and_weight(loss: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def _mean_and_weight(
+    loss: Any, batch: Batch, size_of: Callable[[Batch], int]
+) -> tuple[jax.Array, jax.Array]:
     """The loss to minimise, and what it counts beside that of other examples."""
     if not isinstance(loss, tuple):
-        return jnp.mean(loss), jnp.float32(num_examples(batch))
+        return jnp.mean(loss), jnp.float32(size_of(batch))
     total, count = loss
     weight = lax.stop_gradient(count).astype(total.dtype)
     return total / jnp.where(weight == 0, 1, weight), weight
 
 
-def _check_loss(loss: Any, batch: Batch, owner: str) -> Any:
+def _check_loss(loss: Any, batch: Batch, owner: str, size_of: Callable[[Batch], int]) -> Any:
     """A loss as an array, or a pair of arrays."""
     is_pair = isinstance(loss, tuple) and len(loss) == 2
     parts: tuple[Any, ...] = loss if is_pair else (loss,)
-    forms = ((),) if is_pair else ((), (num_examples(batch),))
+    forms = ((),) if is_pair else ((), (size_of(batch),))
     is_floating = _is_array(parts[0]) and jnp.issubdtype(parts[0].dtype, jnp.floating)
     if is_floating and all(_is_array(part) and part.shape in forms for part in parts):
         arrays = tuple(jnp.asarray(part) for part in parts)
@@ -228,8 +273,16 @@ def _check_loss(loss: Any, batch: Batch, owner: str) -> Any:
     raise LossError(
         f"Received a loss of {received} from loss_function of {owner}, for {describe(batch)}; "
         "expected (loss, metrics) with a floating-point loss of shape [] or "
-        f"[{num_examples(batch)}], one value per example, or a pair (total, count) of scalars. "
+        f"{[examples_or_one(batch)]}, one value per example, or a pair (total, count) of scalars. "
         "Write loss.mean() over the other axes, and return (loss, {...})."
+    )
+
+
+def _other_example(changes: str, error: Exception) -> DataError:
+    return DataError(
+        f"Received a batch with {changes}, the shape of exmp_input, for which the model was "
+        f"initialised; it raised {type(error).__name__}: {error}. Expected batches that the model "
+        "takes. Give exmp_input=next(iter(train_loader)), or mend the loader whose batches differ."
     )
 
 

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from boltax._base._trees import num_examples, wide
+from boltax._base._trees import describe, num_examples, wide
 from boltax._base._types import Batch, PyTree, Variables
+from boltax.errors import DataError
 from boltax.metrics._accumulate import Mean, Metrics, merge, start
 
 
@@ -116,6 +117,12 @@ def _split(batch: Batch, parts: int) -> tuple[Batch, Batch | None]:
     Each part takes every n-th example: with a batch on several devices all work on each part.
     """
     examples = num_examples(batch)
+    if any(leaf.ndim == 0 for leaf in jax.tree.leaves(batch)):
+        raise DataError(
+            f"Received LoopOptions(microbatches={parts}) and a batch with {describe(batch)}; "
+            "expected arrays [batch, ...] only, which can be divided. Give a number that belongs "
+            "to a batch once for each example, or leave out microbatches."
+        )
     size = -(-examples // parts)
     count = examples // size
     whole = jax.tree.map(

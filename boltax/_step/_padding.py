@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from boltax._base._chunks import Chunk, Mode, Plan, Rows, stacked
+from boltax._base._trees import common_size
 from boltax._step._bodies import Evaluation
 from boltax.metrics._accumulate import Metrics, empty_like
 
@@ -67,7 +68,7 @@ def _is_shorter(chunk: Chunk, full: Chunk) -> bool:
         jax.tree.map(lambda leaf: (leaf.shape[1:], str(leaf.dtype)), each.form)
         for each in (chunk, full)
     )
-    return one == other
+    return one == other and common_size(chunk.form) == chunk.size
 
 
 def _filled(chunk: Chunk, full: Chunk, *, is_reversed: bool = False) -> Chunk:

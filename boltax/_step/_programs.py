@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 
-from boltax._base._trees import describe_leaf, form_of, num_examples, path_name
+from boltax._base._chunks import Rows
+from boltax._base._trees import common_size, describe, describe_leaf, form_of, path_name
 from boltax._base._types import PyTree
 from boltax._process._allocator import give_back
 from boltax._process._ledger import Ledger
@@ -32,6 +33,7 @@ class Compilations:
 
     Attributes:
         announce: makes the context in which something with a given name is compiled.
+        batch_shapes: see below.
         ledger: gets the time.
 
     Args:
@@ -39,6 +41,8 @@ class Compilations:
         note: tells of something that is no cause for alarm.
         where: the moment in the run, for messages.
         most_again: how often steps may be compiled again; None for any number.
+        batch_shapes: in how many shapes batches come on purpose: each step is compiled once for
+            each of them, and nothing is told.
     """
 
     def __init__(
@@ -48,10 +52,12 @@ class Compilations:
         note: Callable[[str], None] = lambda _: None,
         where: Callable[[], str] = lambda: "the start",
         most_again: int | None = None,
+        batch_shapes: int = 1,
     ) -> None:
         self.announce, self.ledger = announce, Ledger()
         self._note, self._where, self._most_again = note, where, most_again
         self._again = 0
+        self.batch_shapes = batch_shapes
 
     def before_again(self, name: str, changes: str) -> None:
         """Notes that a step has to be compiled another time.
@@ -79,7 +85,8 @@ class Compilations:
 REMEDY_RAGGED = "For equal batches write drop_last=True."
 REMEDY = (
     "Each form of the arguments is compiled once. For equal batches write drop_last=True, or pad "
-    "them in the loader to a few sizes; there, too, give all batches the same dtypes."
+    "them in the loader to a few sizes, and say how many with LoopOptions(batch_shapes=...); give "
+    "all batches the same dtypes."
 )
 
 
@@ -93,7 +100,7 @@ class Program:
         function: what ``jax.jit`` returned.
         name: names it to people, e.g. ``"train step"``.
         compilations: announces and counts.
-        size_of: the number of examples in a batch, by the last argument.
+        one_of: the shapes of one batch as the user has it, by the last argument.
         may_be_ragged: whether a smaller batch is what one has to expect, and counts for nothing.
     """
 
@@ -104,10 +111,10 @@ class Program:
         compilations: Compilations,
         *,
         may_be_ragged: bool = False,
-        size_of: Callable[[Any], int] = num_examples,
+        one_of: Callable[[Any], PyTree] = lambda batch: batch,
     ) -> None:
         self._function, self._name, self._compilations = function, name, compilations
-        self._size_of = size_of
+        self._one_of = one_of
         self._may_be_ragged = may_be_ragged
         self._known: dict[Any, Any] = {}  # compiled, or a Future of that
         self._known_forms: dict[Any, PyTree] = {}
@@ -195,6 +202,9 @@ class Program:
         done.set_result(known)
         return done
 
+    def _one(self, args: tuple[Any, ...]) -> PyTree:
+        return self._one_of(args[-1])
+
     def _is_new(self, key: Any, args: tuple[Any, ...]) -> bool:
         try:
             return bool(_changes(self._known_forms[key], forms(args)))
@@ -217,16 +227,18 @@ class Program:
                 self._known_forms.get(key, next(iter(self._known_forms.values()))),
                 forms(args),
             )
+            before, now = ((*form[:-1], self._one(form)) for form in (before, now))
             changes, is_ragged = _changes(before, now), _is_ragged(before, now)
+            is_meant = len(self._known_forms) < self._compilations.batch_shapes
+            if is_meant and _is_other_shape(before, now):
+                changes = ""
             is_again = bool(changes) and not (is_ragged and self._may_be_ragged)
             if is_again:
                 self._compilations.before_again(self._name, changes)
         began = time.perf_counter()
-        size = self._size_of(args[-1])
-        with (
-            self._compilations.ledger.spent("recompile" if is_again else "compile"),
-            self._compilations.announce(f"compiling the {self._name} for batches of {size}"),
-        ):
+        what = f"compiling the {self._name} for {_named(self._one(args))}"
+        booked = "recompile" if is_again else "compile"
+        with self._compilations.ledger.spent(booked), self._compilations.announce(what):
             compiled = self._known[key] = self.start(*args).result()
         if is_again:
             seconds = time.perf_counter() - began
@@ -255,6 +267,22 @@ def _changes(before: PyTree, now: PyTree) -> str:
         ]
     more = f" and {len(changes) - MOST_SHOWN} more" if len(changes) > MOST_SHOWN else ""
     return ", ".join(changes[:MOST_SHOWN]) + more
+
+
+def _named(batch: PyTree) -> str:
+    """Batches of a form, in words."""
+    size = getattr(batch, "size", None) if isinstance(batch, Rows) else common_size(batch)
+    return f"batches with {describe(batch)}" if size is None else f"batches of {size}"
+
+
+def _is_other_shape(before: PyTree, now: PyTree) -> bool:
+    """Whether the batch has arrays of other sizes, and all else is as it was."""
+    if jax.tree.structure(before) != jax.tree.structure(now):
+        return False
+    pairs = zip(jax.tree.leaves(before[-1]), jax.tree.leaves(now[-1]), strict=True)
+    return not _changes((*before[:-1], ()), (*now[:-1], ())) and all(
+        old.dtype == new.dtype and len(old.shape) == len(new.shape) for old, new in pairs
+    )
 
 
 def _is_ragged(before: PyTree, now: PyTree) -> bool:

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from boltax._base._chunks import Chunk, Mode, Plan, examples_in
+from boltax._base._chunks import Chunk, Mode, Plan, one_of
 from boltax._base._trees import is_deleted, num_examples
 from boltax._base._types import Batch, PyTree
 from boltax._step._bodies import (
@@ -28,12 +28,14 @@ from boltax._step._bodies import (
     EvalStep,
     Evaluation,
     PredictStep,
+    SizeOf,
     Training,
     TrainStep,
     accumulate,
     add_ended,
     batch_metrics_of,
     checked_result,
+    count_of,
     eval_body,
     is_step_bad,
     predict_body,
@@ -128,6 +130,7 @@ class Steps:
         merge: adds up two accumulated metrics; donates nothing.
         turn: ends the interval of a record, see `turn_metrics`; donates nothing.
         add_ended: accumulates the intervals that ended in a loop, see there; donates nothing.
+        size_of: the number of examples in a batch, on the host.
     """
 
     train: Step
@@ -146,6 +149,7 @@ class Steps:
     add_ended: Callable[
         [Metrics | None, jax.Array, Metrics], tuple[Metrics, dict[str, jax.Array]]
     ] = field(default_factory=lambda: jax.jit(add_ended))
+    size_of: SizeOf = num_examples
 
 
 def compile_steps(
@@ -159,6 +163,7 @@ def compile_steps(
     compilations: Compilations | None = None,
     tell: Callable[[str], None] = lambda _: None,
     members: int | None = None,
+    size_of: SizeOf | None = None,
 ) -> Steps:
     """Steps compiled from pure functions.
 
@@ -174,6 +179,8 @@ def compile_steps(
         tell: is told how steps are sent off, when that was measured.
         members: for a population of so many: states and accumulated metrics then have a first axis,
             the members, and all see the same batch. Users' own steps stay those of one member.
+        size_of: the number of examples in a batch, as the user counts them; None for the length of
+            the first axis.
     """
     # The inner jits are what users call; the outer ones find their traces, so each step is traced
     # only once.
@@ -181,12 +188,13 @@ def compile_steps(
     predict = jax.jit(partial(predict_body, predict_step))
     compilations = compilations or Compilations()
     fused = partial(compile_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
-    train, evaluate = partial(train_body, train_step, on_nonfinite), partial(eval_body, eval_step)
-    plain = partial(train_body, train_step, "continue") if on_nonfinite == "stop" else None
+    train = partial(train_body, train_step, on_nonfinite, size_of)
+    evaluate = partial(eval_body, eval_step, size_of)
+    plain = partial(train_body, train_step, "continue", size_of) if on_nonfinite == "stop" else None
     # Not by name: JAX keeps the signature of what it compiles, and with it values bound by name.
     train_many: LoopForm = partial(train_loop, plain, log_every)
     train_metrics, eval_metrics = (
-        partial(batch_metrics_of, step, is_train)
+        partial(batch_metrics_of, step, is_train, size_of)
         for step, is_train in ((train_step, True), (eval_step, False))
     )
     of, turn, merge = "", partial(turn_metrics, on_nonfinite), extend
@@ -209,6 +217,7 @@ def compile_steps(
         padding=Padding(),
         turn=jax.jit(turn),
         merge=jax.jit(merge),
+        size_of=size_of or num_examples,
     )
 
 
@@ -240,7 +249,7 @@ def compile_fused(
             name,
             compilations,
             may_be_ragged=may_be_ragged,
-            size_of=partial(examples_in, mode),
+            one_of=partial(one_of, mode),
         )
         for mode, form in forms.items()
     }
@@ -272,7 +281,12 @@ class _HostStep:
 
 
 def host_steps(
-    train_step: TrainStep, eval_step: EvalStep, predict_step: PredictStep, *, on_nonfinite: str
+    train_step: TrainStep,
+    eval_step: EvalStep,
+    predict_step: PredictStep,
+    *,
+    on_nonfinite: str,
+    size_of: SizeOf | None = None,
 ) -> Steps:
     """Steps that call the functions as they are, and compile only what follows them.
 
@@ -291,7 +305,7 @@ def host_steps(
     def train(_: Any, carry: Training, batch: Batch) -> tuple[Training, jax.Array]:
         state, metrics = carry
         new, batch_metrics = checked_result(train_step(state, batch))
-        count = num_examples(batch)
+        count = count_of(size_of, batch, batch_metrics)
         is_overflow = has_overflowed(state, new)
         if is_overflow is not None and jax.device_get(is_overflow):
             return Training(new, none_of(metrics, batch_metrics, count)), jnp.zeros((), bool)
@@ -308,7 +322,7 @@ def host_steps(
     ) -> tuple[Metrics, tuple[()]]:
         state = with_batch_rng(constants.state, "eval", metrics.batches)
         batch_metrics = eval_step(state, batch)
-        return add(metrics, batch_metrics, num_examples(batch)), ()
+        return add(metrics, batch_metrics, count_of(size_of, batch, batch_metrics)), ()
 
     # The shapes of the metrics are not known before the functions have run, and running them twice
     # could be seen.
@@ -320,7 +334,14 @@ def host_steps(
 
     predict = partial(predict_body, predict_step)
     return Steps(
-        _HostStep(train), _HostStep(evaluate), predict, train_step, eval_step, empty, empty
+        _HostStep(train),
+        _HostStep(evaluate),
+        predict,
+        train_step,
+        eval_step,
+        empty,
+        empty,
+        size_of=size_of or num_examples,
     )
 
 

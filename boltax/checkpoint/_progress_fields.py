@@ -29,7 +29,9 @@ def check_progress(found: Resume) -> None:
     Raises:
         CheckpointError: naming the file and the field.
     """
-    data = found.progress.get("data")
+    data: Any = found.progress.get("data")
+    if not isinstance(data, dict):
+        raise _wrong(found, "data", short(data), "the place in the data")
     for prefix, fields, values in (("", _FIELDS, found.progress), ("data.", _DATA, data)):
         for name, (is_good, expected) in fields.items():
             is_optional = name == "processes" or "members" in found.progress

@@ -5,21 +5,35 @@ the middle of an epoch, sees what the uninterrupted one sees. May not keep a pos
 iteration has its own.
 """
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, final, overload
+from typing import Any, Self, final, overload
 
 import jax
 import numpy as np
 
 from boltax._base._chunks import Rows
-from boltax._base._trees import describe
+from boltax._base._narrow import (
+    DoesNotFitError,
+    check_integers,
+    device_dtype,
+    does_not_fit,
+    has_64_bits,
+    narrow_into,
+    narrowed,
+)
+from boltax._base._trees import describe, describe_leaf
 from boltax._base._types import Batch, Cursor, PyTree
 from boltax.data._batches import check_leaves, to_host
 from boltax.data._cursor import consumed
 from boltax.data._fingerprint import checksum
-from boltax.errors import ConfigurationError, DataError
+from boltax.data._huggingface import is_rows, rows_of
+from boltax.errors import ConfigurationError, DataError, unknown_name
+
+MOST_LOOKED_AT = 2**28
+"""Bytes of an array whose integers are looked at all at once."""
 
 
 @final
@@ -32,7 +46,8 @@ class ArrayLoader:
 
     Args:
         arrays: any pytree of arrays ``[examples, ...]`` that agree on their first axis: NumPy, or
-            what NumPy converts (JAX arrays and tensors are converted once, here).
+            what NumPy converts (JAX arrays and tensors are converted once, here); or a Hugging Face
+            `Dataset`, whose columns become a dict of arrays.
         batch_size: examples in a batch; the last one of an epoch may have fewer.
         shuffle: whether each epoch has an order of its own, by (`seed`, epoch).
         drop_last: whether to leave out a last batch that would have fewer examples.
@@ -63,6 +78,14 @@ class ArrayLoader:
             "instead: lambda: (augment(batch) for batch in loader)."
         )
 
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        """Looks at the names of the options before Python does."""
+        names = [*inspect.signature(cls.__init__).parameters][1:]
+        for name in options:
+            if name not in names:
+                raise unknown_name("option of ArrayLoader", name, names)
+        return super().__new__(cls)
+
     def __init__(
         self,
         arrays: PyTree,
@@ -74,8 +97,15 @@ class ArrayLoader:
         device_resident: bool | str = "auto",
     ) -> None:
         _check_resident(device_resident)
+        if np.ndim(batch_size) or (isinstance(batch_size, Sequence) and batch_size):
+            raise ConfigurationError(
+                f"Received ArrayLoader({_given(arrays)}, {_given(batch_size)}, "
+                "...), arrays one by one; expected all of them in one tuple or dict, and then the "
+                "batch size. Write ArrayLoader((inputs, labels), batch_size=128)."
+            )
         _check_whole("batch_size", batch_size, minimum=1)
         _check_whole("seed", seed, minimum=0)
+        arrays = rows_of(arrays) if is_rows(arrays) else arrays
         self.arrays, self._leaves, self._treedef = _read_only(arrays)
         self.num_examples = check_leaves(self.arrays, "ArrayLoader(arrays)", "arrays")
         self.batch_size = int(batch_size)
@@ -130,20 +160,54 @@ class ArrayLoader:
             order: as from `order`; None for the examples as they stand.
             first: the first place.
             last: the place behind the last.
-            out: arrays to put them into; None for views where these will do, or new arrays.
+            out: arrays to put them into, in the dtypes of the device; None for views where these
+                will do, or new arrays.
         """
         if order is None:
             views = [leaf[first:last] for leaf in self._leaves]
-            if out is None:
-                return views
-            for target, view in zip(out, views, strict=True):
-                target[...] = view
-            return out
+            return views if out is None else self._put_into(out, views)
         indices = order[first:last]
-        targets = out or [None] * len(self._leaves)
-        return [
-            gather(indices, target) for gather, target in zip(self._gathers, targets, strict=True)
+        if out is None:
+            return [gather(indices, None) for gather in self._gathers]
+        pairs = zip(self._gathers, self._leaves, out, strict=True)
+        gathered = [
+            gather(indices, target if target.dtype == leaf.dtype else None)
+            for gather, leaf, target in pairs
         ]
+        return self._put_into(out, gathered)
+
+    def _put_into(self, out: list[Any], leaves: list[Any]) -> list[Any]:
+        try:
+            for target, leaf in zip(out, leaves, strict=True):
+                if target is not leaf:
+                    narrow_into(target, leaf, is_looked_at=self.is_known_to_fit)
+        except DoesNotFitError as error:
+            raise does_not_fit([self.tree(leaves)], "examples of ArrayLoader") from error
+        return out
+
+    @property
+    def is_known_to_fit(self) -> bool:
+        """Whether the device can hold all integers: they are looked at once.
+
+        Not those of very large arrays, which may lie on a disk: they are looked at as they come.
+
+        Raises:
+            DataError: when it cannot; names the leaf and the number.
+        """
+        return has_64_bits() or self._fits_32
+
+    @cached_property
+    def _fits_32(self) -> bool:
+        small = [leaf for leaf in self._leaves if leaf.nbytes <= MOST_LOOKED_AT]
+        try:
+            for leaf in small:
+                check_integers(leaf)
+        except DoesNotFitError as error:
+            raise does_not_fit([self.arrays], "ArrayLoader(arrays)", "arrays") from error
+        return all(
+            leaf.dtype.kind not in "iu" or leaf.dtype.itemsize < 8 or leaf.nbytes <= MOST_LOOKED_AT
+            for leaf in self._leaves
+        )
 
     @cached_property
     def _gathers(self) -> list[Callable[[Any, Any], Any]]:
@@ -190,8 +254,9 @@ class ArrayLoader:
             is_resident = _fits(sum(leaf.nbytes for leaf in self._leaves))
         if not is_resident:
             return None
+        narrow = narrowed(self.arrays, "ArrayLoader(arrays)", "arrays")
         # JAX may use the memory of a NumPy array as its own, and a user may write to that.
-        return jax.device_put(jax.tree.map(np.array, self.arrays))
+        return jax.device_put(jax.tree.map(np.array, narrow))
 
     @cached_property
     def _checksum(self) -> str:
@@ -237,16 +302,26 @@ class Epoch:
     def stack(self, steps: int, capacity: int) -> tuple[PyTree, Sequence[Cursor]]:
         """The next batches of full size in new arrays ``[capacity, batch, ...]``, with cursors.
 
+        They have the dtypes of the device.
+
         Args:
-            steps: how many; what stands behind them in the arrays has no meaning.
+            steps: how many; what stands behind them in the arrays was never written.
             capacity: for how many there is room.
         """
         size, examples = self.batch_size, steps * self.batch_size
         first = self._index * size
-        empty = [np.empty((capacity, size, *form), dtype) for form, dtype in self._loader.forms]
+        empty = [
+            np.empty((capacity, size, *form), device_dtype(dtype))
+            for form, dtype in self._loader.forms
+        ]
         flat = [leaf.reshape(capacity * size, *leaf.shape[2:])[:examples] for leaf in empty]
         self._loader.rows(self._order, first, first + examples, out=flat)
         return self._loader.tree(empty), self._cursors(steps)
+
+    @property
+    def is_known_to_fit(self) -> bool:
+        """Whether the device can hold all integers; see `ArrayLoader.is_known_to_fit`."""
+        return self._loader.is_known_to_fit
 
     @property
     def is_resident(self) -> bool:
@@ -312,6 +387,11 @@ def _check_resident(device_resident: bool | str) -> None:
             f"Received ArrayLoader(device_resident={device_resident!r}); expected True, False or "
             "'auto'. Leave it out for 'auto'."
         )
+
+
+def _given(value: Any) -> str:
+    """An argument as a message shows it: its shape, or its class."""
+    return describe_leaf(value) if hasattr(value, "shape") else type(value).__name__
 
 
 def _check_whole(name: str, value: Any, minimum: int) -> None:

@@ -8,12 +8,13 @@ import json
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from boltax._base._types import Batch, Cursor
 from boltax.data._arrays import is_a
 from boltax.data._cursor import consumed
-from boltax.data._fingerprint import batch_checksum, without_addresses
+from boltax.data._fingerprint import PASSING, batch_checksum, short_name, without_addresses
 from boltax.data._iterables import class_name, dropping, numbered
 
 ENDLESS = 2**62
@@ -44,17 +45,17 @@ class GrainMapSource:
 
     def __init__(self, dataset: Any) -> None:
         size = len(dataset)
-        self._is_endless = size >= ENDLESS
+        self.is_endless = size >= ENDLESS
         self._has_gaps = _has_gaps(dataset)
         self._size = size
         self._dataset = dataset
-        self.num_batches = None if self._is_endless or self._has_gaps else size
+        self.num_batches = None if self.is_endless or self._has_gaps else size
 
     def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """One pass, from any batch on at no cost."""
         start = consumed(after, epoch)
         dataset, first = self._dataset, 0
-        if not self._is_endless:
+        if not self.is_endless:
             dataset, first = dataset.repeat(), (epoch - 1) * self._size
         if self._has_gaps:  # numbers do not tell the place
             return _by_state(_with_threads(dataset[first : first + self._size]), epoch, after)
@@ -172,9 +173,23 @@ def _parts(loader: Any) -> dict[str, Any]:
     while todo:
         part = todo.pop()
         if is_a(part, "grain", "MapDataset"):  # all that comes before shows in its first element
-            steps.append([class_name(part), len(part), batch_checksum(lambda part=part: part[0])])
+            steps.append([_step(part), len(part), batch_checksum(lambda part=part: part[0])])
             continue
-        values = {n: v for n, v in vars(part).items() if isinstance(v, bool | int | str)}
-        steps.append([class_name(part), values])
+        steps.append([_step(part), _settings(part)])
         todo += getattr(part, "parents", ())
     return {"steps": steps}
+
+
+def _settings(part: Any) -> dict[str, Any]:
+    """The plain attributes of a transformation, but for those that come with its use."""
+    return {
+        name: value
+        for name, value in vars(part).items()
+        if isinstance(value, bool | int | str)
+        and name not in PASSING
+        and not isinstance(getattr(type(part), name, None), cached_property)
+    }
+
+
+def _step(part: Any) -> str:
+    return short_name(class_name(part))

@@ -116,6 +116,7 @@ class IterableSource:
     """
 
     owns_batches = False
+    may_give_more = True
 
     def __init__(self, loader: Iterable[Batch]) -> None:
         self.num_batches = length(loader)
@@ -148,12 +149,14 @@ class IteratorSource:
         self.num_batches = steps_per_epoch
         self._iterator = iterator
         self._drawn = 0
+        self._has_ended = False
 
     def epoch(self, epoch: int, after: Cursor | None = None) -> Iterator[tuple[Batch, Cursor]]:
         """The next batches; those consumed before are read and dropped if they were not drawn yet.
 
         Raises:
-            DataError: when batches behind `after` were drawn already, so that they are lost.
+            DataError: when batches behind `after` were drawn already, so that they are lost, or
+                when it ended within an epoch before.
         """
         start = consumed(after, epoch)
         drawn = (epoch - 1) * (self.num_batches or 0) + start if after is None else after["drawn"]
@@ -163,6 +166,15 @@ class IteratorSource:
                 f"Received an iterator ({class_name(self._iterator)}) to resume with, of which "
                 "batches were read before; expected a new one, since what was read ahead is lost. "
                 "Pass a function that returns a fresh iterator: lambda: make_batches()."
+            )
+        if self._has_ended and self._drawn and drawn > self._drawn:
+            raise DataError(
+                f"Received an iterator ({class_name(self._iterator)}) for epochs of "
+                f"{self.num_batches} steps, which ended after {self._drawn} batches, within epoch "
+                f"{self._drawn // (self.num_batches or 1) + 1}; expected more for epoch {epoch}. "
+                f"Write train_model(..., max_steps={self._drawn}) to end with it, or pass a "
+                "function that returns a fresh one, which is read pass after pass: "
+                "lambda: make_batches()."
             )
         for _ in dropping(self._draw(), drawn - self._drawn, class_name(self._iterator), keep=0):
             pass
@@ -175,6 +187,7 @@ class IteratorSource:
         for batch in self._iterator:
             self._drawn += 1
             yield batch
+        self._has_ended = True
 
     def fingerprint(self) -> dict[str, Any]:
         """Its class."""

@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from boltax._base._chunks import Chunk, Mode, Plan, Rows, examples_in, stacked
-from boltax._base._trees import form_of
+from boltax._base._chunks import Chunk, Mode, Plan, Rows, stacked
+from boltax._base._narrow import DoesNotFitError, does_not_fit, narrow
+from boltax._base._trees import form_of, num_examples
 from boltax._base._types import Batch, Cursor
 from boltax._process._ledger import Ledger
 from boltax.data._array_loader import Epoch
+from boltax.errors import noting
 
 LONGEST = 0.02
 """Seconds after which no further batch is drawn for a chunk: the device and signals would wait."""
@@ -35,6 +36,7 @@ def prefetch_to_device(
     copy: bool = True,
     is_compiled: bool = False,
     begin: Callable[[Chunk], None] | None = None,
+    size_of: Callable[[Batch], int] = num_examples,
 ) -> Iterator[Chunk]:
     """Puts batches on the device while those before them are in use.
 
@@ -56,6 +58,7 @@ def prefetch_to_device(
             `jax.device_put`.
         begin: gets the first batch before anything is planned, to prepare for its form; not that of
             an `ArrayLoader`, whose form can be had before an epoch is begun.
+        size_of: the number of examples in a batch.
 
     Yields:
         The batches on the device, each with the cursor that says that it has been consumed.
@@ -68,7 +71,7 @@ def prefetch_to_device(
         >>> [(chunk.cursors[-1]["batch"], chunk.size) for chunk in chunks]
         [(1, 2), (2, 1)]
     """
-    reader = _Reader(stream, limit, copy, is_compiled)
+    reader = _Reader(stream, limit, copy, is_compiled, size_of)
     if begin is not None and (first := reader.first()) is not None:
         begin(first)
     ahead: deque[Chunk] = deque()
@@ -114,12 +117,15 @@ class _Reader:
         limit: int | None,
         copy: bool,
         is_compiled: bool,
+        size_of: Callable[[Batch], int] = num_examples,
     ) -> None:
         self._items = iter(stream)
         self._epoch = self._items if isinstance(self._items, Epoch) else None
         self._takes_rows = is_compiled and self._epoch is not None and self._epoch.is_resident
         self.is_host_enough = is_compiled and jax.default_backend() == "cpu"
-        self._put = _narrowed if self.is_host_enough else jax.device_put
+        is_looked_at = self._epoch is not None and self._epoch.is_known_to_fit
+        self._narrow = functools.partial(narrow, is_looked_at=is_looked_at)
+        self._size_of = size_of
         self._left, self._copy = limit, copy
         self._pushed_back: list[tuple[Batch, Cursor]] = []
         self._form: Any = None
@@ -154,7 +160,7 @@ class _Reader:
                 feed, cursors = epoch.rows(whole)
                 return [Chunk(plan, feed, cursors, feed.size)]
             feed, cursors = epoch.stack(whole, plan.capacity)
-            return [Chunk(plan, self._put(feed), cursors, epoch.batch_size)]
+            return [Chunk(plan, self._on_device(feed), cursors, epoch.batch_size)]
         draw = epoch.rows_of_one if self._takes_rows else self._next
         items = [item for _ in range(whole or min(wanted, 1)) if (item := draw()) is not None]
         return self._made(plan if whole else Plan(), items)
@@ -191,11 +197,14 @@ class _Reader:
         is_whole = len(items) == plan.steps or plan.mode is Mode.LOOP
         is_as_planned = is_whole and form == self._form
         cursors = [cursor for _, cursor in items]
-        size = examples_in(Mode.SINGLE, items[0][0])
+        size = self._size(*items[0])
         if plan.mode is Mode.LOOP and is_as_planned:
-            feed = stacked([batch for batch, _ in items], plan.capacity)
-            return [Chunk(plan, self._put(feed), cursors, size)]
-        feeds = [batch if isinstance(batch, Rows) else self._put(batch) for batch, _ in items]
+            feed = self._stacked(items, plan.capacity)
+            return [Chunk(plan, self._on_device(feed), cursors, size)]
+        feeds = [
+            batch if isinstance(batch, Rows) else self._put(batch, cursor)
+            for batch, cursor in items
+        ]
         if plan.mode is Mode.UNROLLED and is_as_planned:
             return [Chunk(plan, tuple(feeds), cursors, size)]
         single = plan if plan.mode is Mode.SINGLE else Plan()
@@ -203,25 +212,35 @@ class _Reader:
             Chunk(single, feed, [cursor], size) for feed, cursor in zip(feeds, cursors, strict=True)
         ]
 
+    def _size(self, batch: Batch, cursor: Cursor) -> int:
+        if isinstance(batch, Rows):
+            return batch.size
+        with noting(_named(cursor)):
+            return self._size_of(batch)
+
+    def _put(self, batch: Batch, cursor: Cursor) -> Batch:
+        """A batch as the step takes it."""
+        try:
+            return self._on_device(jax.tree.map(self._narrow, batch))
+        except DoesNotFitError as error:
+            raise does_not_fit([batch], _named(cursor)) from error
+
+    def _on_device(self, tree: Any) -> Any:
+        return tree if self.is_host_enough else jax.device_put(tree)
+
+    def _stacked(self, items: list[tuple[Batch, Cursor]], capacity: int) -> Any:
+        try:
+            return stacked([batch for batch, _ in items], capacity)
+        except DoesNotFitError:
+            for batch, cursor in items:
+                self._put(batch, cursor)  # raises, and says which one
+            raise
+
+
+def _named(cursor: Cursor) -> str:
+    """A batch, as messages name it."""
+    return f"batch {cursor.get('batch')} of epoch {cursor.get('epoch')}"
+
 
 def _copied(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
-
-
-def _narrowed(tree: Any) -> Any:
-    """Host arrays with the dtypes that they would have on the device."""
-    return jax.tree.map(_narrow, tree)
-
-
-def _narrow(leaf: Any) -> Any:
-    dtype = _device_dtype(leaf.dtype)
-    return leaf if dtype == leaf.dtype else leaf.astype(dtype)
-
-
-@functools.lru_cache
-def _device_dtype(dtype: Any) -> Any:
-    return (
-        dtype
-        if jnp.issubdtype(dtype, jax.dtypes.extended)
-        else jax.dtypes.canonicalize_dtype(dtype)
-    )

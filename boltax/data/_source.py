@@ -4,15 +4,17 @@ May not import torch, tensorflow or grain: loaders are recognised by the names o
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from boltax._base._trees import describe
 from boltax._base._types import Batch, Cursor
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._arrays import is_a, to_array
+from boltax.data._batches import is_mapping
 from boltax.data._checked import CheckedSource
 from boltax.data._grain import GrainIterSource, GrainMapSource
+from boltax.data._huggingface import refuse_rows
 from boltax.data._iterables import (
     FunctionSource,
     IterableSource,
@@ -97,7 +99,26 @@ def as_source(
         source = EpochSlices(source, steps_per_epoch)
     if isinstance(loader, ArrayLoader):
         return source  # its arrays were checked when it was made
-    return CheckedSource(source, name, _received(loader))
+    is_cut = steps_per_epoch is not None
+    return CheckedSource(source, name, _received(loader), is_cut=is_cut)
+
+
+def check_ends(source: Source, advice: str) -> None:
+    """Refuses a source that says of itself that it never ends, where that would be waited for.
+
+    Args:
+        source: what is to be read to its end.
+        advice: what to write instead.
+
+    Raises:
+        DataError: when it never ends.
+    """
+    if getattr(source, "is_endless", False):
+        name = getattr(source, "name", "the loader")
+        raise DataError(
+            f"Received {name}, a data set that repeats for ever; expected one that ends, or a "
+            f"limit. {advice}, or leave .repeat() out: each epoch is a pass of its own."
+        )
 
 
 def _open(loader: Any, name: str, steps_per_epoch: int | None = None) -> Source:
@@ -134,9 +155,10 @@ def _is_sequence(loader: Any) -> bool:
 
 def _refuse_data(loader: Any, name: str) -> None:
     """Raises for what gives no batches when it is iterated: the data itself, a class, text."""
+    refuse_rows(loader, name)
     is_array = hasattr(to_array(loader), "shape")
     is_arrays = isinstance(loader, tuple) and loader and all(hasattr(x, "shape") for x in loader)
-    if is_array or is_arrays or isinstance(loader, Mapping):
+    if is_array or is_arrays or is_mapping(loader):
         raise _no_loader(
             loader, name, f"Write {name}=boltax.data.ArrayLoader(arrays, batch_size=128)."
         )

@@ -13,6 +13,9 @@ from boltax.data._cursor import consumed
 from boltax.data._iterables import dropping, length, numbered
 from boltax.errors import DataError
 
+ENDLESS = -1
+"""The cardinality that TensorFlow gives a data set that repeats for ever; an unknown one is -2."""
+
 
 class TfSource:
     """A `tf.data.Dataset` whose elements are batches; each epoch is one iteration.
@@ -33,6 +36,7 @@ class TfSource:
     def __init__(self, dataset: Any, name: str) -> None:
         _check_dense(dataset.element_spec, name)
         self.num_batches = length(dataset)  # raises where the number is unknown or infinite
+        self.is_endless = self.num_batches is None and int(dataset.cardinality()) == ENDLESS
         self._dataset = dataset
         self._passes = 0
 

@@ -8,8 +8,12 @@ cannot be is named before anything starts.
 import logging
 import multiprocessing
 import multiprocessing.reduction
+import os
 import pickle
+import select
 import sys
+import threading
+import time
 import weakref
 from types import FunctionType
 from typing import Any
@@ -20,6 +24,8 @@ from boltax.errors import DataError
 
 LOG = logging.getLogger("boltax")
 SENT_TO_WORKERS = ("dataset", "collate_fn", "worker_init_fn")
+LOOK_EVERY = 1.0
+"""Seconds between two looks at whether a process is there, where the system does not tell."""
 PRELOADED = ("boltax", "torch.utils.data", "torchvision")
 _prepared: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
@@ -31,13 +37,13 @@ def safe_start_method() -> str:
 
 
 def prepare_workers(loader: Any, name: str) -> None:
-    """Makes the workers of a `DataLoader` start without forking this process.
+    """Makes the workers of a `DataLoader` start without forking this process, and end with it.
 
     Does nothing where there are no workers, or where they run already. A context that the user gave
     is respected, also "fork", with a warning in the log.
 
     Args:
-        loader: the data loader; its ``multiprocessing_context`` is set.
+        loader: the data loader; its ``multiprocessing_context`` and ``worker_init_fn`` are set.
         name: the loader, as messages name it.
 
     Raises:
@@ -49,6 +55,7 @@ def prepare_workers(loader: Any, name: str) -> None:
     method = context.get_start_method() if context is not None else _default_start_method()
     if method == "fork" and context is not None:
         _prepared.add(loader)
+        loader.worker_init_fn = EndsWithParent(loader.worker_init_fn)
         LOG.warning(
             "%s forks its workers, as its multiprocessing_context says, from a process that runs "
             "JAX: that may hang. Without multiprocessing_context, boltax uses %r.",
@@ -59,6 +66,7 @@ def prepare_workers(loader: Any, name: str) -> None:
     for part in SENT_TO_WORKERS:
         _check_can_be_sent(getattr(loader, part, None), part, loader, name)
     _prepared.add(loader)
+    loader.worker_init_fn = EndsWithParent(loader.worker_init_fn)
     if method == "fork":
         loader.multiprocessing_context = safe_start_method()
         _speed_up_starts()
@@ -67,6 +75,60 @@ def prepare_workers(loader: Any, name: str) -> None:
             name,
             safe_start_method(),
         )
+
+
+class EndsWithParent:
+    """A ``worker_init_fn`` that has its worker leave when the process it works for is gone.
+
+    One that is killed tells nobody, and PyTorch's workers look for the process that forked them:
+    where they come from a fork server that is not the one that trains. They would stay for good,
+    and with them the output of the job, for whose end a cluster waits.
+
+    Args:
+        function: the user's ``worker_init_fn``, or None.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    def __call__(self, worker_id: int) -> None:
+        """Begins to watch, then calls the user's function."""
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            threading.Thread(target=_leave_after, args=(parent.pid,), daemon=True).start()
+        if self.function is not None:
+            self.function(worker_id)
+
+
+def _leave_after(pid: int | None) -> None:
+    """Leaves this process when another one has ended."""
+    if pid is not None:
+        _wait_for_the_end_of(pid)
+        os._exit(1)
+
+
+def _wait_for_the_end_of(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    except (AttributeError, OSError):  # another system than Linux, or an old one
+        while _is_alive(pid):
+            time.sleep(LOOK_EVERY)
+        return
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.poll()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _speed_up_starts() -> None:

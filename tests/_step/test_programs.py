@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import boltax as bx
+from boltax._base._chunks import Mode, one_of
 from boltax._step import _programs
 from boltax._step._programs import Compilations, Program
 from boltax.errors import ConfigurationError, RecompilationError
@@ -183,3 +185,49 @@ def test_the_compiled_step_takes_the_memory_of_state_and_metrics(tmp_path):
 def test_evaluation_sees_a_numpy_scalar_as_it_is(tmp_path):
     trainer = classifier(tmp_path)
     assert np.isfinite(trainer.eval_model(loader(40, 16))["loss"])
+
+
+def test_shapes_that_come_on_purpose_are_compiled_once_each_and_not_told(caplog):
+    add, traces = program(batch_shapes=3, most_again=0)
+    with caplog.at_level(logging.INFO, "boltax"):
+        for size in (4, 8, 6, 8, 4, 6):
+            add(jnp.float32(1), jnp.ones(size))
+    assert traces == [(4,), (8,), (6,)]
+    assert not caplog.messages
+    with pytest.raises(RecompilationError, match=r"batch was float32\[4\] and is float32\[9\]"):
+        add(jnp.float32(1), jnp.ones(9))
+
+
+def test_another_dtype_is_told_whatever_shapes_are_meant():
+    add, _ = program(batch_shapes=3, most_again=0)
+    add(jnp.float32(1), jnp.ones(4))
+    with pytest.raises(RecompilationError, match=r"is int32\[4\]"):
+        add(jnp.float32(1), jnp.ones(4, jnp.int32))
+
+
+@pytest.mark.parametrize("mode", [Mode.LOOP, Mode.UNROLLED])
+def test_a_dispatch_of_several_reports_the_shape_of_a_batch(mode, caplog):
+    function = jax.jit(lambda state, feed: state)
+    add = Program(function, "train step", Compilations(), one_of=partial(one_of, mode))
+    with caplog.at_level(logging.WARNING, "boltax"):
+        for length in (512, 1024):
+            batch = np.zeros((2, 1, length), np.float32)
+            add(jnp.float32(1), batch if mode is Mode.LOOP else tuple(batch))
+    assert "batch was float32[1, 512] and is float32[1, 1024]" in caplog.text
+
+
+def test_declared_buckets_train_without_a_word(tmp_path, caplog):
+    lengths = (4, 8, 8, 4, 6, 4)
+    batches = [(np.ones((2, n), np.float32), np.zeros(2, np.int32)) for n in lengths]
+
+    class Sums(Classifier):
+        def loss_function(self, model, batch, train):
+            inputs, labels = batch
+            pooled = inputs.sum(1, keepdims=True) * jnp.ones((1, 4), inputs.dtype)
+            return super().loss_function(model, (pooled, labels), train)
+
+    with caplog.at_level(logging.WARNING, "boltax"):
+        options = bx.LoopOptions(batch_shapes=3, max_recompiles=0)
+        trainer = classifier(tmp_path, Sums, exmp_input=batches[0], loop=options)
+        trainer.train_model(batches, batches, num_epochs=2)
+    assert "compiled again" not in caplog.text

@@ -193,3 +193,16 @@ def test_numbers_out_of_range_are_refused(options):
 def test_subclass_is_refused():
     with pytest.raises(ConfigurationError, match=r"subclass Augmented.*Pass a function instead"):
         type("Augmented", (ArrayLoader,), {})
+
+
+def test_arrays_one_by_one_are_told_to_be_a_tuple():
+    message = (
+        r"ArrayLoader\(float64\[10, 2\], int64\[10\], \.\.\.\).*\(\(inputs, labels\), batch_size"
+    )
+    with pytest.raises(ConfigurationError, match=message):
+        ArrayLoader(X, Y, 64)
+
+
+def test_a_misspelt_option_is_told_the_right_one():
+    with pytest.raises(ConfigurationError, match=r"'shufle'.*Did you mean 'shuffle'"):
+        ArrayLoader(X, 4, shufle=True)

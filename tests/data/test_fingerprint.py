@@ -74,3 +74,46 @@ def test_torch_seeds_are_told_apart():
         return as_source(loader).fingerprint()
 
     assert fingerprint(1) == fingerprint(1) != fingerprint(2)
+
+
+def test_old_fingerprints_of_grain_hold_whatever_the_iteration_changed_in_them():
+    grain = pytest.importorskip("grain")
+    dataset = grain.MapDataset.source(X).shuffle(seed=1).to_iter_dataset().batch(4)
+    now = as_source(dataset).fingerprint()
+    module = "grain._src.python.dataset.transformations"
+    steps = [
+        [f"{module}.batch.BatchIterDataset", {"has_child": True, **now["steps"][0][1]}],
+        [f"{module}.prefetch.PrefetchIterDataset", {"has_child": True, "_of_old": 3}],
+        [f"{module}.shuffle.ShuffleMapDataset", *now["steps"][2][1:]],
+    ]
+    check_fingerprint({**now, "steps": steps}, now, "train_loader")
+    steps[0][1]["_batch_size"] = 3
+    with pytest.raises(DataError, match="steps was"):
+        check_fingerprint({**now, "steps": steps}, now, "train_loader")
+
+
+@pytest.mark.parametrize(
+    ("key", "saved", "now", "is_same"),
+    [
+        ("kind", "torch.utils.data.dataloader.DataLoader", "torch.data.DataLoader", True),
+        ("kind", "torch.utils.data.DataLoader", "torchdata.StatefulDataLoader", False),
+        ("operations", "[Batch(batch_size=4)]", "[Batch(batch_size=4, batch_fn=None)]", True),
+        ("operations", "[Batch(batch_size=4)]", "[Batch(batch_size=5, batch_fn=None)]", False),
+        ("operations", "[Batch(size=4), <function f>]", "[Batch(size=4), <function g>]", False),
+        ("operations", "[Batch(size=4)]", "[Batch(size=4), Batch(size=4)]", False),
+        ("operations", "[Add(array([1, 2]))]", "[Add(array([1, 3]))]", False),
+        ("sampler", "Index(n=20, s=No(i=0), seed=1)", "Index(n=20, s=No(i=0, k=2), seed=1)", True),
+        ("sampler", "Index(n=20, s=No(i=0), seed=1)", "Index(n=20, s=No(i=1), seed=1)", False),
+        ("element_spec", "a.b", "c.b", False),
+    ],
+)
+def test_what_versions_of_a_library_write_otherwise_is_no_difference(key, saved, now, is_same):
+    if is_same:
+        check_fingerprint({key: saved}, {key: now}, "train_loader")
+    else:
+        with pytest.raises(DataError, match=f"{key} was"):
+            check_fingerprint({key: saved}, {key: now}, "train_loader")
+
+
+def test_a_batch_that_cannot_be_used_has_no_checksum():
+    assert as_source([{"x": X, 0: X}]).fingerprint()["first_batch"] is None

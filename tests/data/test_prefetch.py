@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from boltax._base._chunks import Mode, Plan
-from boltax.data import _prefetch
+from boltax.data import ArrayLoader, _array_loader, _prefetch
 from boltax.data._prefetch import prefetch_to_device
+from boltax.data._source import as_source
+from boltax.errors import DataError
 
 
 def stream(count, drawn=None):
@@ -115,3 +117,65 @@ def test_exception_of_the_stream_passes():
 
     with pytest.raises(KeyError, match="label"):
         list(prefetch_to_device(broken()))
+
+
+def every_row(mode):
+    return lambda _: Plan(mode, 1 if mode is Mode.SINGLE else 2, 4)
+
+
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("is_compiled", [True, False])
+@pytest.mark.parametrize("kind", ["list", "array loader", "shuffled array loader"])
+def test_a_number_that_does_not_fit_the_device_ends_the_run(mode, is_compiled, kind):
+    ids = np.arange(12)
+    ids[7] = 2**40
+    if kind == "list":
+        batches, where = [{"id": row} for row in ids.reshape(6, 2)], "batch 4 of epoch 1"
+        epoch = as_source(batches).epoch(1)
+    else:
+        epoch = ArrayLoader({"id": ids}, 2, shuffle=kind.startswith("shuffled")).epoch(1)
+        where = r"ArrayLoader\(arrays\)"
+    with pytest.raises(DataError, match=rf"{where} with \w+\['id'\].* holds 1099511627776; "):
+        list(prefetch_to_device(epoch, every_row(mode), is_compiled=is_compiled))
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_very_large_integers_are_looked_at_as_they_come(monkeypatch, shuffle):
+    monkeypatch.setattr(_array_loader, "MOST_LOOKED_AT", 8)
+    ids = np.arange(12)
+    chunks = prefetch_to_device(
+        ArrayLoader(ids, 2, shuffle=shuffle).epoch(1), every_row(Mode.LOOP), is_compiled=True
+    )
+    rows = [chunk.batch(i).tolist() for chunk in chunks for i in range(chunk.steps)]
+    assert sorted(np.concatenate(rows).tolist()) == ids.tolist()
+    ids[10] = -(2**33)
+    chunks = prefetch_to_device(
+        ArrayLoader(ids, 2, shuffle=shuffle).epoch(1), every_row(Mode.LOOP), is_compiled=True
+    )
+    with pytest.raises(DataError, match="holds -8589934592"):
+        list(chunks)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float32])
+@pytest.mark.parametrize("kind", ["list", "array loader", "shuffled array loader"])
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_memory_that_nobody_has_written_is_never_cast(monkeypatch, dtype, kind, is_compiled):
+    """A stack has room for 4 batches, and gets 3: what stands behind them is garbage."""
+    empty = np.empty
+
+    def garbage(shape, dtype=float, **options):
+        made = empty(shape, dtype, **options)
+        made.view(np.uint8)[...] = 0x7F  # floats near the largest, integers that do not fit
+        return made
+
+    rows = np.arange(12).astype(dtype)
+    source = as_source(list(rows.reshape(6, 2)))
+    if kind != "list":
+        source = ArrayLoader(rows, 2, shuffle=kind.startswith("shuffled"))
+    monkeypatch.setattr(np, "empty", garbage)
+    chunks = prefetch_to_device(
+        source.epoch(1), lambda _: Plan(Mode.LOOP, 3, 4), is_compiled=is_compiled
+    )
+    seen = [chunk.batch(i) for chunk in chunks for i in range(chunk.steps)]
+    monkeypatch.undo()
+    assert sorted(np.concatenate(seen).tolist()) == rows.tolist()

@@ -273,3 +273,15 @@ def test_next_epoch_is_right_if_nothing_more_was_asked_of_the_interrupted_one(ki
         pytest.skip("only its end tells the loop that an epoch is over")
     assert list(itertools.islice(source.epoch(1, saved(cursors[0][-1])), 0)) == []
     assert_equal(source.epoch(2), batches[1])
+
+
+@FOREIGN_WARNINGS
+@pytest.mark.parametrize("kind", KINDS)
+def test_fingerprint_is_the_same_before_and_after_iteration_and_for_a_new_loader(kind):
+    make, steps = KINDS[kind]
+    source = source_of(make, steps)
+    before = json.dumps(source.fingerprint())
+    list(itertools.islice(source.epoch(1), 2))
+    assert json.dumps(source.fingerprint()) == before
+    list(source_of(make, steps).epoch(1))
+    assert json.dumps(source_of(make, steps).fingerprint()) == before

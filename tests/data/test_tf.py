@@ -7,6 +7,7 @@ import pytest
 
 from boltax.data._source import as_source
 from boltax.errors import DataError
+from dummies import classes, classifier
 
 tf = pytest.importorskip("tensorflow")
 
@@ -51,3 +52,16 @@ def test_text_is_refused():
     source = as_source(tf.data.Dataset.from_tensor_slices({"s": ["a", "b"]}).batch(2))
     with pytest.raises(DataError, match=r"batch\['s'\]: object\[2\].*encode text as integers"):
         next(source.epoch(1))
+
+
+def test_an_endless_data_set_asks_for_the_end_of_an_epoch(tmp_path):
+    dataset = tf.data.Dataset.from_tensors(classes(4)).repeat()
+    trainer = classifier(tmp_path)
+    with pytest.raises(DataError, match=r"train_loader, .*repeats for ever.*steps_per_epoch"):
+        trainer.train_model(dataset, num_epochs=1)
+    with pytest.raises(DataError, match=r"repeats for ever.*limit_val_batches"):
+        trainer.eval_model(dataset)
+    with pytest.raises(DataError, match=r"repeats for ever.*\.take"):
+        trainer.predict_model(dataset)
+    trainer.train_model(dataset, num_epochs=1, max_steps=3)
+    assert int(trainer.state.step) == 3

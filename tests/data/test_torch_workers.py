@@ -4,7 +4,12 @@ import io
 import logging
 import multiprocessing
 import pickle
+import subprocess
+import sys
+import textwrap
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +118,76 @@ def test_workers_that_run_already_are_left_alone(forking):
     as_source(loader)
     list(loader)
     assert loader._iterator is running
+
+
+TRAINER = """
+    import multiprocessing, sys, time
+    import numpy as np
+    from torch.utils.data import DataLoader
+    from boltax.data._source import as_source
+
+    if __name__ == "__main__":
+        method = None if sys.argv[1] == "default" else sys.argv[1]
+        loader = DataLoader(
+            np.zeros((10_000, 2)), batch_size=2, num_workers=2, multiprocessing_context=method
+        )
+        stream = as_source(loader).epoch(1)
+        next(stream)
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        time.sleep(600)
+"""
+
+
+def has_ended(pid):
+    """Whether a process is gone, or only its exit status is left."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
+@pytest.mark.parametrize("method", ["default", "fork", "spawn"])
+def test_workers_leave_when_the_process_that_trains_is_killed(tmp_path, method):
+    script = tmp_path / "train.py"
+    script.write_text(textwrap.dedent(TRAINER), encoding="utf-8")
+    command = [sys.executable, "-W", "ignore", str(script), method]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as trainer:
+        workers = trainer.stdout.readline().split()
+        assert len(workers) == 2
+        assert not any(map(has_ended, workers))
+        trainer.kill()
+        began = time.monotonic()
+        while not all(map(has_ended, workers)):
+            assert time.monotonic() - began < 20, "workers are still there"
+            time.sleep(0.1)
+        # nothing that it has started holds the output, a fork server for instance
+        assert trainer.stdout.read() == ""
+
+
+def test_own_worker_init_fn_is_still_called():
+    loader = DataLoader([0, 0], num_workers=1, worker_init_fn=note_worker)
+    loader.collate_fn = read_note
+    assert [int(batch[0]) for batch, _ in as_source(loader).epoch(1)] == [7, 7]
+
+
+def note_worker(worker_id):
+    torch.boltax_note = 7 + worker_id
+
+
+def read_note(examples):
+    return np.array([torch.boltax_note])
+
+
+def test_a_process_is_watched_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(_torch_workers, "LOOK_EVERY", 0.01)
+    monkeypatch.delattr(_torch_workers.os, "pidfd_open", raising=False)
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    watch = threading.Thread(target=_torch_workers._wait_for_the_end_of, args=(process.pid,))
+    watch.start()
+    time.sleep(0.1)
+    assert watch.is_alive()
+    process.communicate(b"\n")
+    watch.join(timeout=20)
+    assert not watch.is_alive()
