@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from boltax._base._chunks import Chunk, Mode, Plan, Rows, stacked
-from boltax._step._bodies import Evaluation
+from boltax._step._bodies import Evaluation, evaluation_of
 from boltax.metrics._accumulate import Metrics, empty_like
 
 Evaluate = Callable[[Evaluation, Metrics, Chunk], tuple[Metrics, Any]]
@@ -48,7 +48,7 @@ class Padding:
             return None
         with jax.transfer_guard("allow"):  # of one batch in an evaluation, and some indices
             if self.is_exact is None:
-                alone = Evaluation(constants.state, np.int32(chunk.size))
+                alone = evaluation_of(constants.state, chunk.size)
                 one, other = (
                     evaluate(alone, empty_like(metrics), _filled(chunk, full, is_reversed=reverse))
                     for reverse in (False, True)
