@@ -246,7 +246,12 @@ def _check_loss(loss: Any, batch: Batch, owner: str) -> Any:
             is_floating = is_float(total.dtype)
             if is_floating or not isinstance(loss[0], jax.Array):
                 return total if is_floating else total.astype(jnp.float32), count
-    elif _is_array(loss) and loss.shape[:1] in ((), (size,)) and is_float(loss.dtype):
+    elif (
+        not isinstance(loss, tuple)
+        and _is_array(loss)
+        and loss.shape[:1] in ((), (size,))
+        and is_float(loss.dtype)
+    ):
         return jnp.asarray(loss)
     parts = loss if isinstance(loss, tuple) else (loss,)
     received = ", ".join(

@@ -109,7 +109,7 @@ def rebuilt(metrics: Metrics | SavedMetrics, like: Metrics) -> Metrics:
                 f"{_forms(wanted)}, as this run's metrics do: {like.names}. Go on with "
                 "the metrics that the run was started with."
             )
-        leaves = jax.tree.leaves(Metrics(*older, like.places))
+        leaves = jax.tree.leaves(older)
     return structure.unflatten([jnp.array(leaf) for leaf in jax.device_put(leaves)])
 
 

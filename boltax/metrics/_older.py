@@ -71,9 +71,9 @@ def _mean(place: Place, members: tuple[int, ...], total: Any, count: Any) -> Mea
         exact = np.float64 if is_float(total.dtype) else np.int64
         rows = total.astype(exact).reshape(*shape, -1)
         total, count = rows.sum(-1), count.astype(np.int64) * rows.shape[-1]
-    count_shape = (*members, *place.count.shape)
+    count_shape = (*members, *place.number.shape)
     return Mean(
-        _total(place.total.dtype, shape, total), _total(place.count.dtype, count_shape, count)
+        _total(place.total.dtype, shape, total), _total(place.number.dtype, count_shape, count)
     )
 
 

@@ -37,11 +37,11 @@ class Slot(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a mean is."""
+    """Where a mean is: its total, and its count."""
 
     name: str
     total: Slot
-    count: Slot
+    number: Slot
 
 
 def total_at(slot: Slot, sums: Mapping[str, Any]) -> Total:
@@ -83,7 +83,7 @@ def packed(
     parts: dict[str, list[Any]] = {INT: [examples.words.reshape(*lead, 1, 2)]}
     for place in places:
         mean = means[place.name]
-        for slot, total in ((place.total, mean.total), (place.count, mean.count)):
+        for slot, total in ((place.total, mean.total), (place.number, mean.count)):
             size = slot.stop - slot.start
             parts.setdefault(slot.dtype, []).append(total.words.reshape(*lead, size, 2))
     return {

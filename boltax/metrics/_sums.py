@@ -9,7 +9,7 @@ from flax import struct
 
 from boltax._base._trees import describe_leaf
 from boltax.errors import MetricsError
-from boltax.metrics._totals import Total, host_total, total_of
+from boltax.metrics._totals import IntTotal, host_total, total_of
 
 _KINDS = ("labels", "predictions")
 
@@ -53,7 +53,7 @@ class ConfusionMatrix:
             smallest and the largest, 0 for none: int32 ``[2, 3]``.
     """
 
-    counts: Total
+    counts: IntTotal
     outside: jax.Array
 
     def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
@@ -118,8 +118,9 @@ def confusion_matrix(
 
 def older_matrix(counts: Any) -> ConfusionMatrix:
     """A matrix as it was before it noted what is no class, in NumPy: counts alone."""
-    outside = np.zeros((*counts.shape[:-2], 2, 3), np.int32)
-    return ConfusionMatrix(host_total(counts), outside)
+    total: Any = host_total(counts)
+    outside: Any = np.zeros((*counts.shape[:-2], 2, 3), np.int32)
+    return ConfusionMatrix(total, outside)
 
 
 def _outside(is_outside: jax.Array, classes: jax.Array) -> jax.Array:

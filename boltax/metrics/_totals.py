@@ -159,13 +159,15 @@ def host_total(values: Any, dtype: Any = None) -> Total:
     """
     if not is_float(values.dtype):
         whole = values.astype(np.int64)
-        return IntTotal(np.stack([whole >> _BITS, whole & _LOW], axis=-1).astype(np.int32))
+        integers: Any = np.stack([whole >> _BITS, whole & _LOW], axis=-1).astype(np.int32)
+        return IntTotal(integers)
     exact = values.astype(np.float64)
     dtype = dtype or jax.dtypes.canonicalize_dtype(wide(values.dtype))
     with np.errstate(over="ignore", invalid="ignore"):
         high = np.asarray(exact.astype(dtype))
         low = np.where(np.isfinite(high), exact - high, 0.0)
-        return FloatTotal(np.stack([high, low.astype(dtype)], axis=-1))
+        words: Any = np.stack([high, low.astype(dtype)], axis=-1)
+    return FloatTotal(words)
 
 
 def is_float(dtype: Any) -> bool:

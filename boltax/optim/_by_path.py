@@ -143,10 +143,12 @@ class _Freezing(optax.GradientTransformationExtraArgs):
 
     frozen: Callable[[PyTree], PyTree]
 
+    def _replace(self, **changes: Any) -> "_Freezing":
+        parts = {"init": self.init, "update": self.update, **changes}
+        return freezing(parts["init"], parts["update"], self.frozen)
 
-def freezing(
-    init: Any, update: Any, frozen: Callable[[PyTree], PyTree]
-) -> optax.GradientTransformationExtraArgs:
+
+def freezing(init: Any, update: Any, frozen: Callable[[PyTree], PyTree]) -> _Freezing:
     """A transformation of which `frozen_in` knows.
 
     Args:
