@@ -266,8 +266,8 @@ class TrainerModule:
         Returns:
             ``train_step(state, batch) -> (state, metrics)`` and ``eval_step(state, batch) ->
             metrics``. Metrics are scalars (means over the batch), arrays ``[batch, ...]``, of which
-            the mean over all entries counts, pairs ``(total, count)``, or objects with ``merge`` and
-            ``compute``.
+            the mean over all entries counts, pairs ``(total, count)``, or objects with ``merge``
+            and ``compute``.
         """
         return self.loss_steps.train_step, self.loss_steps.eval_step
 
