@@ -79,27 +79,19 @@ def as_mergeable(name: str, value: Any, num_examples: int, real: jax.Array | Non
     Raises:
         MetricsError: for a value that is none of the four forms.
     """
-    if not isinstance(name, str):
-        raise MetricsError(f"Received a metric named {name!r}; expected a string.")
+    value = _checked(name, value, num_examples)
     if is_mergeable(value):
         return value
     if isinstance(value, tuple):
-        return _quotient(name, value)
-    array = _number(name, value)
-    if array.ndim == 0:
-        return Mean(total_of_mean(array, num_examples), count_of(num_examples))
-    if array.shape[0] != num_examples:
-        raise MetricsError(
-            f"Received metric {name!r} with {describe_leaf(array)} for a batch of {num_examples} "
-            f"examples; expected {_EXPECTED}. Reduce the other axes first, or write a pair of "
-            "arrays for a value per class: (totals [classes], counts [classes])."
-        )
+        return Mean(*value)
+    if value.ndim == 0:
+        return Mean(total_of_mean(value, num_examples), count_of(num_examples))
     if real is not None:
         is_real = jnp.arange(num_examples) < real
-        is_real = is_real.reshape(-1, *(1,) * (array.ndim - 1))
-        array = jnp.where(is_real, array, jnp.zeros_like(array))
-    entries = array.size // num_examples if num_examples else 1
-    return Mean(total_over(array), count_of(num_examples if real is None else real, entries))
+        is_real = is_real.reshape(-1, *(1,) * (value.ndim - 1))
+        value = jnp.where(is_real, value, jnp.zeros_like(value))
+    entries = value.size // num_examples if num_examples else 1
+    return Mean(total_over(value), count_of(num_examples if real is None else real, entries))
 
 
 def held(name: str, value: Any, num_examples: int) -> Any:
@@ -108,9 +100,10 @@ def held(name: str, value: Any, num_examples: int) -> Any:
     Raises:
         MetricsError: for a value that is no metric.
     """
-    mergeable = as_mergeable(name, value, num_examples)
+    _checked(name, value, num_examples)
     parts = value if isinstance(value, tuple) else (value,)
-    return mergeable if any(map(_is_large, parts)) else value
+    is_large = any(map(_is_large, parts))
+    return as_mergeable(name, value, num_examples) if is_large else value
 
 
 def is_mergeable(value: Any) -> bool:
@@ -127,11 +120,29 @@ def _is_large(part: Any) -> bool:
     return bool(is_integer and array.size and np.abs(array.astype(np.float64)).max() >= _LARGEST)
 
 
-def _quotient(name: str, value: tuple[Any, ...]) -> Mean:
+def _checked(name: str, value: Any, num_examples: int) -> Any:
+    """A metric of one batch: an object, a pair of arrays, or an array."""
+    if not isinstance(name, str):
+        raise MetricsError(f"Received a metric named {name!r}; expected a string.")
+    if is_mergeable(value):
+        return value
+    if isinstance(value, tuple):
+        return _pair(name, value)
+    array = _number(name, value)
+    if array.shape[:1] in ((), (num_examples,)):
+        return array
+    raise MetricsError(
+        f"Received metric {name!r} with {describe_leaf(array)} for a batch of {num_examples} "
+        f"examples; expected {_EXPECTED}. Reduce the other axes first, or write a pair of "
+        "arrays for a value per class: (totals [classes], counts [classes])."
+    )
+
+
+def _pair(name: str, value: tuple[Any, ...]) -> tuple[Any, Any]:
     if len(value) == 2:
         total, count = (_number(name, part) for part in value)
         if count.shape in ((), total.shape):
-            return Mean(total, count)
+            return total, count
     raise MetricsError(
         f"Received metric {name!r} as a tuple of {', '.join(map(_describe, value)) or 'nothing'}; "
         f"expected {_EXPECTED}, and the count to be one number, or of the shape of the total. "

@@ -58,11 +58,11 @@ class ConfusionMatrix:
 
     def merge(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
         """The counts over both."""
-        number = jnp.add(self.outside[:, 0], other.outside[:, 0])
+        number = jnp.add(self.outside[..., 0], other.outside[..., 0])
         number = jnp.where(number < 0, 2**31 - 1, number)  # where it is too large for int32
-        least = jnp.minimum(self.outside[:, 1], other.outside[:, 1])
-        most = jnp.maximum(self.outside[:, 2], other.outside[:, 2])
-        outside = jnp.stack([number, least, most], axis=1)
+        least = jnp.minimum(self.outside[..., 1], other.outside[..., 1])
+        most = jnp.maximum(self.outside[..., 2], other.outside[..., 2])
+        outside = jnp.stack([number, least, most], axis=-1)
         return ConfusionMatrix(self.counts + other.counts, outside)
 
     def compute(self) -> Any:

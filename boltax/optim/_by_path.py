@@ -138,17 +138,9 @@ def without_frozen(
     return freezing(init, update, frozen)
 
 
-class _Freezing(optax.GradientTransformationExtraArgs):
-    """A transformation that says which parameters it leaves as they are."""
-
-    frozen: Callable[[PyTree], PyTree]
-
-    def _replace(self, **changes: Any) -> "_Freezing":
-        parts = {"init": self.init, "update": self.update, **changes}
-        return freezing(parts["init"], parts["update"], self.frozen)
-
-
-def freezing(init: Any, update: Any, frozen: Callable[[PyTree], PyTree]) -> _Freezing:
+def freezing(
+    init: Any, update: Any, frozen: Callable[[PyTree], PyTree]
+) -> optax.GradientTransformationExtraArgs:
     """A transformation of which `frozen_in` knows.
 
     Args:
@@ -156,19 +148,18 @@ def freezing(init: Any, update: Any, frozen: Callable[[PyTree], PyTree]) -> _Fre
         update: likewise.
         frozen: ``params -> tree of bools``: which it leaves as they are.
     """
-    tx = _Freezing(init, update)
-    tx.frozen = frozen
-    return tx
-
-
-def frozen_in(tx: Any, params: PyTree) -> PyTree | None:
-    """Which parameters an optimizer leaves as they are, a tree of bools; None where it has none."""
-    return tx.frozen(params) if isinstance(tx, _Freezing) else None
+    vars(update)["frozen"] = frozen  # there, as a transformation has no room for more
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def is_freezing(tx: Any) -> bool:
     """Whether an optimizer leaves parameters as they are."""
-    return isinstance(tx, _Freezing)
+    return hasattr(getattr(tx, "update", None), "frozen")
+
+
+def frozen_in(tx: Any, params: PyTree) -> PyTree | None:
+    """Which parameters an optimizer leaves as they are, a tree of bools; None where it has none."""
+    return tx.update.frozen(params) if is_freezing(tx) else None
 
 
 def trained_in(tx: Any, params: PyTree) -> PyTree:
