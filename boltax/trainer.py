@@ -267,8 +267,9 @@ class TrainerModule:
 
         Returns:
             ``train_step(state, batch) -> (state, metrics)`` and ``eval_step(state, batch) ->
-            metrics``. Metrics are scalars (means over the batch), arrays with a value per example,
-            pairs ``(total, count)``, or objects with ``merge`` and ``compute``.
+            metrics``. Metrics are scalars (means over the batch), arrays ``[batch, ...]``, of which
+            the mean over all entries counts, pairs ``(total, count)``, or objects with ``merge``
+            and ``compute``.
         """
         return self.loss_steps.train_step, self.loss_steps.eval_step
 
@@ -296,8 +297,8 @@ class TrainerModule:
             train: whether this is a training step.
 
         Returns:
-            ``(loss, metrics)``: a floating-point loss, a scalar, ``[batch]``, or a pair
-            ``(total, count)`` whose quotient it is; and a dict of metrics.
+            ``(loss, metrics)``: a floating-point loss, a scalar, ``[batch, ...]`` of which the mean
+            counts, or a pair ``(total, count)`` whose quotient it is; and a dict of metrics.
         """
         raise ConfigurationError(
             f"Received a call of loss_function, which {self.name} does not have; expected one, as "

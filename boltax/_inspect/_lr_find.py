@@ -185,8 +185,7 @@ def _body(train_step: Callable[..., Any]) -> Callable[..., Any]:
                 'by which lr_find judges. Write return state, {"loss": loss, ...}.'
             )
         loss = start({"loss": metrics["loss"]}, examples_or_one(batch)).values["loss"]
-        mean = loss.total.astype(jnp.float32) / loss.count.astype(jnp.float32)
-        return (new, index + 1), (learning_rate(new.opt_state), mean)
+        return (new, index + 1), (learning_rate(new.opt_state), loss.rounded().astype(jnp.float32))
 
     return body
 

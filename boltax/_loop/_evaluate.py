@@ -22,7 +22,7 @@ from boltax._build._parts import Parts
 from boltax._loop._run import Run
 from boltax._process._ledger import Ledger
 from boltax._progress._progress import advance_examples
-from boltax._step._bodies import Evaluation
+from boltax._step._bodies import evaluation_of
 from boltax._step._ema import evaluated
 from boltax._step._fused import MOST_STEPS
 from boltax._step._steps import Steps
@@ -166,7 +166,7 @@ def compile_ahead(
     Returns:
         What is done when that is done; None where nothing is compiled ahead.
     """
-    constants = Evaluation(state, np.int32(0))
+    constants = evaluation_of(state, 0)
     metrics = steps.empty_eval(state, first, None)
     distance = total or MOST_STEPS
     return steps.evaluate.precompile(constants, metrics, first.feed, distance, after)
@@ -242,7 +242,7 @@ def evaluate_states(
         ]
         drawn += chunk.steps * chunk.size
         placed = dispatch.placed(chunk)
-        send = partial(_send, dispatch, states, metrics, placed, full, np.int32(drawn))
+        send = partial(_send, dispatch, states, metrics, placed, full, drawn)
         dispatch.send_each(len(states), send, is_timed=chunk.plan.window is not None)
         full = full or placed
         poll()
@@ -252,7 +252,7 @@ def evaluate_states(
         )
     host: list[Metrics] = jax.device_get(metrics)
     for one in host:
-        _check_seen(drawn, one.examples)
+        _check_seen(drawn, one.examples.value())
     return host
 
 
@@ -262,12 +262,12 @@ def _send(
     metrics: list[Any],
     placed: Sequence[Chunk],
     full: Sequence[Chunk],
-    drawn: Any,
+    drawn: int,
     index: int,
 ) -> None:
     """Sends off evaluation steps of a state; a batch with fewer examples is filled up."""
     steps, place = dispatch.steps_of(index), index % len(placed)
-    chunk, constants, filled = placed[place], Evaluation(states[index], drawn), None
+    chunk, constants, filled = placed[place], evaluation_of(states[index], drawn), None
     if full:
         filled = steps.padding.evaluated(
             steps.evaluate, constants, metrics[index], chunk, full[place]

@@ -21,7 +21,7 @@ from boltax._base._types import Batch, Cursor
 from boltax._build._parts import Parts
 from boltax._loop._one import One
 from boltax._loop._saving import OPTIONAL, state_tree
-from boltax._step._state import params_of
+from boltax._step._state import trained_params_of
 from boltax._step._steps import compile_init
 from boltax.checkpoint._arrays import write_arrays
 from boltax.checkpoint._files import write_json
@@ -142,7 +142,7 @@ class NonFiniteWatch:
             folder = _store(one, step, where, found)
         if is_end:
             # A step of the user's that takes the memory of the old state cannot be undone.
-            params = jax.tree.leaves(params_of(one.live.state))
+            params = jax.tree.leaves(trained_params_of(one.live.state))
             run.is_saveable &= not any(map(_nonfinite, params))
             raise _error(one.parts.name, where, found, folder, is_kept=run.is_saveable)
         if run.nonfinite <= MOST_STORED or run.nonfinite % 100 == 0:

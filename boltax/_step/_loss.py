@@ -22,8 +22,10 @@ from boltax._base._trees import (
     examples_or_one,
     num_examples,
     path_name,
+    wide,
 )
-from boltax._base._types import Batch, PyTree, Variables
+from boltax._base._types import Batch, Variables
+from boltax._step._bodies import after
 from boltax._step._microbatches import Part, over_parts
 from boltax._step._state import TrainState, split_collections, variables_of
 from boltax.errors import (
@@ -34,9 +36,12 @@ from boltax.errors import (
     MetricsError,
     noting,
 )
+from boltax.metrics._means import held
+from boltax.metrics._totals import is_float
 from boltax.models._adapter import ModelAdapter
 from boltax.models._view import ModelView
 from boltax.optim._adapt import optax_promotion
+from boltax.optim._by_path import frozen_in, left_of, merged, trained_in
 from boltax.optim._regularization import l2_penalty
 
 RESERVED_METRICS = (
@@ -101,7 +106,7 @@ class LossSteps:
             **split_collections(found.variables),
         )
         with optax_promotion():
-            norm = optax.tree.norm(_after(new.params, found.sums))
+            norm = optax.tree.norm(after(new.params, found.sums))
         metrics = {**found.metrics, "grad_norm": norm}
         if state.loss_scale is None:
             return new, metrics
@@ -155,7 +160,8 @@ class LossSteps:
             loss, metrics = self._loss(view, batch, train=True)
             total, weight = _mean_and_weight(loss, batch, self._size_of)
             if "l2_regularization" in (state.hparams or {}):
-                penalty = l2_penalty(params, state.hparams["l2_regularization"])
+                trained = trained_in(state.tx, params)
+                penalty = l2_penalty(trained, state.hparams["l2_regularization"])
                 total, metrics = (
                     total + penalty.astype(total.dtype),
                     {**metrics, "l2_penalty": penalty},
@@ -211,10 +217,13 @@ class LossSteps:
                 raise
             raise _other_example(changes, error) from error
         loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
-        return (
-            _check_loss(loss, batch, self.owner, self._size_of),
+        size = _size_for_checks(batch, self._size_of)
+        loss, metrics = (
+            _check_loss(loss, batch, size, self.owner),
             _check_names(metrics, self.owner),
         )
+        with noting(f"loss_function of {self.owner}"):
+            return loss, {name: held(name, value, size) for name, value in metrics.items()}
 
 
 def inputs_of(batch: Batch) -> Any:
@@ -233,9 +242,22 @@ def inputs_of(batch: Batch) -> Any:
 
 
 def _differentiated(objective: Objective, state: TrainState) -> Part:
-    """The objective at the state's parameters, with its gradients."""
+    """The objective at the state's parameters, with its gradients; those of frozen ones are 0."""
+    is_frozen = frozen_in(state.tx, state.params)
+    if is_frozen is None:
+        return _differentiated_at(state.params, objective, state)
+
+    def of_left(left: Any) -> tuple[jax.Array, Part]:
+        return objective(merged(left, state.params, is_frozen))
+
+    found = _differentiated_at(left_of(state.params, is_frozen), of_left, state)
+    zeros = jax.tree.map(jnp.zeros_like, state.params)
+    return found._replace(sums=merged(found.sums, zeros, is_frozen))
+
+
+def _differentiated_at(params: Any, objective: Objective, state: TrainState) -> Part:
     if state.loss_scale is None:
-        (_, found), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (_, found), grads = jax.value_and_grad(objective, has_aux=True)(params)
         return found._replace(sums=grads)
     scale = state.loss_scale.scale
 
@@ -243,7 +265,7 @@ def _differentiated(objective: Objective, state: TrainState) -> Part:
         total, found = objective(params)
         return total * scale.astype(total.dtype), found
 
-    (_, found), grads = jax.value_and_grad(scaled, has_aux=True)(state.params)
+    (_, found), grads = jax.value_and_grad(scaled, has_aux=True)(params)
     return found._replace(sums=jax.tree.map(lambda g: g / scale.astype(g.dtype), grads))
 
 
@@ -253,28 +275,37 @@ def _mean_and_weight(
     """The loss to minimise, and what it counts beside that of other examples."""
     if not isinstance(loss, tuple):
         return jnp.mean(loss), jnp.float32(size_of(batch))
-    total, count = loss
-    weight = lax.stop_gradient(count).astype(total.dtype)
+    # In low precision a count is off from 256 on, and a total beside it.
+    dtype = wide(loss[0].dtype)
+    total, weight = loss[0].astype(dtype), lax.stop_gradient(loss[1]).astype(dtype)
     return total / jnp.where(weight == 0, 1, weight), weight
 
 
-def _check_loss(loss: Any, batch: Batch, owner: str, size_of: Callable[[Batch], int]) -> Any:
+def _check_loss(loss: Any, batch: Batch, size: int, owner: str) -> Any:
     """A loss as an array, or a pair of arrays."""
-    is_pair = isinstance(loss, tuple) and len(loss) == 2
-    parts: tuple[Any, ...] = loss if is_pair else (loss,)
-    forms = ((),) if is_pair else ((), (size_of(batch),))
-    is_floating = _is_array(parts[0]) and jnp.issubdtype(parts[0].dtype, jnp.floating)
-    if is_floating and all(_is_array(part) and part.shape in forms for part in parts):
-        arrays = tuple(jnp.asarray(part) for part in parts)
-        return arrays if is_pair else arrays[0]
+    if isinstance(loss, tuple) and len(loss) == 2:
+        parts = tuple(_as_array(part) for part in loss)
+        if all(part is not None and part.shape == () for part in parts):
+            total, count = parts
+            is_floating = is_float(total.dtype)
+            if is_floating or not isinstance(loss[0], jax.Array):
+                return total if is_floating else total.astype(jnp.float32), count
+    elif (
+        not isinstance(loss, tuple)
+        and _is_array(loss)
+        and loss.shape[:1] in ((), (size,))
+        and is_float(loss.dtype)
+    ):
+        return jnp.asarray(loss)
+    parts = loss if isinstance(loss, tuple) else (loss,)
     received = ", ".join(
         describe_leaf(part) if _is_array(part) else type(part).__name__ for part in parts
     )
     raise LossError(
         f"Received a loss of {received} from loss_function of {owner}, for {describe(batch)}; "
-        "expected (loss, metrics) with a floating-point loss of shape [] or "
-        f"{[examples_or_one(batch)]}, one value per example, or a pair (total, count) of scalars. "
-        "Write loss.mean() over the other axes, and return (loss, {...})."
+        f"expected (loss, metrics) with a floating-point loss of shape [] or [{size}, ...], whose "
+        "mean counts, or a pair (total, count) of scalars. Write loss.mean() over other axes, and "
+        "return (loss, {...})."
     )
 
 
@@ -284,6 +315,23 @@ def _other_example(changes: str, error: Exception) -> DataError:
         f"initialised; it raised {type(error).__name__}: {error}. Expected batches that the model "
         "takes. Give exmp_input=next(iter(train_loader)), or mend the loader whose batches differ."
     )
+
+
+def _size_for_checks(batch: Batch, size_of: Callable[[Batch], int]) -> int:
+    """The number of examples, where forms are checked; a graph, which has no such, is one."""
+    return examples_or_one(batch) if size_of is num_examples else size_of(batch)
+
+
+def _as_array(value: Any) -> Any:
+    """A number of Python, NumPy or JAX as an array of JAX; None for anything else.
+
+    An integer that int32 may not hold, a count of very many, is one in floating point.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return jnp.asarray(int(value), jnp.int32 if abs(int(value)) < 2**31 else jnp.float32)
+    if isinstance(value, float | bool) or _is_array(value):
+        return jnp.asarray(value)
+    return None
 
 
 def _is_array(value: Any) -> bool:
@@ -306,14 +354,3 @@ def _check_names(metrics: Any, owner: str) -> dict[str, Any]:
             "out the loss, or give it another name."
         )
     return dict(metrics)
-
-
-def _after(first: Any, second: PyTree) -> PyTree:
-    """The second, for what is computed of it once the first is there: on a CPU.
-
-    Beside the update the norm would take a small MLP's step a seventh longer: XLA runs small
-    operations that do not wait for each other on several threads, and passes the data between them.
-    """
-    if jax.default_backend() != "cpu":
-        return second
-    return lax.optimization_barrier((first, second))[1]

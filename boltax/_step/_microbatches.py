@@ -17,7 +17,7 @@ from jax import lax
 from boltax._base._trees import describe, num_examples, wide
 from boltax._base._types import Batch, PyTree, Variables
 from boltax.errors import DataError
-from boltax.metrics._accumulate import Mean, Metrics, merge, start
+from boltax.metrics._accumulate import Metrics, merge, start
 
 
 class Part(NamedTuple):
@@ -83,8 +83,7 @@ def over_parts(
     weights = jnp.where(weights == 0, 1, weights)
     means = jax.tree.map(lambda x, y: (x / weights.astype(x.dtype)).astype(y.dtype), sums, like)
     values = functools.reduce(merge, metrics).values
-    returned = {n: (v.total, v.count) if isinstance(v, Mean) else v for n, v in values.items()}
-    return Part(loss / weights, weights, returned, {**collections, "params": params}, means)
+    return Part(loss / weights, weights, values, {**collections, "params": params}, means)
 
 
 def repeat(

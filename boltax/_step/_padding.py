@@ -16,7 +16,7 @@ import numpy as np
 
 from boltax._base._chunks import Chunk, Mode, Plan, Rows, stacked
 from boltax._base._trees import common_size
-from boltax._step._bodies import Evaluation
+from boltax._step._bodies import Evaluation, evaluation_of
 from boltax.metrics._accumulate import Metrics, empty_like
 
 Evaluate = Callable[[Evaluation, Metrics, Chunk], tuple[Metrics, Any]]
@@ -49,12 +49,12 @@ class Padding:
             return None
         with jax.transfer_guard("allow"):  # of one batch in an evaluation, and some indices
             if self.is_exact is None:
-                alone = Evaluation(constants.state, np.int32(chunk.size))
+                alone = evaluation_of(constants.state, chunk.size)
                 one, other = (
                     evaluate(alone, empty_like(metrics), _filled(chunk, full, is_reversed=reverse))
                     for reverse in (False, True)
                 )
-                examples = np.asarray(jax.device_get(one[0].examples))  # of several members, too
+                examples = jax.device_get(one[0].examples).value()  # of several members, too
                 is_masked = bool((examples == chunk.size).all())
                 self.is_exact = is_masked and _are_equal(one[0], other[0])
             return evaluate(constants, metrics, _filled(chunk, full))[0] if self.is_exact else None

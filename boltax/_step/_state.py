@@ -10,6 +10,7 @@ from flax.training import train_state
 from boltax._base._types import Variables
 from boltax._step._ema import restarted
 from boltax.optim._adapt import robust
+from boltax.optim._by_path import trained_in
 from boltax.optim._named import params_to_update
 from boltax.optim._plateau import Evaluations
 
@@ -110,6 +111,11 @@ def evaluations_of(state: Any) -> Evaluations | None:
 def params_of(state: Any) -> Any:
     """A state's parameters; of a state that has none by that name, all there is."""
     return getattr(state, "params", state)
+
+
+def trained_params_of(state: Any) -> Any:
+    """`params_of`, without those that the state's optimizer has frozen."""
+    return trained_in(getattr(state, "tx", None), params_of(state))
 
 
 def split_collections(variables: Variables) -> dict[str, Any]:

@@ -48,12 +48,13 @@ from boltax._step._fused import FusedStep
 from boltax._step._loss_scale import has_overflowed
 from boltax._step._padding import Padding
 from boltax._step._programs import Compilations, Program
-from boltax._step._state import params_of
+from boltax._step._state import trained_params_of
 from boltax.metrics._accumulate import (
     Metrics,
     SavedMetrics,
     empty_like,
     extend,
+    nothing,
     rebuilt,
     start,
 )
@@ -298,7 +299,7 @@ def host_steps(
 
     def none_of(metrics: Any, batch_metrics: dict[str, Any], count: int) -> Any:
         """The metrics as they are; before the first step they learn their names."""
-        if isinstance(metrics, SavedMetrics) or metrics.values:
+        if isinstance(metrics, SavedMetrics) or metrics.names:
             return metrics
         return empty_like(jax.eval_shape(partial(start, num_examples=count), batch_metrics))
 
@@ -309,7 +310,7 @@ def host_steps(
         is_overflow = has_overflowed(state, new)
         if is_overflow is not None and jax.device_get(is_overflow):
             return Training(new, none_of(metrics, batch_metrics, count)), jnp.zeros((), bool)
-        is_bad = is_bad_step(batch_metrics, params_of(new))
+        is_bad = is_bad_step(batch_metrics, trained_params_of(new))
         if on_nonfinite != "continue" and not is_deleted(state) and jax.device_get(is_bad):
             return carry, is_bad
         if isinstance(metrics, SavedMetrics):
@@ -326,8 +327,7 @@ def host_steps(
 
     # The shapes of the metrics are not known before the functions have run, and running them twice
     # could be seen.
-    count: Any = jax.ShapeDtypeStruct((), jnp.int32)
-    none = _empty(lambda *_: Metrics({}, count, count, count))
+    none = _empty(lambda *_: nothing())
 
     def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Any:
         return none(state, chunk, None) if saved is None else saved

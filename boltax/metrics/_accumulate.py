@@ -3,10 +3,10 @@
 A step gives a dict from name to one of four things, told apart by their form:
 
 - a scalar: the mean over the batch, weighted by its number of examples;
-- an array ``[batch, ...]``: a value per example, averaged over all examples (booleans and integers
+- an array ``[batch, ...]``: values per example, averaged over all of them (booleans and integers
   are summed as integers, so an accuracy is exact);
 - a pair ``(total, count)``: the metric is the sum of totals over the sum of counts (e.g. a loss per
-  token);
+  token), entry by entry where they are arrays;
 - an object with ``merge(other)`` and ``compute()`` that is a pytree: clu's and google-metrax's
   metrics.
 
@@ -29,27 +29,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from boltax._base._trees import describe_leaf, wide
+from boltax._base._trees import describe_leaf
 from boltax._base._types import ScalarMetrics
 from boltax.errors import MetricsError
+from boltax.metrics._means import Mean, as_mergeable
+from boltax.metrics._older import converted
+from boltax.metrics._places import INT, Place, packed, placed, total_at
+from boltax.metrics._sums import ConfusionMatrix, Sum
+from boltax.metrics._totals import IntTotal, count_of
 
-
-@struct.dataclass
-class Mean:
-    """A weighted mean under way."""
-
-    total: jax.Array
-    count: jax.Array
-
-    def merge(self, other: "Mean") -> "Mean":
-        """The mean over both."""
-        return Mean(self.total + other.total, self.count + other.count)
-
-    def compute(self) -> Any:
-        """Total over count; in NumPy, at double precision."""
-        total, count = np.asarray(self.total, np.float64), np.asarray(self.count, np.float64)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return total / count
+_ZERO_IS_NEUTRAL = (Mean, Sum, ConfusionMatrix)
 
 
 @struct.dataclass
@@ -57,17 +46,38 @@ class Metrics:
     """Metrics accumulated over some batches, on the device.
 
     Attributes:
-        values: name to `Mean`, or to a mergeable metric.
-        examples: the number of examples seen, int32.
+        sums: dtype to sums ``[n, 2]``: of all means, and at first the number of examples.
+        others: name to mergeable metric.
         batches: the number of batches seen, int32.
         left_out: the number of batches seen that count for nothing, int32: their loss or gradient
             was not finite.
+        places: where in `sums` each mean is.
     """
 
-    values: dict[str, Any]
-    examples: jax.Array
+    sums: dict[str, Any]
+    others: dict[str, Any]
     batches: jax.Array
     left_out: jax.Array
+    places: tuple[Place, ...] = struct.field(pytree_node=False, default=())
+
+    @property
+    def examples(self) -> IntTotal:
+        """The number of examples seen; on the host ``int(examples)``."""
+        return IntTotal(self.sums[INT].words[..., 0, :])
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the metrics, in order."""
+        return sorted([place.name for place in self.places] + list(self.others))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Name to `Mean`, or to a mergeable metric."""
+        means = {
+            place.name: Mean(*(total_at(slot, self.sums) for slot in place[1:]))
+            for place in self.places
+        }
+        return {name: (means | self.others)[name] for name in self.names}
 
 
 @dataclass(frozen=True)
@@ -90,30 +100,21 @@ def rebuilt(metrics: Metrics | SavedMetrics, like: Metrics) -> Metrics:
     if isinstance(metrics, Metrics):
         return metrics
     wanted, structure = jax.tree.flatten(like)
-    if [(x.shape, x.dtype) for x in metrics.leaves] != [(x.shape, x.dtype) for x in wanted]:
-        raise MetricsError(
-            f"Received a checkpoint whose metrics hold {_forms(metrics.leaves)}; expected "
-            f"{_forms(wanted)}, as this run's metrics do: {sorted(like.values)}. Go on with the "
-            "metrics that the run was started with."
-        )
-    return structure.unflatten([jnp.array(leaf) for leaf in jax.device_put(metrics.leaves)])
+    leaves = metrics.leaves
+    if [(x.shape, x.dtype) for x in leaves] != [(x.shape, x.dtype) for x in wanted]:
+        older = converted(jax.device_get(leaves), like)
+        if older is None:
+            raise MetricsError(
+                f"Received a checkpoint whose metrics hold {_forms(leaves)}; expected "
+                f"{_forms(wanted)}, as this run's metrics do: {like.names}. Go on with "
+                "the metrics that the run was started with."
+            )
+        leaves = jax.tree.leaves(older)
+    return structure.unflatten([jnp.array(leaf) for leaf in jax.device_put(leaves)])
 
 
 def _forms(leaves: list[Any]) -> str:
     return ", ".join(map(describe_leaf, leaves))
-
-
-def are_per_example(step_metrics: Mapping[str, Any], num_examples: int) -> bool:
-    """Whether all metrics of a batch have a value for each example, so that some can be left out.
-
-    Example:
-        >>> are_per_example({"loss": jnp.zeros(3), "acc": jnp.zeros(3, bool)}, num_examples=3)
-        True
-    """
-    values = step_metrics.values() if isinstance(step_metrics, Mapping) else ()
-    return all(
-        isinstance(value, jax.Array) and value.shape[:1] == (num_examples,) for value in values
-    )
 
 
 def start(
@@ -137,10 +138,20 @@ def start(
             '{"acc": logits.argmax(-1) == labels}.'
         )
     values = {
-        name: _as_mergeable(name, value, num_examples, real) for name, value in step_metrics.items()
+        name: as_mergeable(name, value, num_examples, real) for name, value in step_metrics.items()
     }
-    count = jnp.asarray(num_examples if real is None else real, jnp.int32)
-    return Metrics(values, count, jnp.asarray(1, jnp.int32), jnp.zeros((), jnp.int32))
+    means = {name: value for name, value in values.items() if isinstance(value, Mean)}
+    others = {name: value for name, value in values.items() if name not in means}
+    places = placed(means)
+    sums = packed(means, count_of(num_examples if real is None else real), places)
+    return Metrics(sums, others, jnp.asarray(1, jnp.int32), jnp.zeros((), jnp.int32), places)
+
+
+def nothing() -> Metrics:
+    """The shapes of metrics of no batch, before their names are known."""
+    zero = jax.ShapeDtypeStruct((), jnp.int32)
+    examples: Any = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    return Metrics({INT: IntTotal(examples)}, {}, zero, zero)  # pyright: ignore[reportArgumentType]
 
 
 def merge(left: Metrics, right: Metrics) -> Metrics:
@@ -149,17 +160,21 @@ def merge(left: Metrics, right: Metrics) -> Metrics:
     Raises:
         MetricsError: when the two hold different metrics, or merging one changes its shape.
     """
-    if left.values.keys() != right.values.keys():
-        raise _different_names(set(left.values), set(right.values))
-    values = {
-        name: _merge_value(name, left.values[name], right.values[name]) for name in left.values
-    }
-    return Metrics(
-        values,
-        left.examples + right.examples,
-        left.batches + right.batches,
-        left.left_out + right.left_out,
-    )
+    if left.names != right.names:
+        raise _different_names(set(left.names), set(right.names))
+    if left.places != right.places:
+        raise _different_forms(left.places, right.places)
+    with jax.transfer_guard("allow"):  # of the constants in it, where it is not compiled
+        others = {
+            name: _merge_object(name, left.others[name], right.others[name]) for name in left.others
+        }
+        return Metrics(
+            {dtype: sums + right.sums[dtype] for dtype, sums in left.sums.items()},
+            others,
+            left.batches + right.batches,
+            left.left_out + right.left_out,
+            left.places,
+        )
 
 
 def empty_like(metrics: Metrics) -> Metrics:
@@ -172,16 +187,16 @@ def extend(metrics: Metrics, batch_metrics: Metrics) -> Metrics:
     merged = merge(metrics, batch_metrics)
 
     def choose(old: Any, new: Any, both: Any) -> Any:
-        if isinstance(both, Mean):  # zero is neutral here, so there is nothing to choose
+        if isinstance(both, _ZERO_IS_NEUTRAL):  # so there is nothing to choose
             return both
         both = jax.tree.map(partial(jnp.where, batch_metrics.batches == 0), old, both)
         return jax.tree.map(partial(jnp.where, metrics.batches == 0), new, both)
 
-    values = {
-        name: choose(metrics.values[name], batch_metrics.values[name], both)
-        for name, both in merged.values.items()
+    others = {
+        name: choose(metrics.others[name], batch_metrics.others[name], both)
+        for name, both in merged.others.items()
     }
-    return dataclasses.replace(merged, values=values)
+    return dataclasses.replace(merged, others=others)
 
 
 def pack(metrics: Metrics) -> dict[str, jax.Array]:
@@ -229,17 +244,26 @@ def compute(metrics: Metrics, prefix: str = "") -> ScalarMetrics:
     for name, value in host.values.items():
         result = value.compute() if isinstance(value, Mean) else _computed(value)
         if isinstance(result, Mapping):
-            results |= {f"{prefix}{name}/{key}": to_host(part) for key, part in result.items()}
+            parts = {f"{prefix}{name}/{key}": part for key, part in result.items()}
         else:
-            results[prefix + name] = to_host(result)
+            parts = {prefix + name: result}
+        results |= {key: _as_numbers(key, part) for key, part in parts.items()}
     return results
+
+
+def _as_numbers(name: str, value: Any) -> Any:
+    try:
+        return to_host(value)
+    except (TypeError, ValueError) as error:
+        raise MetricsError(
+            f"Received {type(value).__name__} from compute() of metric {name!r}; expected a "
+            "number, an array, or a dict of them. Leave out what is none."
+        ) from error
 
 
 def plain_names(metrics: Metrics, prefix: str = "") -> list[str] | None:
     """What `compute` will name; None where metric objects may give several values each."""
-    if all(isinstance(value, Mean) for value in metrics.values.values()):
-        return [prefix + name for name in metrics.values]
-    return None
+    return None if metrics.others else [prefix + name for name in metrics.names]
 
 
 def _computed(value: Any) -> Any:
@@ -254,52 +278,7 @@ def to_host(value: Any) -> Any:
     return float(array) if array.ndim == 0 else array
 
 
-def _as_mergeable(name: str, value: Any, num_examples: int, real: jax.Array | None) -> Any:
-    if not isinstance(name, str):
-        raise MetricsError(f"Received a metric named {name!r}; expected a string.")
-    if callable(getattr(value, "merge", None)) and callable(getattr(value, "compute", None)):
-        return value
-    if isinstance(value, tuple) and len(value) == 2:
-        return Mean(*(_number(name, part) for part in value))
-    array = _number(name, value)
-    if array.ndim == 0:
-        dtype = _sum_dtype(array.dtype)
-        return Mean(array.astype(dtype) * num_examples, jnp.asarray(num_examples, jnp.int32))
-    if array.shape[0] != num_examples:
-        raise MetricsError(
-            f"Received metric {name!r} with {describe_leaf(array)} for a batch of {num_examples} "
-            f"examples; expected a scalar, an array [{num_examples}, ...] with a value per "
-            "example, a pair (total, count), or an object with merge() and compute(). Reduce the "
-            "other axes first."
-        )
-    if real is not None:
-        is_real = jnp.arange(num_examples) < real
-        is_real = is_real.reshape(-1, *(1,) * (array.ndim - 1))
-        array = jnp.where(is_real, array, jnp.zeros_like(array))
-    count = jnp.asarray(num_examples if real is None else real, jnp.int32)
-    return Mean(jnp.sum(array, axis=0, dtype=_sum_dtype(array.dtype)), count)
-
-
-def _number(name: str, value: Any) -> jax.Array:
-    try:
-        array = jnp.asarray(value)
-    except TypeError:
-        array = None
-    if array is None or not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == jnp.bool_):
-        raise MetricsError(
-            f"Received metric {name!r} of type {type(value).__name__}; expected numbers: a scalar, "
-            "an array [batch, ...], a pair (total, count), or an object with merge() and compute()."
-        )
-    return array
-
-
-def _sum_dtype(dtype: Any) -> Any:
-    if not jnp.issubdtype(dtype, jnp.inexact):
-        return jnp.int32
-    return wide(dtype)
-
-
-def _merge_value(name: str, left: Any, right: Any) -> Any:
+def _merge_object(name: str, left: Any, right: Any) -> Any:
     merged = left.merge(right)
     before, after = (
         [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (right, merged)
@@ -312,6 +291,24 @@ def _merge_value(name: str, left: Any, right: Any) -> Any:
             "return the values per example and compute it from predict_model."
         )
     return merged
+
+
+def _different_forms(before: tuple[Place, ...], now: tuple[Place, ...]) -> MetricsError:
+    old, new = ({place.name: _form(place) for place in places} for places in (before, now))
+    name = next(name for name in {**old, **new} if old.get(name) != new.get(name))
+    return MetricsError(
+        f"Received metric {name!r} as {new.get(name, _OBJECT)} in one batch after "
+        f"{old.get(name, _OBJECT)} in another; expected the same form in all batches. Give it one "
+        "dtype and one shape, whatever the size of the batch."
+    )
+
+
+_OBJECT = "an object"
+
+
+def _form(place: Place) -> str:
+    sums = (f"{slot.dtype}[{', '.join(map(str, slot.shape))}]" for slot in place[1:])
+    return f"sums {' and '.join(sums)}"
 
 
 def _different_names(before: set[str], now: set[str]) -> MetricsError:

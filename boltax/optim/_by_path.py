@@ -108,7 +108,8 @@ def without_frozen(
 ) -> optax.GradientTransformationExtraArgs:
     """`tx` for the parameters that are not frozen, as if there were no others.
 
-    The frozen ones take no memory in its state, and their updates change no bit of them.
+    The frozen ones take no memory in its state, and their updates change no bit of them. A step
+    that knows them (`frozen_in`) computes no gradients of them.
     """
     if freeze is None:
         return tx
@@ -121,20 +122,50 @@ def without_frozen(
                 f"Received freeze={freeze!r}, which freezes every parameter; expected some that "
                 'are left to train. Write for instance freeze="encoder/".'
             )
-        return tx.init(_left(params, is_frozen))
+        return tx.init(left_of(params, is_frozen))
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any
     ) -> tuple[PyTree, PyTree]:
         is_frozen = frozen(updates if params is None else params)
         extra = {name: _for_left(name, v, params, is_frozen) for name, v in extra.items()}
-        left = None if params is None else _left(params, is_frozen)
-        new, state = tx.update(_left(updates, is_frozen), state, left, **extra)
+        left = None if params is None else left_of(params, is_frozen)
+        new, state = tx.update(left_of(updates, is_frozen), state, left, **extra)
         # To add -0.0 leaves every number as it is; to add 0.0 makes 0.0 of -0.0.
         still = jax.tree.map(lambda leaf: jnp.full_like(leaf, -0.0), updates)
-        return _merged(new, still, is_frozen), state
+        return merged(new, still, is_frozen), state
 
+    return freezing(init, update, frozen)
+
+
+def freezing(
+    init: Any, update: Any, frozen: Callable[[PyTree], PyTree]
+) -> optax.GradientTransformationExtraArgs:
+    """A transformation of which `frozen_in` knows.
+
+    Args:
+        init: that of the transformation.
+        update: likewise.
+        frozen: ``params -> tree of bools``: which it leaves as they are.
+    """
+    vars(update)["frozen"] = frozen  # there, as a transformation has no room for more
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def is_freezing(tx: Any) -> bool:
+    """Whether an optimizer leaves parameters as they are."""
+    return hasattr(getattr(tx, "update", None), "frozen")
+
+
+def frozen_in(tx: Any, params: PyTree) -> PyTree | None:
+    """Which parameters an optimizer leaves as they are, a tree of bools; None where it has none."""
+    return tx.update.frozen(params) if is_freezing(tx) else None
+
+
+def trained_in(tx: Any, params: PyTree) -> PyTree:
+    """The parameters that an optimizer trains, without those that are frozen."""
+    is_frozen = frozen_in(tx, params)
+    return params if is_frozen is None else left_of(params, is_frozen)
 
 
 def describe_freeze(freeze: Freeze) -> str:
@@ -184,12 +215,12 @@ def _frozen(patterns: list[re.Pattern[str]], params: PyTree) -> PyTree:
     return jax.tree.map(lambda *chosen: any(chosen), *masks)
 
 
-def _left(tree: PyTree, is_frozen: PyTree) -> PyTree:
+def left_of(tree: PyTree, is_frozen: PyTree) -> PyTree:
     """The tree without its frozen leaves, in the form in which optax takes it."""
     return jax.tree.map(lambda out, leaf: optax.MaskedNode() if out else leaf, is_frozen, tree)
 
 
-def _merged(left: PyTree, whole: PyTree, is_frozen: PyTree) -> PyTree:
+def merged(left: PyTree, whole: PyTree, is_frozen: PyTree) -> PyTree:
     """The leaves of `left`, and those of `whole` where frozen."""
     return jax.tree.map(lambda out, leaf, own: own if out else leaf, is_frozen, left, whole)
 
@@ -197,12 +228,12 @@ def _merged(left: PyTree, whole: PyTree, is_frozen: PyTree) -> PyTree:
 def _for_left(name: str, value: Any, params: PyTree, is_frozen: PyTree) -> Any:
     """An extra argument as an optimizer needs it that does not know of the frozen parameters."""
     if name == "grad":
-        return _left(value, is_frozen)
+        return left_of(value, is_frozen)
     if name not in ("obj_fn", "value_fn") or not callable(value):
         return value
 
     @functools.wraps(value)
     def of_left(left: PyTree, *args: Any, **kwargs: Any) -> Any:
-        return value(_merged(left, params, is_frozen), *args, **kwargs)
+        return value(merged(left, params, is_frozen), *args, **kwargs)
 
     return of_left

@@ -11,10 +11,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
+import jax
 import optax
 
 from boltax._base._types import PyTree
 from boltax.errors import OptimizerError, unknown_name
+from boltax.optim._by_path import freezing, frozen_in, is_freezing
 
 KEY = "optimizers"
 """The one key of `optimizer_hparams` with several optimizers."""
@@ -57,7 +59,17 @@ def by_name(
             )
         return found, NamedState(states)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    if not any(map(is_freezing, optimizers.values())):
+        return optax.GradientTransformationExtraArgs(init, update)
+
+    def frozen(params: PyTree) -> PyTree:
+        found = {name: frozen_in(tx, params[name]) for name, tx in optimizers.items()}
+        return {
+            name: jax.tree.map(lambda _: False, params[name]) if own is None else own
+            for name, own in found.items()
+        }
+
+    return freezing(init, update, frozen)
 
 
 def flat(optimizer_hparams: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from boltax._step._bodies import accumulate
 from boltax._step._state import variables_of
 from boltax.errors import ConfigurationError, LossError
 from boltax.metrics import confusion_matrix
-from boltax.metrics._accumulate import Metrics, compute
+from boltax.metrics._accumulate import compute, empty_like, nothing
 from dummies import Classifier, GuideRegressor, Linear, Plain, classes, classifier, to_host
 
 SGD = {"optimizer": "sgd", "lr": 0.1, "schedule": "constant", "gradient_clip": None}
@@ -61,8 +61,7 @@ def one_step(folder, examples, microbatches, **options):
     )
     trainer.init_optimizer(1, 1)
     state, metrics = trainer.train_step(trainer.state, jax.device_put(classes(examples)))
-    zero = jnp.int32(0)
-    empty = Metrics({}, zero, zero, zero)
+    empty = empty_like(nothing())
     return to_host(variables_of(state)), compute(accumulate(empty, metrics, examples))
 
 

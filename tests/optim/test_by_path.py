@@ -5,11 +5,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from boltax import optim
 from boltax._base._trees import tree_bytes
 from boltax.errors import OptimizerError
+from boltax.optim._by_path import frozen_in, trained_in
 
 PARAMS: dict[str, Any] = {
     "encoder": {"kernel": jnp.asarray([[1.0, -2.0], [3.0, 0.5]]), "bias": jnp.asarray([2.0, -0.0])},
@@ -162,3 +164,20 @@ def assert_same(found: Any, expected: Any) -> None:
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7), found, expected
     )
+
+
+def test_which_parameters_are_frozen_is_known_of_one_optimizer_and_of_several() -> None:
+    one = optim.build({"optimizer": "sgd", "freeze": "^encoder/"}, total_steps=5).tx
+    parts = {"encoder": {"optimizer": "sgd", "freeze": "kernel"}, "head": {"optimizer": "sgd"}}
+    several = optim.build({"optimizers": parts}, total_steps=5).tx
+    none = optim.build({"optimizer": "sgd"}, total_steps=5).tx
+    same = one._replace(init=one.init)
+
+    def left(tx: Any) -> set[str]:
+        return {path for path, _ in paths_of(trained_in(tx, PARAMS))}
+
+    heads = {"head/kernel", "head/bias"}
+    assert left(one) == left(same) == heads
+    assert left(several) == {"encoder/bias", *heads}
+    assert left(none) == left(optax.sgd(0.1)) == {path for path, _ in paths_of(PARAMS)}
+    assert frozen_in(none, PARAMS) is None

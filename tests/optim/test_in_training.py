@@ -197,3 +197,130 @@ def test_scalars_are_an_error_where_an_optimizer_cannot_train_them() -> None:
     tx = bx.optim.build({"optimizer": "sm3"}, 10).tx
     with pytest.raises(OptimizerError, match=r"parameter a/temperature of shape \[\].*\[1\]"):
         tx.init({"a": {"temperature": jnp.ones(()), "w": jnp.ones(3)}})
+
+
+class Parts(bx.TrainerModule):
+    """Two linear layers that are added; what is in the batch's third array goes to the first."""
+
+    def loss_function(self, model, batch, train):
+        inputs, targets, offset = batch
+        error = (model(inputs) - targets)[:, 0] ** 2
+        kernel = model.params.get("actor", {"kernel": jnp.zeros(1)})["kernel"]  # as it is made
+        return error + jnp.sqrt(offset * (kernel**2).sum())
+
+
+def parts_of(tmp_path, folder: str, offset: float, hparams: Any, **options: Any) -> Any:
+    inputs, targets = line(16)
+    batch = inputs, targets, np.full(16, offset, np.float32)
+    trainer = classifier(
+        tmp_path / folder,
+        Parts,
+        ActorCritic,
+        exmp_input=batch,
+        optimizer_hparams=hparams,
+        loop=bx.LoopOptions(log_norms=True, **options),
+    )
+    return trainer, [batch, batch]
+
+
+FROZEN: dict[str, Any] = {
+    "optimizer": "sgd",
+    "lr": 0.1,
+    "schedule": "constant",
+    "l2_regularization": 0.3,
+    "freeze": "actor/",
+}
+
+
+def by_hand(params: Any, batch: Any) -> dict[str, Any]:
+    """One step of the critic alone, in NumPy, with its gradients clipped at a norm of 1."""
+    inputs, targets, _ = (np.asarray(x, np.float64) for x in batch)
+    own = {name: np.asarray(x, np.float64) for name, x in params["critic"].items()}
+    actor = {name: np.asarray(x, np.float64) for name, x in params["actor"].items()}
+    outputs = inputs @ (own["kernel"] + actor["kernel"]) + own["bias"] + actor["bias"]
+    error = 2 * (outputs - targets) / len(inputs)
+    squares = sum((x**2).sum() for x in own.values())
+    grads = {"kernel": inputs.T @ error, "bias": error.sum(0)}
+    grads = {name: grad + 0.3 * own[name] for name, grad in grads.items()}
+    norm = np.sqrt(sum((x**2).sum() for x in grads.values()))
+    new = {name: own[name] - 0.1 * min(1, 1 / norm) * grads[name] for name in own}
+    return {
+        "critic": new,
+        "grad_norm": norm,
+        "l2_penalty": 0.5 * 0.3 * squares,
+        "param_norm": np.sqrt(sum((x**2).sum() for x in new.values())),
+        "update_norm": np.sqrt(sum(((new[n] - own[n]) ** 2).sum() for n in own)),
+    }
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+@pytest.mark.parametrize(
+    "hparams",
+    [
+        FROZEN,
+        {
+            "optimizers": {
+                "actor": {"optimizer": "sgd", "lr": 1.0, "freeze": "^kernel"},
+                "critic": {"optimizer": "sgd", "lr": 1.0},
+            }
+        },
+    ],
+    ids=["one", "by name"],
+)
+def test_every_number_is_that_of_the_parameters_which_are_trained(
+    tmp_path, hparams, microbatches
+) -> None:
+    trainer, batches = parts_of(tmp_path, "a", 0.0, hparams, microbatches=microbatches)
+    if hparams is not FROZEN:  # the frozen kernel's gradient is NaN: 0 * inf
+        trainer.train_model(batches, num_epochs=1)
+        assert np.isfinite(trainer.run.history[-1]["train/grad_norm"])
+        return
+    expected = by_hand(jax.device_get(trainer.state.params), batches[0])
+    trainer.train_model(batches[:1], num_epochs=1)
+    row = trainer.run.history[-1]
+    for name in ("grad_norm", "l2_penalty", "param_norm", "update_norm"):
+        assert row[f"train/{name}"] == pytest.approx(expected[name], rel=1e-5), name
+    after = jax.device_get(trainer.state.params)["critic"]
+    for name, value in expected["critic"].items():
+        np.testing.assert_allclose(after[name], value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_gradient_of_a_frozen_part_that_is_not_finite_stops_and_skips_nothing(
+    tmp_path, policy
+) -> None:
+    """The root has an infinite slope at 0, and 0 times that is NaN."""
+    trainer, batches = parts_of(tmp_path, "a", 0.0, FROZEN, on_nonfinite=policy)
+    before = jax.device_get(trainer.state.params)
+    trainer.train_model(batches, num_epochs=1)
+    after = jax.device_get(trainer.state.params)
+    assert int(trainer.state.step) == 2
+    assert not np.array_equal(after["critic"]["kernel"], before["critic"]["kernel"])
+    np.testing.assert_array_equal(after["actor"]["kernel"], before["actor"]["kernel"])
+
+
+class OfCritic(bx.TrainerModule):
+    """Steps of one's own, with a loss of the critic alone and without a metric `grad_norm`."""
+
+    def create_functions(self):
+        def loss_of(params, batch):
+            return ((batch[0] @ params["critic"]["kernel"] - batch[1]) ** 2).mean()
+
+        def train_step(state, batch):
+            loss, grads = jax.value_and_grad(loss_of)(state.params, batch)
+            return state.apply_gradients(grads=grads), {"loss": loss}
+
+        return train_step, lambda state, batch: {"loss": loss_of(state.params, batch)}
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_frozen_parameter_that_is_not_finite_does_not_stop_steps_of_ones_own(
+    tmp_path, debug
+) -> None:
+    options = {"exmp_input": [line(4)[0]], "debug": debug}
+    hparams = {name: value for name, value in FROZEN.items() if name != "l2_regularization"}
+    trainer = classifier(tmp_path, OfCritic, ActorCritic, optimizer_hparams=hparams, **options)
+    actor = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), trainer.state.params["actor"])
+    trainer.state = trainer.state.replace(params={**trainer.state.params, "actor": actor})
+    trainer.train_model(lines(), num_epochs=1)
+    assert int(trainer.state.step) == 4
