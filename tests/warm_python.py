@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FOR_TRAINING = (
-    *("numpy", "jax", "flax.linen", "flax.nnx", "optax", "orbax.checkpoint"),
+    *("numpy", "jax", "flax.linen", "optax", "orbax.checkpoint"),
     *("boltax", "boltax.data", "boltax.tune", "boltax.testing"),
 )
 """What most programs that train import; none of these starts a JAX backend."""
