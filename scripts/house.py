@@ -387,9 +387,17 @@ def _strings(source: Source) -> Iterator[str]:
             annotation = node.annotation
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             annotation = node.returns
-        for part in ast.walk(annotation) if annotation is not None else ():
+        for part in _parts(annotation) if annotation is not None else ():
             if isinstance(part, ast.Constant) and isinstance(part.value, str):
                 yield part.value
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """As `ast.walk`, without what stands in a `Literal`: that is no name."""
+    yield node
+    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal")):
+        for child in ast.iter_child_nodes(node):
+            yield from _parts(child)
 
 
 def _quoted(package: Package, source: Source) -> set[str]:
