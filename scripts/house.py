@@ -14,7 +14,8 @@ It reads source files only, and needs nothing but Python. What it counts:
 - the loop and the steps are the folders `_loop` and `_step`, or the files that they grew out of
 - the *population's own loop* are the files of `tune/` named after a part of the loop
 - *calls to the compiled step* are the shortest way through the source from
-  `TrainerModule.train_model` to a call of `steps.train`, both ends counted
+  `TrainerModule.train_model` to the function that takes the step, `steps.train`, to call it; both
+  ends counted, and the call of the step itself
 - what a new model kind, a device mesh or a new hook *would touch* are the files that name a kind of
   model, ask JAX about devices and placements, or name a hook
 """
@@ -41,9 +42,16 @@ STEP = {
 }
 """Where these files lay flat in the package, before there were folders."""
 OF_A_LOOP = {
-    *("_begin", "_end", "_epoch", "_evaluate", "_fit", "_loop", "_record", "_resume", "_run"),
-    *("_save", "_saved", "_saving", "_stream"),
+    *("_begin", "_content", "_end", "_epoch", "_evaluate", "_fit", "_loop", "_record", "_resume"),
+    *("_run", "_save", "_saved", "_saving", "_stream", "_test", "_trainees", "_validate"),
 }
+"""Names of files that are, or stand for, a part of the loop: its order, or what it does then."""
+STANDS_FOR = {
+    "trainer": ("boltax.trainer", "TrainerModule"),
+    "hooks": ("boltax.trainer", "TrainerModule"),
+    "trainees": ("boltax._loop._single", "Single"),
+}
+"""The classes of what functions of the loop are handed, for a single run."""
 FOR_TOOLS = re.compile(r"#\s*(noqa|type:|pyright:)")
 MODEL_KINDS = re.compile(
     r"\b(LinenAdapter|NnxAdapter|EquinoxAdapter|_linen|_nnx|nnx|linen|flax\.linen)\b"
@@ -309,13 +317,12 @@ def calls(package: Package) -> list[str]:
     while queue:
         way = queue.popleft()
         module, name = way[-1]
+        if (step := _step_taken(table_of[module][name])) is not None:
+            return [*(called for _, called in way), step]
         for call in ast.walk(table_of[module][name]):
             if not isinstance(call, ast.Call):
                 continue
-            text = ast.unparse(call.func)
-            if re.search(r"(^|\.)steps\.train$", text):
-                return [*(called for _, called in way), text]
-            following = _called(package, table_of, module, name, text)
+            following = _called(package, table_of, module, name, ast.unparse(call.func))
             if following is not None and following not in seen:
                 seen.add(following)
                 queue.append([*way, following])
@@ -439,14 +446,28 @@ def _defined(tree: ast.Module) -> dict[str, ast.AST]:
     return found
 
 
+def _step_taken(function: ast.AST) -> str | None:
+    """The training step that a function calls, by itself or by a name that it gives it."""
+    for node in ast.walk(function):
+        taken: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            taken = [node.func]
+        elif isinstance(node, ast.Assign):
+            taken = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
+        for text in map(ast.unparse, taken):
+            if re.search(r"(^|\.)steps(_of\(\w*\))?\.train$", text):
+                return text
+    return None
+
+
 def _called(
     package: Package, table_of: dict[str, dict[str, ast.AST]], module: str, name: str, text: str
 ) -> tuple[str, str] | None:
     """Where a call leads, as far as names tell."""
     owner, _, function = text.rpartition(".")
-    template = f"TrainerModule.{function}"
-    if owner.rpartition(".")[2] in ("trainer", "hooks") and template in table_of["boltax.trainer"]:
-        return "boltax.trainer", template
+    if (known := STANDS_FOR.get(owner.rpartition(".")[2])) is not None:
+        method = f"{known[1]}.{function}"
+        return (known[0], method) if method in table_of.get(known[0], {}) else None
     if owner == "self":
         own = f"{name.partition('.')[0]}.{function}"
         return (module, own) if own in table_of[module] else None
