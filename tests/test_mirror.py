@@ -10,7 +10,6 @@ from source_tree import PACKAGE, ROOT, modules
 
 TESTED_IN = {
     "__main__": "test_cli",
-    "_base/_monitor": "test_overrides",
     "_base/_on_demand": "test_import_cost",
     "_base/_types": "test_surface",
     "_build/_arguments": "test_bad_input",
@@ -24,7 +23,6 @@ TESTED_IN = {
     "_inspect/_replay": "_loop/test_nonfinite",
     "_loop/_accumulators": "_step/test_fused",
     "_loop/_advice": "test_bad_input",
-    "_loop/_around": "_loop/test_fit",
     "_loop/_begin": "test_bad_input",
     "_loop/_best_files": "_loop/test_resume",
     "_loop/_compile_ahead": "_step/test_programs",
@@ -43,7 +41,6 @@ TESTED_IN = {
     "_progress/_plain": "_progress/test_progress_plain",
     "_progress/_rows": "_progress/test_progress_rows",
     "_progress/_text": "_progress/test_progress_text",
-    "_step/_bodies": "_step/test_fused",
     "callbacks/_base": "callbacks/test_callback_base",
     "callbacks/_learning_rate": "callbacks/test_learning_rate_monitor",
     "callbacks/_states": "callbacks/test_callback_states",
