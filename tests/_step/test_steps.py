@@ -51,7 +51,7 @@ def test_a_step_trains_counts_and_accumulates(make):
 @EACH
 def test_predictions_and_the_users_own_steps_are_those_of_the_functions(make):
     made, batch = steps(make), jnp.asarray(CHUNK.feed)
-    assert made.predict(jnp.float32(2), batch).tolist() == [0, 2, 4, 6]
+    assert made.predict(jnp.float32(2), np.int32(0), batch).tolist() == [0, 2, 4, 6]
     state, metrics = made.train_step(jnp.float32(2), batch)
     assert (float(state), metrics["loss"].tolist()) == (8, [0, 1, 2, 3])
     assert made.eval_step(jnp.float32(2), batch)["loss"].tolist() == [4, 1, 0, 1]
