@@ -1,13 +1,12 @@
 """The code of the README and of the guides runs, in order, as one program for each page."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from warm_python import FOR_TRAINING, QUICK_TO_COMPILE, WarmPython
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
@@ -25,22 +24,21 @@ def packages(code):
             yield node.module
 
 
+@pytest.fixture(scope="module")
+def python():
+    warm = WarmPython(FOR_TRAINING, KERAS_BACKEND="jax", **QUICK_TO_COMPILE)
+    yield warm
+    warm.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_code_of_a_page_runs_as_typed(page, tmp_path):
+def test_the_code_of_a_page_runs_as_typed(page, python, tmp_path):
     code = program(page)
     assert code, f"{page.name} has no Python"
     for package in packages(code):
         pytest.importorskip(package.partition(".")[0])
     script = tmp_path / "page.py"
     script.write_text(code)
-    done = subprocess.run(
-        [sys.executable, str(script)],
-        env={**os.environ, "KERAS_BACKEND": "jax"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    done = python.run(script, folder=tmp_path)
+    assert done.returncode == 0, done.output

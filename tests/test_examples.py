@@ -8,35 +8,34 @@ pictures that it writes in its docstring.
 import ast
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cifar_files
+from warm_python import FOR_TRAINING, QUICK_TO_COMPILE, WarmPython
 
 FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
+STRICT = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
 EACH = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 
 
-def run(example, log_dir):
+@pytest.fixture(scope="module")
+def python():
+    warm = WarmPython(FOR_TRAINING, ["-W", "error"], **STRICT, **QUICK_TO_COMPILE)
+    yield warm
+    warm.close()
+
+
+def run(python, example, log_dir):
     """Runs an example for two epochs, strictly, and returns what it printed."""
     arguments = ["--epochs", "2", "--log-dir", str(log_dir), *other_arguments(example, log_dir)]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(example), *arguments],
-        env=strict_environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+    done = python.run(example, *arguments, folder=log_dir)
+    assert done.returncode == 0, done.output
+    return done.output
 
 
 def other_arguments(example, folder):
@@ -49,11 +48,6 @@ def other_arguments(example, folder):
         data = cifar_files.write_binary(folder / "cifar", *parts)
         return ["--data", str(data), "--model", "resnet8", "--batch-size", "18"]
     return []
-
-
-def strict_environment():
-    strict = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
-    return {**os.environ, **strict}
 
 
 def imported_packages(example):
@@ -87,10 +81,10 @@ def check_population(folder):
 
 
 @EACH
-def test_it_runs_and_leaves_results_and_pictures(example, tmp_path):
+def test_it_runs_and_leaves_results_and_pictures(python, example, tmp_path):
     for package in imported_packages(example):
         pytest.importorskip(package)
-    printed = run(example, tmp_path)
+    printed = run(python, example, tmp_path)
     runs = [path.parent for path in tmp_path.rglob("hparams.json")]
     assert runs
     populations = {path.parent for path in tmp_path.rglob("members.csv")}

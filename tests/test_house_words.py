@@ -14,7 +14,7 @@ TODO_WITHOUT_ISSUE = re.compile(r"\b(?:TODO|FIXME|XXX)\b(?!\(#\d+\))")
 MACHINE = re.compile(
     r"/(?:home|root|work|opt)/\w|/tmp/\w+/|\b(?:pypi|npmjs|pythonhosted)\.(?:org|com)\b"
 )
-SKIPPED_FOLDERS = {"__pycache__", "_build", "build", "dist", "runs", "mlruns", "wandb"}
+SKIPPED_FOLDERS = {"__pycache__", "_build", "build", "dist", "fixtures", "runs", "mlruns", "wandb"}
 TEXT = {"", ".cfg", ".css", ".html", ".ini", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml"}
 
 
@@ -26,7 +26,8 @@ def text_files() -> Iterator[Path]:
             for name in subfolders
             if name not in SKIPPED_FOLDERS and (name == ".ci" or not name.startswith("."))
         )
-        yield from (Path(folder, name) for name in sorted(names) if Path(name).suffix in TEXT)
+        own = (name for name in sorted(names) if name != ".git")  # in a worktree, where it belongs
+        yield from (Path(folder, name) for name in own if Path(name).suffix in TEXT)
 
 
 def defined_names(module: Module) -> set[str]:

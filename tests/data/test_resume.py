@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import multiprocessing
 import sys
 import warnings
 
@@ -246,10 +247,22 @@ def test_rest_of_the_epoch_and_the_next_are_those_of_the_uninterrupted_run(kind,
     assert_goes_on(*KINDS[kind], [point])
 
 
+@pytest.fixture
+def quick_starts(monkeypatch):
+    """Has Grain's workers, which import for seconds each, forked by a process that has imported."""
+    context = multiprocessing.get_context
+    monkeypatch.setattr(
+        multiprocessing,
+        "get_context",
+        lambda method=None: context("forkserver" if method == "spawn" else method),
+    )
+    multiprocessing.set_forkserver_preload(["boltax", "grain", "torch.utils.data"])
+
+
 @FOREIGN_WARNINGS
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WITH_WORKERS)
-def test_workers_go_on_as_well(kind):
+def test_workers_go_on_as_well(kind, quick_starts):
     assert_goes_on(*WITH_WORKERS[kind], [(1, 1), (1, "last"), (2, 2)])
 
 

@@ -220,6 +220,12 @@ def constant(name: str, **more: Any) -> dict[str, Any]:
     return hparams_of(name, **({} if name in WITHOUT_LR else {"schedule": "constant"}), **more)
 
 
+@functools.cache
+def plain_updates(name: str) -> list[Any]:
+    """`two_updates` of the optimizer alone, which several tests compare with."""
+    return two_updates(name, optim.build(constant(name), None).tx)
+
+
 def arguments_of_optax(name: str) -> dict[str, Any]:
     entry = optim.optimizers()[name]
     start = HEAD_START.get(name, {})
@@ -234,13 +240,13 @@ def test_nothing_decays_unless_asked(name: str) -> None:
     plain = entry.factory(**arguments_of_optax(name), **off)
     with jax.numpy_dtype_promotion("standard"):
         expected = two_updates(name, plain)
-    found = two_updates(name, optim.build(constant(name), None).tx)
+    found = plain_updates(name)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), found, expected)
 
 
 @pytest.mark.parametrize("name", EXACTLY_DECOUPLED)
 def test_weight_decay_is_decoupled_and_scaled_by_the_learning_rate(name: str) -> None:
-    plain = two_updates(name, optim.build(constant(name), None).tx)
+    plain = plain_updates(name)
     decayed = two_updates(name, optim.build(constant(name, weight_decay=0.1), None).tx)
     params = {"kernel": np.asarray([[1.0, -2.0], [3.0, 0.5]]), "bias": np.asarray([2.0, -1.0])}
     # Schedule-free methods average their iterates, so that only the first update is the bare one.
@@ -303,7 +309,7 @@ def test_decay_mask_spares_biases_or_says_that_it_cannot(name: str) -> None:
         with pytest.raises(OptimizerError, match=r"Write|Leave decay_mask out"):
             optim.check_hparams(masked)
         return
-    plain = two_updates(name, optim.build(constant(name), None).tx)[0]
+    plain = plain_updates(name)[0]
     decayed = two_updates(name, optim.build(masked, None).tx)[0]
     np.testing.assert_allclose(decayed["bias"], plain["bias"], rtol=1e-6)
     assert not np.allclose(decayed["kernel"], plain["kernel"], rtol=1e-4)

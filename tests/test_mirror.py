@@ -1,0 +1,119 @@
+"""`tests/` mirrors `boltax/`: each source file has a test file of its name, or one named here.
+
+`boltax/_step/_loss.py` has `tests/_step/test_loss.py`. What several files do together, a run or a
+population, is tested as one; the list says where.
+"""
+
+import pytest
+
+from source_tree import PACKAGE, ROOT, modules
+
+TESTED_IN = {
+    "__main__": "test_cli",
+    "_base/_on_demand": "test_import_cost",
+    "_base/_types": "test_surface",
+    "_build/_arguments": "test_bad_input",
+    "_build/_copies": "test_trainer",
+    "_build/_hooks": "test_overrides",
+    "_build/_parts": "test_trainer",
+    "_build/_setup": "test_trainer",
+    "_inspect/_batch_size": "_inspect/test_preflight",
+    "_inspect/_preflight_file": "test_cli",
+    "_inspect/_preflight_text": "_inspect/test_preflight",
+    "_inspect/_replay": "_loop/test_nonfinite",
+    "_loop/_accumulators": "_step/test_fused",
+    "_loop/_advice": "test_bad_input",
+    "_loop/_begin": "test_bad_input",
+    "_loop/_best_files": "_loop/test_resume",
+    "_loop/_compile_ahead": "_step/test_programs",
+    "_loop/_epoch": "_loop/test_fit",
+    "_loop/_notify": "_loop/test_fit",
+    "_loop/_one": "_loop/test_fit",
+    "_loop/_predict": "test_trainer",
+    "_loop/_record": "_step/test_fused",
+    "_loop/_run": "_loop/test_fit",
+    "_loop/_single": "_loop/test_fit",
+    "_loop/_start": "_loop/test_fit",
+    "_loop/_trainees": "_loop/test_fit",
+    "_loop/_validate": "test_trainer",
+    "_progress/_live": "_progress/test_progress_live",
+    "_progress/_notebook": "_progress/test_progress_notebook",
+    "_progress/_plain": "_progress/test_progress_plain",
+    "_progress/_rows": "_progress/test_progress_rows",
+    "_progress/_text": "_progress/test_progress_text",
+    "callbacks/_base": "callbacks/test_callback_base",
+    "callbacks/_learning_rate": "callbacks/test_learning_rate_monitor",
+    "callbacks/_states": "callbacks/test_callback_states",
+    "checkpoint/_constructor_call": "checkpoint/test_spec",
+    "checkpoint/_saver": "_loop/test_saving",
+    "data/_order": "data/test_array_loader",
+    "loggers/_base": "loggers/test_logger_base",
+    "loggers/_create": "loggers/test_create_loggers",
+    "loggers/_csv": "loggers/test_logger_contract",
+    "loggers/_files": "loggers/test_logger_files",
+    "loggers/_group": "loggers/test_logger_group",
+    "loggers/_images": "loggers/test_logger_images",
+    "loggers/_values": "loggers/test_logger_values",
+    "models/_summary_table": "models/test_summary",
+    "optim/_celo": "optim/test_learned_parity",
+    "optim/_learned_features": "optim/test_learned_parity",
+    "optim/_learned_network": "optim/test_learned_parity",
+    "optim/_learned_scheduler": "optim/test_learned_parity",
+    "optim/_velo": "optim/test_learned_parity",
+    "tune/_configuration": "tune/test_study",
+    "tune/_content": "tune/test_resumed_population",
+    "tune/_layout": "tune/test_population",
+    "tune/_layouts": "tune/test_population",
+    "tune/_member_folders": "tune/test_population",
+    "tune/_member_records": "tune/test_population",
+    "tune/_members": "tune/test_population",
+    "tune/_memory": "tune/test_measure",
+    "tune/_requests": "tune/test_population",
+    "tune/_rows": "tune/test_spread_population",
+    "tune/_search": "tune/test_study",
+    "tune/_states": "tune/test_population",
+    "tune/_test": "tune/test_trainees",
+    "tune/_used": "tune/test_population_errors",
+    "tune/_validate": "tune/test_trainees",
+    "tune/_values": "tune/test_population_errors",
+}
+
+
+def own(source: str) -> str:
+    """The name of the test file that a source file has for itself."""
+    folder, _, name = source.rpartition("/")
+    return f"{folder}/test_{name.lstrip('_')}".lstrip("/")
+
+
+def sources() -> set[str]:
+    """Every source file by its path in the package, without its ending."""
+    files = (m.path for m in modules().values() if not m.is_package)
+    return {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in files}
+
+
+def exists(test: str) -> bool:
+    return (ROOT / "tests" / f"{test}.py").is_file()
+
+
+def test_each_source_file_has_a_test_file() -> None:
+    lacking = {name for name in sources() if not exists(own(name))} - TESTED_IN.keys()
+    assert not lacking, f"write {sorted(map(own, lacking))}, or say in TESTED_IN who tests them"
+
+
+def test_the_list_names_only_what_is_there_and_has_no_file_of_its_own() -> None:
+    assert not TESTED_IN.keys() - sources(), "these source files are gone"
+    assert not {test for test in TESTED_IN.values() if not exists(test)}, "these tests are gone"
+    assert not {n for n in TESTED_IN if exists(own(n))}, "these have a file of their own by now"
+
+
+@pytest.mark.parametrize(
+    ("source", "test"),
+    [
+        ("cli", "test_cli"),
+        ("_step/_loss", "_step/test_loss"),
+        ("data/augment", "data/test_augment"),
+    ],
+)
+def test_names_follow_from_each_other(source, test) -> None:
+    assert own(source) == test
+    assert exists(test)
