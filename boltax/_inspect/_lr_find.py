@@ -23,7 +23,7 @@ from boltax._base._optional import import_optional
 from boltax._base._trees import num_examples
 from boltax._base._types import Batch, Cursor
 from boltax._build._arguments import check_positive
-from boltax._build._setup import twin_of
+from boltax._build._twin import twin_of
 from boltax._step._programs import Compilations
 from boltax._step._steps import compile_fused
 from boltax.data._order import keeping_order

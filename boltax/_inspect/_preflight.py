@@ -22,9 +22,10 @@ from boltax._base._chunks import Mode
 from boltax._base._trees import num_examples, tree_bytes
 from boltax._base._types import Batch, PyTree
 from boltax._build._arguments import check_positive
-from boltax._build._setup import prepare_process, twin_of
+from boltax._build._twin import twin_of
 from boltax._inspect._preflight_text import table
 from boltax._loop._saving import state_tree
+from boltax._process._compilation_cache import enable_compilation_cache
 from boltax._step._bodies import Training, batch_metrics_of
 from boltax._step._flops import count_flops, peak_of
 from boltax._step._fused import MOST_BYTES, MOST_STEPS, UNROLLED, FusedStep
@@ -189,7 +190,7 @@ class Subject:
         step = _compiled_step(trainer)
         batch = to_host(batch)[0]
         num_examples(batch)
-        prepare_process(trainer)
+        enable_compilation_cache()
         return cls(trainer, step, _state_shapes(trainer, total_steps), _shapes(batch))
 
     def sized(self, size: int) -> "Subject":

@@ -7,7 +7,7 @@ import jax
 
 from boltax._base._trees import is_deleted
 from boltax._base._types import ScalarMetrics
-from boltax._build._arguments import overrides
+from boltax._build._methods import overrides
 from boltax._loop._notify import notify
 from boltax._loop._run import Run, Stage
 from boltax._loop._saving import finish_saving, save_resume, unwritten_best

@@ -18,7 +18,7 @@ import numpy as np
 from boltax._base._chunks import Chunk
 from boltax._base._trees import describe_leaf, path_name, tree_bytes
 from boltax._base._types import Batch, Cursor
-from boltax._build._arguments import overrides
+from boltax._build._methods import overrides
 from boltax._loop._run import Run
 from boltax._loop._saving import OPTIONAL, state_tree
 from boltax._step._state import params_of
@@ -177,7 +177,7 @@ def diagnose(trainer: "TrainerModule", state: Any, batch: Batch) -> str:
     """
     trees: list[tuple[str, Any]] = [("batch", batch), ("state", state_tree(state))]
     with jax.transfer_guard("allow"):
-        if trainer.uses_loss_steps:
+        if trainer._made.uses_loss_steps:
             loss, grads = compile_init(trainer.loss_steps.gradients)(state, batch)
             trees += [("loss", loss), ("gradient", grads)]
         elif not overrides(trainer, "create_jitted_functions"):  # else it may take the state
@@ -207,7 +207,7 @@ def _store(trainer: "TrainerModule", run: Run, step: Step, where: str, found: st
     try:
         shutil.rmtree(folder, ignore_errors=True)
         temporary = temporary_folder(folder)
-        spec = batch_spec(step.batch, trainer.names)
+        spec = batch_spec(step.batch, trainer._made.names)
         arrays = {"state": state_tree(trainer.state), "batch": jax.tree.leaves(step.batch)}
         write_arrays(temporary, "arrays", arrays)
         report = {

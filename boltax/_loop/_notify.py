@@ -76,7 +76,7 @@ def _view(
         history=(*run.history, *([dict(row)] if row is not None else [])),
         elapsed=time.monotonic() - run.started,
         log_dir=trainer.log_dir,
-        summary=lambda: trainer.summary,
+        summary=lambda: trainer._made.summary,
         predict=trainer.predict_batch,
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from boltax._base._chunks import Chunk
 from boltax._base._monitor import check_monitor
-from boltax._build._arguments import overrides
+from boltax._build._methods import overrides
 from boltax._loop._evaluate import compile_ahead, draw, evaluate_chunks, planned_batches
 from boltax._loop._run import Run
 from boltax._step._ema import evaluated

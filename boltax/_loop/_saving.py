@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from boltax._base._options import CheckpointOptions
-from boltax._base._trees import form_of, is_deleted
+from boltax._base._trees import is_deleted
 from boltax._base._triggers import Every
 from boltax._base._types import PyTree, ScalarMetrics
 from boltax._loop._run import Run, Stage
 from boltax._step._ema import evaluated
 from boltax._step._state import variables_of
-from boltax._step._steps import compile_copy
 from boltax.callbacks._states import callback_states
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._metrics_json import plain_metrics
@@ -44,37 +43,6 @@ OPTIONAL = ("ema", "evaluations", "loss_scale")
 RETRY_SECONDS = 30.0
 """After a save that failed, the next one is tried so much later, or when it is due anyway."""
 _log = logging.getLogger("boltax")
-
-
-class Copies:
-    """Copies of the state for the background, which reuse the memory of an earlier one.
-
-    On a CPU only: there new memory is slow and plentiful, on an accelerator the other way round.
-    """
-
-    def __init__(self) -> None:
-        self._copy = compile_copy()
-        self._spare: PyTree | None = None
-
-    def copy(self, tree: PyTree) -> PyTree:
-        """A copy of a tree on the device, which nothing else uses."""
-        return self._copy(tree, None)
-
-    def take(self, tree: PyTree) -> PyTree:
-        """A copy of a tree, in the memory of one that was given back."""
-        spare, self._spare = self._spare, None
-        if spare is not None and form_of(spare) != form_of(tree):
-            spare = None
-        return self._copy(tree, spare)
-
-    def of_metrics(self, metrics: Metrics | SavedMetrics | None) -> Metrics | SavedMetrics | None:
-        """A copy of accumulated metrics; those out of a checkpoint belong to nobody else."""
-        return self._copy(metrics, None) if isinstance(metrics, Metrics) else metrics
-
-    def give_back(self, copy: PyTree) -> None:
-        """Lets the next copy have the memory of this one."""
-        if jax.default_backend() == "cpu":
-            self._spare = copy
 
 
 def save_trigger(options: CheckpointOptions) -> Every:

@@ -13,6 +13,7 @@ from typing import Any, final, overload
 import jax
 import numpy as np
 
+from boltax._base._argument_names import with_known_names
 from boltax._base._chunks import Rows
 from boltax._base._trees import describe
 from boltax._base._types import Batch, Cursor, PyTree
@@ -63,6 +64,7 @@ class ArrayLoader:
             "instead: lambda: (augment(batch) for batch in loader)."
         )
 
+    @with_known_names
     def __init__(
         self,
         arrays: PyTree,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import jax
 import numpy as np
 
-from boltax._build._setup import describe_trainer
+from boltax._build._stored import describe_trainer
 from boltax.errors import ConfigurationError
 from boltax.optim._named import changed, flat
 from boltax.tune._space import SearchSpace, optuna_module

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from boltax._build._arguments import check_positive, is_trainer, overrides
-from boltax._build._setup import compile_for
+from boltax._build._arguments import check_positive
+from boltax._build._compiled import compile_for
+from boltax._build._methods import is_trainer, overrides
 from boltax._inspect._preflight import memory_of
 from boltax._loop._begin import check_followed
 from boltax._loop._run import planned_steps
@@ -362,7 +363,13 @@ class Population:
         if (size, device) not in self._steps:
             members = size if size > 1 else None
             self._steps[size, device] = compile_for(
-                self.trainer, steps.train_step, steps.eval_step, members
+                steps.train_step,
+                steps.eval_step,
+                self.trainer.loss_steps.predict_step,
+                loop=self.trainer.loop,
+                progress=self.trainer.progress,
+                where=lambda: "the start",
+                members=members,
             )
         return self._steps[size, device]
 

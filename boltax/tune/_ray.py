@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from boltax._build._twin import stand_in_of
 from boltax.callbacks._base import Callback, View
 from boltax.tune._groups import MakeTrainer
 
@@ -58,8 +59,9 @@ def as_ray_trainable(
 
     def train(config: Mapping[str, Any]) -> None:
         trainer: TrainerModule = make_trainer(**config)
-        trainer.callbacks = (*trainer.callbacks, _Reporting(report, val_loader is not None))
-        trainer.train_model(train_loader, val_loader, num_epochs=num_epochs)
+        callbacks = (*trainer.callbacks, _Reporting(report, val_loader is not None))
+        reporting = stand_in_of(trainer, is_silent=False, callbacks=callbacks)
+        reporting.train_model(train_loader, val_loader, num_epochs=num_epochs)
 
     return train
 

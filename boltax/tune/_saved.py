@@ -17,7 +17,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from boltax._base._types import PyTree
-from boltax._build._setup import variant, write_variant
+from boltax._build._stored import variant, write_variant
 from boltax._loop._saving import state_tree
 from boltax._step._state import variables_of
 from boltax.checkpoint._best import BestCheckpoints

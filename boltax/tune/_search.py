@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from boltax._base._monitor import Monitor, check_monitor, is_better
-from boltax._build._setup import write_described
+from boltax._build._stored import write_described
+from boltax._build._twin import stand_in_of
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError, noting
 from boltax.tune._groups import (
@@ -179,11 +180,10 @@ class Search:
                 f"{dict(asked.hyperparameters)!r}; expected it to make one, the one that it "
                 "returns. Load or make others before, outside of it."
             )
-        trainer.progress.enabled = trainer.enable_progress_bar = False  # the table shows more
         if self.monitor[0].startswith("val/") and (metrics := validation_metrics(trainer)):
             check_monitor(self.monitor, metrics)
-        trainer.monitor = self.monitor
-        return trainer
+        # The table shows more than the trainer would, and the study knows what is optimized.
+        return stand_in_of(trainer, is_silent=True, monitor=self.monitor)
 
 
 class Trials(Scheduler):
@@ -257,7 +257,7 @@ class Trials(Scheduler):
         folder = member_folder(self._trainer, member.number)
         attrs: dict[str, Any] = {LOG_DIR: str(folder)}
         if not RunDirectory(folder).hparams.exists():  # else the population writes its own
-            write_described(asked.trainer, self._trainer, folder)
+            write_described(asked.trainer, self._trainer.adapter.name, folder)
         if member.status is Status.DIVERGED:
             search.worker.end(trial, None, {REASON: member.reason, **attrs})
             return self._ended(asked, "diverged", member, member.reason)

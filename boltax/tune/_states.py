@@ -9,8 +9,8 @@ import numpy as np
 from flax import core
 
 from boltax._base._types import PyTree, Variables
-from boltax._build._arguments import overrides
-from boltax._build._setup import fields_of_options, state_without_optimizer, traced_hparams
+from boltax._build._first_state import fields_of_options, state_without_optimizer, traced_hparams
+from boltax._build._methods import overrides
 from boltax._step._initialise import call_model, first_keys, init_variables
 from boltax._step._steps import compile_create, compile_init, compile_per_member
 from boltax.optim._plateau import first_evaluations
@@ -85,13 +85,15 @@ class MemberStates:
 
     def _state(self, parts: tuple[Variables, jax.Array, Mapping[str, jax.Array]]) -> Any:
         variables, root, values = parts
-        state = state_without_optimizer(self._trainer, variables, root)
+        state = state_without_optimizer(
+            self._trainer.adapter, self._trainer.hparams, variables, root
+        )
         return state.replace(
             tx=self.optimizer.optimizer.tx,
             opt_state=self.optimizer.init(state.params, values),
             hparams=self._varied.state_hparams(values),
             evaluations=first_evaluations(self.optimizer.optimizer.metrics),
-            **fields_of_options(self._trainer, state),
+            **fields_of_options(self._trainer.loop, state),
         )
 
     def _by_trainer(self, example: Any, key: jax.Array, _: Mapping[str, jax.Array]) -> Variables:
@@ -103,7 +105,7 @@ class MemberStates:
         trainer = self._trainer
         run = trainer.loss_steps.run if self._uses_loss() else call_model
         own = {name: values[name] for name in self._varied.loss_names}
-        traced = {**traced_hparams(trainer), **own}
+        traced = {**traced_hparams(trainer.hparams), **own}
         return init_variables(trainer.adapter, run, trainer.hparams, [], example, key, traced)
 
     def _uses_loss(self) -> bool:

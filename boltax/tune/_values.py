@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import jax
 import numpy as np
 
-from boltax._build._arguments import overrides
+from boltax._build._methods import overrides
 from boltax._step._state import is_traced_hyperparameter
 from boltax.errors import ConfigurationError, OptimizerError, unknown_name
 from boltax.optim._named import changed, flat
@@ -106,10 +106,6 @@ class Varied:
         hparams = cast("Mapping[str, Any]", self._trainer.optimizer_hparams)
         names = (*self.optimizer_names, *((L2,) if self.has_l2 else ()))
         return changed(hparams, {name: values[name] for name in names})
-
-    def loss_hparams(self, values: Mapping[str, float]) -> dict[str, Any]:
-        """The extra hyperparameters of a single run with these values."""
-        return {**self._trainer.hparams, **{name: values[name] for name in self.loss_names}}
 
     def arrays(self, values: Mapping[str, float]) -> dict[str, jax.Array]:
         """Values as the compiled functions take them, float32 scalars on the device."""

@@ -44,7 +44,7 @@ def test_what_was_started_in_the_background_is_not_compiled_again():
 
 def test_the_memory_of_the_compiler_is_given_back(monkeypatch):
     given_back = threading.Event()
-    monkeypatch.setattr(_programs, "give_back", given_back.set)
+    monkeypatch.setattr(_programs, "after_compiling", [given_back.set])
     add, _ = program()
     add(jnp.float32(1), jnp.ones(4))
     assert given_back.wait(timeout=60)

@@ -1,0 +1,44 @@
+"""A second trainer with the attributes of a first one, which stays as it is."""
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from boltax._progress._progress import Progress
+
+if TYPE_CHECKING:
+    from boltax.trainer import TrainerModule
+
+
+def twin_of(trainer: "TrainerModule", **attributes: Any) -> Any:
+    """A trainer of the same class and attributes but for some, silent and without a run.
+
+    What it assigns to itself, such as its state in `init_optimizer`, the trainer does not have. Its
+    steps are those of the trainer: for what is tried out.
+    """
+    return _twin(trainer, Progress(enabled=False), attributes)
+
+
+def stand_in_of(trainer: "TrainerModule", *, is_silent: bool, **attributes: Any) -> Any:
+    """A trainer that trains in place of another one, with its state, folder and loggers.
+
+    Its steps are made of its own methods, so that what hooks assign to it `loss_function` sees.
+
+    Args:
+        trainer: a trainer of the user's, made but not trained.
+        is_silent: whether it shows no progress.
+        **attributes: in which it differs.
+    """
+    progress = Progress(enabled=False) if is_silent else trainer.progress
+    if is_silent:
+        attributes["enable_progress_bar"] = False
+    twin = _twin(trainer, progress, attributes)
+    twin._remake_steps()
+    return twin
+
+
+def _twin(trainer: "TrainerModule", progress: Progress, attributes: dict[str, Any]) -> Any:
+    twin = object.__new__(type(trainer))
+    made = copy.copy(trainer._made)
+    own = {"_made": made, "progress": progress, "run": None}
+    twin.__dict__.update({**trainer.__dict__, **own, **attributes})
+    return twin
