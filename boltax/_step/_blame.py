@@ -12,6 +12,7 @@ import optax
 
 from boltax._base._trees import describe
 from boltax.errors import BoltaxError, LossError, ModelError
+from boltax.models import _view
 
 _LIBRARIES = (
     str(Path(__file__).parents[1]),
@@ -39,10 +40,10 @@ def explained(error: Exception, example: Any, *, model: str, owner: str) -> Bolt
     """
     in_model = any(note.startswith("raised in a call of") for note in _notes(error))
     advice = _advice(error, example, in_model=in_model)
-    if advice is None and isinstance(error, KeyError | IndexError):
+    if advice is None and isinstance(error, LookupError):
         return None
     found, given = _shown(error), describe(example, "exmp_input")
-    where = _where(error)
+    where = _where(error, outside=_is_text(error))
     if in_model:
         advice = advice or (
             "Hand in one batch of the loader, e.g. exmp_input=next(iter(train_loader)), and "
@@ -65,13 +66,14 @@ def _advice(error: Exception, example: Any, *, in_model: bool) -> str | None:
     """What to write, by the kind of mistake; None where it is not known."""
     text, functions = str(error), [f.name for f in traceback.extract_tb(error.__traceback__)]
     is_unpacking = "values to unpack" in text or isinstance(error, KeyError)
-    is_text = any(": str" in note for note in _notes(error))
-    if isinstance(example, Mapping) and (is_unpacking or is_text):
+    if isinstance(example, Mapping) and (is_unpacking or _is_text(error)):
         keys = list(example)
         return (
             f"The batch is a dict with the keys {keys}, and unpacking a dict gives its keys. Write "
             f"batch[{keys[0]!r}]."
         )
+    if isinstance(error, OverflowError):
+        return "That integer fits into no dtype of JAX. Write it as a float."
     if isinstance(error, jax.errors.TracerBoolConversionError):
         return f"{_TRACED}In place of `if` write jnp.where(condition, a, b) or jax.lax.cond."
     if isinstance(error, jax.errors.TracerArrayConversionError):
@@ -106,9 +108,22 @@ def _advice(error: Exception, example: Any, *, in_model: bool) -> str | None:
     return None
 
 
-def _where(error: Exception) -> str:
-    """The last line of the user's on the way to an error."""
-    frames = traceback.extract_tb(error.__traceback__)
+def _is_text(error: Exception) -> bool:
+    """Whether the model was called with a string, such as a key of a dict."""
+    return any(": str" in note for note in _notes(error))
+
+
+def _where(error: Exception, *, outside: bool) -> str:
+    """The last line of the user's on the way to an error.
+
+    Args:
+        error: what was raised.
+        outside: whether to look for it outside of the model.
+    """
+    frames = list(traceback.extract_tb(error.__traceback__))
+    calls = [i for i, frame in enumerate(frames) if frame.filename == _view.__file__]
+    if outside and calls:
+        frames = frames[: calls[0]]
     own = [f for f in frames if not f.filename.startswith((*_LIBRARIES, "<"))]
     if not own:
         return ""

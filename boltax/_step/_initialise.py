@@ -82,7 +82,7 @@ def initialise(
             "super().__init__()"
         )
         raise
-    except (TypeError, ValueError, LookupError) as error:
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
         better = explained(error, example, model=adapter.name, owner=owner)
         if better is None:
             raise

@@ -176,9 +176,9 @@ class Search:
         trainer: TrainerModule = self._make_trainer(**asked.hyperparameters)
         if not description_of(trainer).varying(self._varied).shares_program(asked.description):
             raise ConfigurationError(
-                f"Received a make_trainer that makes several trainers for "
-                f"{dict(asked.hyperparameters)!r}; expected it to make one, the one that it "
-                "returns. Load or make others before, outside of it."
+                "Received a make_trainer that makes another trainer at each call for "
+                f"{dict(asked.hyperparameters)!r}; expected one that follows from these alone. "
+                "Write the trainer's arguments into make_trainer, or into the space."
             )
         if self.monitor[0].startswith("val/") and (metrics := validation_metrics(trainer)):
             check_monitor(self.monitor, metrics)

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
@@ -42,14 +43,11 @@ def test_a_name_from_elsewhere_is_refused_with_the_line_to_write(tmp_path, name)
 
 
 def test_every_option_and_every_argument_of_train_model_is_known():
-    fields = [
-        f.name for kind in (bx.LoopOptions, bx.CheckpointOptions) for f in dataclasses.fields(kind)
-    ]
+    kinds = (bx.LoopOptions, bx.CheckpointOptions)
+    fields = [field.name for kind in kinds for field in dataclasses.fields(kind)]
     arguments = list(inspect.signature(bx.TrainerModule.train_model).parameters)[1:]
     for name in [*fields, *arguments, *LINES]:
-        with pytest.raises(
-            ConfigurationError, match=f"Received {name}=1 .*Write .*own another name"
-        ):
+        with pytest.raises(ConfigurationError, match=f"Received {name}=1 .*Write .*own another"):
             check_hyperparameters({name: 1}, "Trainer", ())
 
 
@@ -70,11 +68,11 @@ def test_real_hyperparameters_are_stored_and_reach_the_loss(tmp_path):
 
 def test_a_run_of_an_older_version_that_kept_such_a_name_can_be_loaded(tmp_path):
     trainer = classifier(tmp_path)
-    path = f"{trainer.log_dir}/hparams.json"
+    path = Path(trainer.log_dir) / "hparams.json"
     stored = read_json(path)
     stored["constructor"]["named"]["max_epochs"] = 2
     write_json(path, stored)
-    assert rebuild(Classifier, trainer.log_dir, None, {}).hparams == {"max_epochs": 2}
+    assert rebuild(Classifier, path.parent, None, {}).hparams == {"max_epochs": 2}
 
 
 def test_a_subclass_may_have_an_argument_of_such_a_name(tmp_path):
