@@ -155,7 +155,7 @@ class TrainerModule(Constructed):
             num_epochs, num_steps_per_epoch, self.run.max_steps if self.run else None
         )
         optimizer = build_optimizer(self.optimizer_hparams, total_steps, type(self))
-        with self.progress.status(f"setting up the optimizer: {optimizer.describe}"):
+        with self._made.progress.status(f"setting up the optimizer: {optimizer.describe}"):
             self.state = state_with_optimizer(self.state, optimizer, self.hparams, self.loop)
         if self.run is None:
             self.run = Run(num_epochs=num_epochs, total_steps=total_steps)
@@ -359,7 +359,7 @@ class TrainerModule(Constructed):
         Raises:
             CheckpointError: when there is none, or it does not fit the model.
         """
-        self.saver.wait()
+        self._made.saver.wait()
         variables = load_variables(self.log_dir, variables_of(self.state))[0]
         self.state = with_variables(self.state, variables)
 
@@ -374,7 +374,7 @@ class TrainerModule(Constructed):
         """
         source = (self.run or Run()).known_source(loader)
         return _evaluate.predict(
-            self.steps,
+            self._made.steps,
             evaluated(self.state),
             source,
             track=self.tracker,
@@ -387,7 +387,7 @@ class TrainerModule(Constructed):
         Returns:
             The model; of NNX the module itself, where none of its methods is told its mode.
         """
-        return self.adapter.bind(variables_of(evaluated(self.state)))
+        return self._made.adapter.bind(variables_of(evaluated(self.state)))
 
     def load_weights(
         self,
@@ -456,7 +456,9 @@ class TrainerModule(Constructed):
             iterator: what is iterated over.
             **kwargs: as for tqdm: ``desc``, ``total``, ``leave``, ``unit``.
         """
-        return self.progress.track(iterator, **kwargs) if self.enable_progress_bar else iterator
+        return (
+            self._made.progress.track(iterator, **kwargs) if self.enable_progress_bar else iterator
+        )
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
         """Hands the scalars among the metrics to the loggers.
@@ -470,7 +472,9 @@ class TrainerModule(Constructed):
 
     def predict_batch(self, batch: Batch) -> PyTree:
         """The outputs of `predict_function` for one host batch, as NumPy arrays."""
-        return jax.device_get(self.steps.predict(evaluated(self.state), jax.device_put(batch)))
+        return jax.device_get(
+            self._made.steps.predict(evaluated(self.state), jax.device_put(batch))
+        )
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""

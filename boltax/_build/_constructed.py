@@ -148,30 +148,27 @@ class Constructed:
         )
         self.run, self.state, self.logger, self.log_dir = None, nothing, nothing, ""
         self.train_step, self.eval_step, self.model = nothing, nothing, nothing
-        self.name = made.name
-        self.progress = Progress(enable_progress_bar)
-        self.saver, self.copies = Saver(), Copies()
+        made.progress, made.saver, made.copies = Progress(enable_progress_bar), Saver(), Copies()
         if not made.construction.is_complete:
             made.construction.described.append(self)
             return
         enable_compilation_cache()
         streams = tuple(self.rng_streams)
-        self.adapter = adapt(model_class, self.model_hparams, rng_streams=streams)
-        self.model = self.adapter.model
-        self.config["model_class"] = self.adapter.name
-        self._make_loss_steps()
+        made.adapter = adapt(model_class, self.model_hparams, rng_streams=streams)
+        self.model, self.config["model_class"] = made.adapter.model, made.adapter.name
+        self.__make_loss_steps()
         self.init_logger(logger_params)
         self.log_dir, self.logger = complete_logger(self.logger, self.log_dir, self.config)
         if made.construction.has_hparams:
             write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
         self.init_model(self.exmp_input)
         self.print_tabulate(self.exmp_input)
-        self._make_steps()
+        self.__make_steps()
 
-    def _make_loss_steps(self) -> None:
+    def __make_loss_steps(self) -> None:
         """Makes the pure steps of `loss_function`."""
-        self.loss_steps = loss_steps_of(
-            self.adapter,
+        self._made.loss_steps = loss_steps_of(
+            self._made.adapter,
             self.loss_function,
             self.predict_function,
             owner=self._made.name,
@@ -179,19 +176,23 @@ class Constructed:
             loop=self.loop,
         )
 
-    def _make_steps(self) -> None:
+    def __make_steps(self) -> None:
         """Has the steps compiled, or set by an override, of the methods that there are."""
         nothing: Any = None
-        self.steps = nothing
+        self._made.steps = nothing
         self.create_jitted_functions()
-        self.steps = steps_as_set(
-            self.steps, self.train_step, self.eval_step, self.loss_steps.predict_step, self.loop
+        self._made.steps = steps_as_set(
+            self._made.steps,
+            self.train_step,
+            self.eval_step,
+            self._made.loss_steps.predict_step,
+            self.loop,
         )
 
     def _remake_steps(self) -> None:
         """Makes all steps anew, for a trainer that took its attributes from another one."""
-        self._make_loss_steps()
-        self._make_steps()
+        self.__make_loss_steps()
+        self.__make_steps()
 
     if not TYPE_CHECKING:  # an editor knows the attributes that there are
 
@@ -225,11 +226,15 @@ class Constructed:
         if not overrides(self, "loss_function") and not isinstance(exmp_input, list | tuple):
             exmp_input = [exmp_input]
         look_at_first_model(
-            self.adapter, self._initial_run(), exmp_input, self.hparams, self.progress.note
+            self._made.adapter,
+            self.__initial_run(),
+            exmp_input,
+            self.hparams,
+            self._made.progress.note,
         )
         root, init_rng = first_keys(self.seed)
         variables = core.unfreeze(self.run_model_init(exmp_input, init_rng))
-        self.state = state_without_optimizer(self.adapter, self.hparams, variables, root)
+        self.state = state_without_optimizer(self._made.adapter, self.hparams, variables, root)
 
     def run_model_init(self, exmp_input: Any, init_rng: jax.Array) -> Variables:
         """Makes the model's variables for the example input, compiled.
@@ -249,11 +254,13 @@ class Constructed:
             LossError: when `loss_function` raises for another reason.
         """
         has_values = self._made.construction.has_values
-        shown = self.progress.status("initialising the model") if has_values else nullcontext()
+        shown = (
+            self._made.progress.status("initialising the model") if has_values else nullcontext()
+        )
         with shown:
             variables, self._made.calls = initialise(
-                self.adapter,
-                self._initial_run(),
+                self._made.adapter,
+                self.__initial_run(),
                 exmp_input,
                 init_rng,
                 hparams=self.hparams,
@@ -263,9 +270,9 @@ class Constructed:
             )
         return variables
 
-    def _initial_run(self) -> Any:
+    def __initial_run(self) -> Any:
         """What runs the model on the example: the loss, or a plain call."""
-        return self.loss_steps.run if overrides(self, "loss_function") else call_model
+        return self._made.loss_steps.run if overrides(self, "loss_function") else call_model
 
     def print_tabulate(self, exmp_input: Any) -> None:
         """Prints a summary of the model, and writes the whole of it to ``model.txt``.
@@ -273,11 +280,11 @@ class Constructed:
         Args:
             exmp_input: as given to the constructor.
         """
-        whole, shown = summaries(self.adapter, self._made.calls, variables_of(self.state))
+        whole, shown = summaries(self._made.adapter, self._made.calls, variables_of(self.state))
         self._made.summary = whole
         if self._made.construction.is_shown:
             RunDirectory(self.log_dir).model_txt.write_text(whole)
-            self.progress.note(shown)
+            self._made.progress.note(shown)
 
     def create_functions(self) -> tuple[TrainStep, EvalStep]:
         """The pure steps; by default made from `loss_function`.
@@ -287,7 +294,7 @@ class Constructed:
             metrics``. Metrics are scalars (means over the batch), arrays with a value per example,
             pairs ``(total, count)``, or objects with ``merge`` and ``compute``.
         """
-        return self.loss_steps.train_step, self.loss_steps.eval_step
+        return self._made.loss_steps.train_step, self._made.loss_steps.eval_step
 
     def create_jitted_functions(self) -> None:
         """Compiles the steps and sets `self.train_step` and `self.eval_step`.
@@ -300,12 +307,12 @@ class Constructed:
         if self.debug:
             self.train_step, self.eval_step = train_step, eval_step
             return
-        self.steps = compile_for(
+        self._made.steps = compile_for(
             train_step,
             eval_step,
-            self.loss_steps.predict_step,
+            self._made.loss_steps.predict_step,
             loop=self.loop,
-            progress=self.progress,
+            progress=self._made.progress,
             where=lambda: self.run.where("train") if self.run else "the start",
         )
-        self.train_step, self.eval_step = self.steps.train_step, self.steps.eval_step
+        self.train_step, self.eval_step = self._made.steps.train_step, self._made.steps.eval_step

@@ -118,7 +118,7 @@ def variant(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) 
 def write_variant(trainer: "TrainerModule", folder: Path, changes: Mapping[str, Any]) -> None:
     """Writes the ``hparams.json`` of `variant`, without making that trainer, which takes longer."""
     described = described_by(lambda: _changed(trainer, folder, changes))
-    write_described(described, trainer.adapter.name, folder)
+    write_described(described, trainer._made.adapter.name, folder)
 
 
 def write_described(described: Any, model: str, folder: Path) -> None:

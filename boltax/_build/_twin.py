@@ -28,7 +28,7 @@ def stand_in_of(trainer: "TrainerModule", *, is_silent: bool, **attributes: Any)
         is_silent: whether it shows no progress.
         **attributes: in which it differs.
     """
-    progress = Progress(enabled=False) if is_silent else trainer.progress
+    progress = Progress(enabled=False) if is_silent else trainer._made.progress
     if is_silent:
         attributes["enable_progress_bar"] = False
     twin = _twin(trainer, progress, attributes)
@@ -39,6 +39,6 @@ def stand_in_of(trainer: "TrainerModule", *, is_silent: bool, **attributes: Any)
 def _twin(trainer: "TrainerModule", progress: Progress, attributes: dict[str, Any]) -> Any:
     twin = object.__new__(type(trainer))
     made = copy.copy(trainer._made)
-    own = {"_made": made, "progress": progress, "run": None}
-    twin.__dict__.update({**trainer.__dict__, **own, **attributes})
+    made.progress = progress
+    twin.__dict__.update({**trainer.__dict__, "_made": made, "run": None, **attributes})
     return twin

@@ -57,7 +57,7 @@ def find_batch_size(
     size, least = largest_within(needed, limit, min(subject.batch_size, largest), largest)
     if not size:
         raise ConfigurationError(
-            f"Received a limit of {shown_bytes(limit)} for {trainer.name}, which needs "
+            f"Received a limit of {shown_bytes(limit)} for {trainer._made.name}, which needs "
             f"{shown_bytes(least)} for a batch of one example, {shown_bytes(subject.saving)} of "
             "that for a copy of the state; expected more memory or a smaller step. Use a smaller "
             "model, jax.checkpoint around its layers, or parameters and activations in bfloat16."

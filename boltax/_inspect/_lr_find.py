@@ -100,7 +100,7 @@ def lr_find(
             "it: lr_find(lambda: batches())."
         )
     rates = np.geomspace(min_lr, max_lr, num_steps)
-    with keeping_order(train_loader), trainer.progress.status("testing learning rates"):
+    with keeping_order(train_loader), trainer._made.progress.status("testing learning rates"):
         source = as_source(train_loader, name="train_loader")
         used, losses = _trained(trainer, source, _state(trainer, min_lr, num_steps), rates)
     if not np.allclose(used, rates, rtol=1e-3):
@@ -146,7 +146,7 @@ def _trained(
     step = compile_fused(
         _body(trainer.create_functions()[0]),
         "learning rate test",
-        compilations=Compilations(trainer.progress.status),
+        compilations=Compilations(trainer._made.progress.status),
         wanted=trainer.loop.steps_per_execution,
     )
     count = len(rates)
@@ -213,7 +213,7 @@ def _state(trainer: "TrainerModule", min_lr: float, num_steps: int) -> Any:
             raise _no_rate_error(trainer, why)
         others = {name: value for name, value in hparams.items() if name != "warmup"}
         hparams = {**others, "lr": min_lr, "schedule": "constant"}
-    copy = trainer.copies.copy(trainer.state)
+    copy = trainer._made.copies.copy(trainer.state)
     twin = twin_of(trainer, optimizer_hparams=hparams, state=copy)
     twin.init_optimizer(1, num_steps)
     if learning_rate(twin.state.opt_state) is None:

@@ -146,11 +146,11 @@ def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = 
             f"{subject.device.device_kind} too small; expected a step that fits. Write "
             "trainer.find_batch_size(batch) for the largest batches that do."
         )
-    counted = count_flops(trainer.steps.train_step, subject.state, subject.batch)
+    counted = count_flops(trainer._made.steps.train_step, subject.state, subject.batch)
     state: Any = subject.state
     others = (getattr(state, "batch_stats", None), getattr(state, "collections", None))
     return Preflight(
-        trainer=trainer.name,
+        trainer=trainer._made.name,
         batch_size=subject.batch_size,
         parameters=_arrays(params_of(state)),
         collections=_arrays(others),
@@ -235,11 +235,13 @@ class Cost(NamedTuple):
 def cost_of(subject: Subject) -> Cost | None:
     """The memory of the compiled step; None when the compiler finds that too small."""
     state, batch, size = subject.state, subject.batch, subject.batch_size
-    train_step = subject.trainer.steps.train_step
+    train_step = subject.trainer._made.steps.train_step
     metrics = jax.eval_shape(partial(batch_metrics_of, train_step, True), state, batch)
     began = time.perf_counter()
     try:
-        with subject.trainer.progress.status(f"compiling the train step for batches of {size}"):
+        with subject.trainer._made.progress.status(
+            f"compiling the train step for batches of {size}"
+        ):
             program = subject.step.programs[Mode.SINGLE]
             compiled = program.lower((), Training(state, metrics), batch).compile()
     except jax.errors.JaxRuntimeError as error:
@@ -258,14 +260,14 @@ def cost_of(subject: Subject) -> Cost | None:
 
 
 def _compiled_step(trainer: "TrainerModule") -> FusedStep:
-    step = trainer.steps.train
+    step = trainer._made.steps.train
     if isinstance(step, FusedStep):
         return step
     cause = "debug=True" if trainer.debug else "a create_jitted_functions of its own"
     raise ConfigurationError(
-        f"Received {trainer.name} with {cause}, whose steps boltax does not compile; expected "
-        "steps from loss_function or create_functions, compiled by boltax. For the preflight "
-        f"make a trainer without {cause}."
+        f"Received {trainer._made.name} with {cause}, whose steps boltax does not compile; "
+        "expected steps from loss_function or create_functions, compiled by boltax. For the "
+        f"preflight make a trainer without {cause}."
     )
 
 
@@ -280,7 +282,7 @@ def _state_shapes(trainer: "TrainerModule", total_steps: int | None) -> PyTree:
         twin.init_optimizer(1, total_steps or _MANY_STEPS)
         return twin.state
 
-    with noting(f"{trainer.name}.init_optimizer", "preflight, on shapes instead of arrays"):
+    with noting(f"{trainer._made.name}.init_optimizer", "preflight, on shapes instead of arrays"):
         return jax.eval_shape(create, _shapes(trainer.state))
 
 

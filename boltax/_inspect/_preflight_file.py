@@ -66,7 +66,7 @@ def _trainer_and_batch(made: Any, text: str) -> tuple[Any, PyTree]:
         )
     if batch is None and not trainer._made.uses_loss_steps:
         raise ConfigurationError(
-            f"Received {trainer.name} from {text} without a batch; expected one, for its "
+            f"Received {trainer._made.name} from {text} without a batch; expected one, for its "
             "exmp_input is what the model is called with, and its steps are its own. Write: "
             "return trainer, next(iter(train_loader))"
         )

@@ -43,7 +43,7 @@ def prepare(
     """Brings trainer, run and folder to where the epochs begin, or go on."""
     folder = Path(trainer.log_dir)
     shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    trainer.progress.note(f"{trainer.name} trains in {shown}")
+    trainer._made.progress.note(f"{trainer._made.name} trains in {shown}")
     trainer.init_optimizer(run.num_epochs or 0, steps_per_epoch)
     trainer.state = trainer.state.replace(
         step=jax.device_put(jnp.asarray(trainer.state.step, jnp.int32))
@@ -55,7 +55,7 @@ def prepare(
     compiled = None if run.is_over else compile_steps_ahead(trainer, run, val_loader)
     if not run.step and trainer.loop.sanity_check and _is_repeatable(val_loader):
         run.sanity_check = SanityCheck(trainer, run, val_loader, compiled)
-    with noting(f"{trainer.name}.on_training_start", run.where("train")):
+    with noting(f"{trainer._made.name}.on_training_start", run.where("train")):
         trainer.on_training_start()
     notify(trainer, run, "on_training_start", "train")
     run.is_active = run.is_saveable = True
@@ -75,7 +75,7 @@ def compile_steps_ahead(trainer: "TrainerModule", run: Run, val_loader: Any) -> 
     Returns:
         What is done when the evaluation step is compiled; None where that has not begun.
     """
-    steps, state, trained = trainer.steps, trainer.state, None
+    steps, state, trained = trainer._made.steps, trainer.state, None
     with run.ledger.spent("compile"):
         if (chunk := _first_of_arrays(run.train_source, steps.train)) is not None:
             carry = Training(state, steps.empty_train(state, chunk, None))

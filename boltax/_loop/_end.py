@@ -22,14 +22,14 @@ _log = logging.getLogger("boltax")
 def test(trainer: "TrainerModule", run: Run, test_loader: Any) -> ScalarMetrics:
     """The metrics of the best model on the test set."""
     if run.best is None:
-        trainer.progress.note(
+        trainer._made.progress.note(
             "No validation was finite, so there is no best model: the test uses the last one."
         )
     elif unwritten := unwritten_best(trainer):
         _log.warning("%s could not be written: the test uses the last model instead.", unwritten)
     else:
         trainer.load_model()
-    with noting(f"{trainer.name}.eval_model", run.where("test")):
+    with noting(f"{trainer._made.name}.eval_model", run.where("test")):
         metrics = trainer.eval_model(test_loader, log_prefix="test/")
     trainer.log_metrics(metrics, run.step)
     trainer.save_metrics("test", metrics)
@@ -49,7 +49,7 @@ def end_early(trainer: "TrainerModule", run: Run, error: BaseException) -> None:
             _check_countable(trainer, run)
             save_resume(trainer, run)
             if not finish_saving(trainer, run) and trainer.checkpoint.keep_last:
-                trainer.progress.note(
+                trainer._made.progress.note(
                     f"Saved step {run.step}: train_model(..., resume=True) goes on from there"
                 )
     except Exception as failure:
@@ -68,8 +68,8 @@ def _check_countable(trainer: "TrainerModule", run: Run) -> None:
         return
     if not is_deleted(state) and int(jax.device_get(state.step)) > step:
         raise TrainingError(
-            f"Received an exception within {trainer.name}.train_epoch, which has its own loop; "
-            "expected one between epochs, since nobody knows the place in the data. The last "
+            f"Received an exception within {trainer._made.name}.train_epoch, which has its own "
+            "loop; expected one between epochs, since nobody knows the place in the data. The last "
             "resume checkpoint is the place to go on from: resume=True."
         )
 

@@ -90,7 +90,7 @@ def run_epoch(trainer: "TrainerModule", train_loader: Any) -> ScalarMetrics:
 
 def _send(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, chunk: Chunk) -> None:
     """Sends the steps of a chunk to the device, counts them, and ends the intervals of records."""
-    steps, every, begin = trainer.steps, trainer.loop.log_every, run.step
+    steps, every, begin = trainer._made.steps, trainer.loop.log_every, run.step
     is_loop = chunk.plan.mode is Mode.LOOP
     with run.ledger.spent("device"):
         until_due = count_on_device(min(every - begin % every, MOST_STEPS + 1) if is_loop else 1)
@@ -111,7 +111,7 @@ def _send(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, chunk: Chun
 def _interval(trainer: "TrainerModule", run: Run, chunk: Chunk) -> Any:
     """The metrics since the last record, begun if this is the first chunk."""
     if not isinstance(run.interval, Metrics):
-        run.interval = trainer.steps.empty_train(trainer.state, chunk, run.interval)
+        run.interval = trainer._made.steps.empty_train(trainer.state, chunk, run.interval)
     return run.interval
 
 
@@ -125,7 +125,7 @@ def _chunks(
     is_at_once: bool,
 ) -> Generator[Chunk]:
     """The batches of the epoch, in chunks that end where something is due."""
-    begin, step, every = run.step, trainer.steps.train, trainer.loop.log_every
+    begin, step, every = run.step, trainer._made.steps.train, trainer.loop.log_every
     step.restart()
 
     def distance(drawn: int, until_due: int) -> int:

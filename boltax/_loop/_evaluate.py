@@ -45,7 +45,7 @@ def evaluate_for(trainer: "TrainerModule", loader: Any, prefix: str) -> ScalarMe
     is_repeated = prefix == "val/" and run.is_active and run.num_epochs is not None
     left = (run.num_epochs or 0) - run.epoch if is_repeated else 0
     return evaluate(
-        trainer.steps,
+        trainer._made.steps,
         evaluated(trainer.state),
         run.known_source(loader),
         track=trainer.tracker,

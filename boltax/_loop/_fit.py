@@ -89,8 +89,8 @@ def fit(
 ) -> ScalarMetrics:
     """Trains, validates, keeps the best, tests on it; see `TrainerModule.train_model`."""
     run = trainer.run = Run(num_epochs=num_epochs, max_steps=max_steps)
-    trainer.saver = Saver()
-    trainer.steps.compilations.ledger = run.ledger
+    trainer._made.saver = Saver()
+    trainer._made.steps.compilations.ledger = run.ledger
     for loader, name in ((val_loader, "val_loader"), (test_loader, "test_loader")):
         if loader is not None:
             run.source(loader, name)
@@ -120,8 +120,8 @@ def fit(
         finally:
             run.is_active = run.is_saveable = False
             run.sources.clear()
-            trainer.progress.close()
-            trainer.progress.note(run.ledger.report())
+            trainer._made.progress.close()
+            trainer._made.progress.note(run.ledger.report())
     if run.signals.received is not None:
         run.signals.leave()
     return {**(run.best or {}), **test_metrics}
@@ -160,7 +160,7 @@ def _epochs(trainer: "TrainerModule", train_loader: Any, val_loader: Any) -> Non
         if run.stop_reason:
             break
     if run.stop_reason:
-        trainer.progress.note(
+        trainer._made.progress.note(
             f"Stopped after epoch {run.epoch}, step {run.step}: {run.stop_reason}"
         )
 
@@ -189,7 +189,10 @@ def _validate(trainer: "TrainerModule", val_loader: Any) -> None:
         trainer.save_model(run.step)
         trainer.save_metrics("best_eval", run.best)
         return
-    with run.ledger.spent("evaluation"), noting(f"{trainer.name}.eval_model", run.where("val")):
+    with (
+        run.ledger.spent("evaluation"),
+        noting(f"{trainer._made.name}.eval_model", run.where("val")),
+    ):
         metrics = trainer.eval_model(val_loader, log_prefix="val/")
     with _hook(trainer, run, "on_validation_epoch_end", "val"):
         trainer.on_validation_epoch_end(run.epoch, metrics, val_loader)
@@ -212,7 +215,7 @@ def _validate(trainer: "TrainerModule", val_loader: Any) -> None:
 @contextmanager
 def _hook(trainer: "TrainerModule", run: Run, name: str, phase: str) -> Generator[None]:
     """Around a method that a subclass may override: its time, and a note on its exceptions."""
-    with run.ledger.spent("hooks"), noting(f"{trainer.name}.{name}", run.where(phase)):
+    with run.ledger.spent("hooks"), noting(f"{trainer._made.name}.{name}", run.where(phase)):
         yield
 
 

@@ -92,7 +92,7 @@ class NonFiniteWatch:
         self._run = run
         self._on_their_way: deque[Sent] = deque()
         # steps that are called as they are have no device that leaves out those after a bad one
-        self._is_compiled = trainer.steps.train.is_compiled
+        self._is_compiled = trainer._made.steps.train.is_compiled
 
     def add(self, sent: Sent) -> None:
         """Watches steps that were sent off, and now and then looks at those that have arrived."""
@@ -178,10 +178,10 @@ def diagnose(trainer: "TrainerModule", state: Any, batch: Batch) -> str:
     trees: list[tuple[str, Any]] = [("batch", batch), ("state", state_tree(state))]
     with jax.transfer_guard("allow"):
         if trainer._made.uses_loss_steps:
-            loss, grads = compile_init(trainer.loss_steps.gradients)(state, batch)
+            loss, grads = compile_init(trainer._made.loss_steps.gradients)(state, batch)
             trees += [("loss", loss), ("gradient", grads)]
         elif not overrides(trainer, "create_jitted_functions"):  # else it may take the state
-            new, metrics = trainer.steps.train_step(state, batch)
+            new, metrics = trainer._made.steps.train_step(state, batch)
             trees += [("metrics", metrics), ("new state", state_tree(new))]
         for name, tree in trees:
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -233,7 +233,7 @@ def _store(trainer: "TrainerModule", run: Run, step: Step, where: str, found: st
 def _error(
     trainer: "TrainerModule", where: str, found: str, folder: Path | None, *, is_kept: bool
 ) -> NonFiniteError:
-    replay = f"boltax replay {folder} --trainer FILE.py:{trainer.name}"
+    replay = f"boltax replay {folder} --trainer FILE.py:{trainer._made.name}"
     shown = f" The step is stored; to see where it comes from, write: {replay}." if folder else ""
     return NonFiniteError(
         f"Received a loss or gradient that is not finite at {where}. {found}; expected finite "

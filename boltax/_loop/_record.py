@@ -32,7 +32,7 @@ MOST_DUE = 2
 def begin_record(trainer: "TrainerModule", run: Run) -> None:
     """Ends the interval of a record at this step; `write_records` writes it."""
     interval: Any = run.interval
-    run.accumulated, run.interval, packed = trainer.steps.turn(_accumulated(run), interval)
+    run.accumulated, run.interval, packed = trainer._made.steps.turn(_accumulated(run), interval)
     run.records_due.append(Due([run.step], [run.examples], packed))
 
 
@@ -49,7 +49,7 @@ def begin_records(
         ended: their intervals.
     """
     before = _accumulated(run)
-    run.accumulated, packed = trainer.steps.add_ended(before, ended.number, ended.metrics)
+    run.accumulated, packed = trainer._made.steps.add_ended(before, ended.number, ended.metrics)
     examples = [run.examples - size * (run.step - step) for step in steps]
     run.records_due.append(Due(steps, examples, packed))
 
@@ -86,7 +86,7 @@ def _write(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any) 
     with run.ledger.spent("device"):
         rows = unpack(run.records_due[0].packed, like=like)
     due = run.records_due.popleft()
-    speed = _speed(run, due.steps[-1], due.examples[-1], trainer.steps.train.flops)
+    speed = _speed(run, due.steps[-1], due.examples[-1], trainer._made.steps.train.flops)
     values: ScalarMetrics = {}
     for step, row in zip(due.steps, rows, strict=False):  # rows of no record come last
         values = compute(row, "train/step/")
@@ -106,7 +106,7 @@ def merged(trainer: "TrainerModule", run: Run) -> Metrics:
     """The metrics of the epoch, up to the last step."""
     interval: Any = run.interval
     before = _accumulated(run)
-    return interval if before is None else trainer.steps.merge(before, interval)
+    return interval if before is None else trainer._made.steps.merge(before, interval)
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, float]:

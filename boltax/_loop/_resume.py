@@ -79,13 +79,13 @@ def resume_run(
         ) from error
     trainer.state = _with_arrays(trainer.state, found.arrays["state"])
     load_callback_states(trainer.callbacks, progress["callbacks"])
-    with noting(f"{trainer.name}.on_load_checkpoint", run.where("train")):
+    with noting(f"{trainer._made.name}.on_load_checkpoint", run.where("train")):
         trainer.on_load_checkpoint(extra)
     _write_files(trainer, run, own)
     # A future that is left behind, or damaged, must not pass for the newest.
     run.is_save_due = found.step != ResumeCheckpoints(own.resume).newest_step()
     trainer.logger.resume(run.step)
-    trainer.progress.note(
+    trainer._made.progress.note(
         f"Goes on from step {run.step}, epoch {run.epoch}, saved {progress['time']}"
     )
     return True
@@ -107,7 +107,7 @@ def start_anew(trainer: "TrainerModule") -> bool:
         "%s starts from the beginning in %s, which holds a run of %d steps that now makes way. "
         "train_model(..., resume=True) goes on with such a run; logger_params={...} without "
         "log_dir gives each run a folder of its own.",
-        trainer.name,
+        trainer._made.name,
         trainer.log_dir,
         older,
     )
@@ -234,4 +234,4 @@ def _say_nothing_to_resume(trainer: "TrainerModule") -> None:
             os.path.relpath(newest),
         )
     else:
-        trainer.progress.note(text)
+        trainer._made.progress.note(text)

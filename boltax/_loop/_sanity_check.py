@@ -48,13 +48,13 @@ class SanityCheck:
 
         def begin(first: Chunk) -> None:
             state = evaluated(trainer.state)
-            self._compiled = compile_ahead(trainer.steps, state, first, total)
+            self._compiled = compile_ahead(trainer._made.steps, state, first, total)
 
         with self._noting():
-            chunks = draw(trainer.steps, source, limit=1, begin=begin)
+            chunks = draw(trainer._made.steps, source, limit=1, begin=begin)
             self._chunks = list(islice(chunks, 1))
             self._check_names_early()
-        if not trainer.steps.evaluate.is_compiled:
+        if not trainer._made.steps.evaluate.is_compiled:
             self.finish()  # nothing to wait for
 
     @property
@@ -73,11 +73,13 @@ class SanityCheck:
         with self._run.ledger.spent("evaluation"), self._noting():
             trainer = self._trainer
             state = evaluated(trainer.state)
-            self._check_names(evaluate_chunks(trainer.steps, state, self._chunks, prefix="val/"))
+            self._check_names(
+                evaluate_chunks(trainer._made.steps, state, self._chunks, prefix="val/")
+            )
 
     def _check_names_early(self) -> None:
         """Looks at the names of the metrics where the trace has told them."""
-        steps, state = self._trainer.steps, evaluated(self._trainer.state)
+        steps, state = self._trainer._made.steps, evaluated(self._trainer.state)
         if steps.evaluate.is_compiled:
             for chunk in self._chunks:
                 names = plain_names(steps.empty_eval(state, chunk, None), "val/")

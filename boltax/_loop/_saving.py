@@ -67,7 +67,7 @@ def is_save_due(trainer: "TrainerModule", run: Run, *, ended_epoch: int | None =
     run.is_save_due |= now >= run.retry_at or run.save_trigger.is_due(
         step=run.step, seconds=now - run.saved_at, ended_epoch=ended_epoch
     )
-    return run.is_save_due and not trainer.saver.is_busy
+    return run.is_save_due and not trainer._made.saver.is_busy
 
 
 def save_resume(trainer: "TrainerModule", run: Run) -> None:
@@ -99,8 +99,8 @@ def _save_resume(trainer: "TrainerModule", run: Run, point: tuple[int, Stage, in
         float("inf"),
     )
     trainer.logger.flush()  # what was recorded so far will not be recorded again
-    state = trainer.copies.take(state)
-    interval, epoch = (trainer.copies.of_metrics(m) for m in (run.interval, run.accumulated))
+    state = trainer._made.copies.take(state)
+    interval, epoch = (trainer._made.copies.of_metrics(m) for m in (run.interval, run.accumulated))
     progress = _progress(trainer, run)
     source, cursor, record, history = run.train_source, run.cursor, run.record, tuple(run.history)
     directory, step = RunDirectory(trainer.log_dir), run.step
@@ -124,9 +124,9 @@ def _save_resume(trainer: "TrainerModule", run: Run, point: tuple[int, Stage, in
         checkpoints.save(step, arrays, {**progress, **rest})
         if best_steps:  # those that only an older resume checkpoint needed
             best.discard_except({*best_steps, *checkpoints.best_steps()})
-        trainer.copies.give_back(state)
+        trainer._made.copies.give_back(state)
 
-    trainer.saver.submit(Job(f"the resume checkpoint of step {step}", "resume", write))
+    trainer._made.saver.submit(Job(f"the resume checkpoint of step {step}", "resume", write))
 
 
 def save_variables(trainer: "TrainerModule", run: Run | None, step: int, *, is_best: bool) -> None:
@@ -160,12 +160,12 @@ def save_variables(trainer: "TrainerModule", run: Run | None, step: int, *, is_b
             run.best_steps = [*(s for s in run.best_steps if s != step), step]
 
     if run is None or not run.is_active:
-        trainer.saver.wait()
+        trainer._made.saver.wait()
         write()
         return
     with run.ledger.spent("checkpoints"):  # it waits while two are to be written
-        variables = trainer.copies.copy(variables)
-        trainer.saver.submit(Job(what, "best" if is_best else f"saved {step}", write))
+        variables = trainer._made.copies.copy(variables)
+        trainer._made.saver.submit(Job(what, "best" if is_best else f"saved {step}", write))
 
 
 def save_small(
@@ -180,14 +180,14 @@ def save_small(
         *arguments: those of `write`.
     """
     if trainer.run is not None and trainer.run.is_active:
-        trainer.saver.submit(Job(what, what, partial(write, *arguments), has_arrays=False))
+        trainer._made.saver.submit(Job(what, what, partial(write, *arguments), has_arrays=False))
     else:
         write(*arguments)
 
 
 def tell_failures(trainer: "TrainerModule", run: Run) -> None:
     """Warns of what could not be written since the last time, and plans another try."""
-    for failure in trainer.saver.failures():
+    for failure in trainer._made.saver.failures():
         run.retry_at = time.monotonic() + RETRY_SECONDS
         _log.warning(
             "Saving %s failed, and the training goes on; older checkpoints are as they were, and "
@@ -200,8 +200,8 @@ def tell_failures(trainer: "TrainerModule", run: Run) -> None:
 
 def unwritten_best(trainer: "TrainerModule") -> str | None:
     """What the best model is called, if it is not on the disk when all that can be written is."""
-    trainer.saver.wait()
-    return next((job.what for job in trainer.saver.undone() if job.kind == "best"), None)
+    trainer._made.saver.wait()
+    return next((job.what for job in trainer._made.saver.undone() if job.kind == "best"), None)
 
 
 def finish_saving(trainer: "TrainerModule", run: Run) -> list[str]:
@@ -211,9 +211,9 @@ def finish_saving(trainer: "TrainerModule", run: Run) -> list[str]:
         What could not be written.
     """
     with run.ledger.spent("checkpoints"):
-        trainer.saver.wait()
+        trainer._made.saver.wait()
     tell_failures(trainer, run)
-    undone = [job.what for job in trainer.saver.undone()]
+    undone = [job.what for job in trainer._made.saver.undone()]
     if undone:
         _log.error(
             "NOT SAVED: %s could not be written to %s. The trainer still holds the state: free "
@@ -242,7 +242,7 @@ def state_tree(state: Any) -> PyTree:
 def _progress(trainer: "TrainerModule", run: Run) -> dict[str, Any]:
     """All of a run that is no array, as it is now."""
     now = time.monotonic()
-    with noting(f"{trainer.name}.on_save_checkpoint", run.where("train")):
+    with noting(f"{trainer._made.name}.on_save_checkpoint", run.where("train")):
         extra = dict(trainer.on_save_checkpoint())
     return {
         "step": run.step,

@@ -31,7 +31,7 @@ def decide(run: PopulationRun, chunk: Chunk) -> Chunk:
     layout = measured(run, chunk)
     group(run, layout)
     per_member = layout.seconds / layout.size / layout.places
-    run.trainer.progress.note(
+    run.trainer._made.progress.note(
         f"Population: {described(layout)}, {1e3 * per_member:.3g} ms a member's step"
     )
 

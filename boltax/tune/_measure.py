@@ -141,7 +141,7 @@ class _Search:
                 raise
             lack, candidate = str(error).splitlines()[0], None
         if candidate is None:
-            run.trainer.progress.note(f"Population: no {described(layout)}: {lack}")
+            run.trainer._made.progress.note(f"Population: no {described(layout)}: {lack}")
             return 0.0
         self._compiled.add(program)
         speed = self._compared(candidate)

@@ -56,7 +56,7 @@ def check_wanted(run: PopulationRun, layout: Layout, chunk: Chunk) -> None:
 
 def _needed(run: PopulationRun, layout: Layout, chunk: Chunk) -> int | None:
     """Bytes on a device; of CPU devices, which share theirs, on all of them."""
-    step, workspace = run.trainer.steps.train, _workspace(run, layout.size)
+    step, workspace = run.trainer._made.steps.train, _workspace(run, layout.size)
     if workspace is None or not isinstance(step, FusedStep):
         return None
     one = Subject(run.trainer, step, run.maker.form(), chunk.form)
@@ -68,7 +68,10 @@ def _needed(run: PopulationRun, layout: Layout, chunk: Chunk) -> int | None:
 
 def _workspace(run: PopulationRun, size: int) -> int | None:
     """Bytes of workspace of a group's step, from its program or else from the single step's."""
-    for steps, times in ((run.make_steps(size, run.devices[0]), 1), (run.trainer.steps, size)):
+    for steps, times in (
+        (run.make_steps(size, run.devices[0]), 1),
+        (run.trainer._made.steps, size),
+    ):
         step = steps.train
         known = step.programs[Mode.SINGLE].temporaries if isinstance(step, FusedStep) else None
         if known is not None:

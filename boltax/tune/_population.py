@@ -260,8 +260,8 @@ class Population:
                     raise
             finally:
                 run.lanes.close()
-                self.trainer.progress.close()
-                self.trainer.progress.note(run.ledger.report())
+                self.trainer._made.progress.close()
+                self.trainer._made.progress.note(run.ledger.report())
         if run.signals.received is not None:
             run.signals.leave()
         return self.table
@@ -357,7 +357,7 @@ class Population:
         self.trainer.logger.log_hyperparams({"members": run.given})
 
     def _steps_of(self, size: int, device: Device) -> Steps:
-        steps = self.trainer.steps
+        steps = self.trainer._made.steps
         if size == 1 and device == self._devices[0]:
             return steps
         if (size, device) not in self._steps:
@@ -365,9 +365,9 @@ class Population:
             self._steps[size, device] = compile_for(
                 steps.train_step,
                 steps.eval_step,
-                self.trainer.loss_steps.predict_step,
+                self.trainer._made.loss_steps.predict_step,
                 loop=self.trainer.loop,
-                progress=self.trainer.progress,
+                progress=self.trainer._made.progress,
                 where=lambda: "the start",
                 members=members,
             )
@@ -397,9 +397,9 @@ def _check_trainer(trainer: Any) -> None:
     callbacks = [type(callback).__name__ for callback in trainer.callbacks]
     if hooks or callbacks:
         raise ConfigurationError(
-            f"Received {trainer.name} with {', '.join([*hooks, *callbacks])}, which work with one "
-            "state; expected a trainer without hooks and callbacks, since a population has many. "
-            "Write a boltax.tune.Scheduler for what ends or changes members."
+            f"Received {trainer._made.name} with {', '.join([*hooks, *callbacks])}, which work "
+            "with one state; expected a trainer without hooks and callbacks, since a population has "
+            "many. Write a boltax.tune.Scheduler for what ends or changes members."
         )
     if trainer.debug:
         raise ConfigurationError(

@@ -124,7 +124,7 @@ def restore_population(run: PopulationRun) -> bool:
     with noting(f"scheduler {type(run.scheduler).__name__}.load_state_dict"):
         run.scheduler.load_state_dict(progress["scheduler"])
     run.trainer.logger.resume(run.step)
-    run.trainer.progress.note(
+    run.trainer._made.progress.note(
         f"Goes on from step {run.step}, epoch {run.epoch}, saved {progress['time']}"
     )
     return True

@@ -257,7 +257,7 @@ class Trials(Scheduler):
         folder = member_folder(self._trainer, member.number)
         attrs: dict[str, Any] = {LOG_DIR: str(folder)}
         if not RunDirectory(folder).hparams.exists():  # else the population writes its own
-            write_described(asked.trainer, self._trainer.adapter.name, folder)
+            write_described(asked.trainer, self._trainer._made.adapter.name, folder)
         if member.status is Status.DIVERGED:
             search.worker.end(trial, None, {REASON: member.reason, **attrs})
             return self._ended(asked, "diverged", member, member.reason)

@@ -86,7 +86,7 @@ class MemberStates:
     def _state(self, parts: tuple[Variables, jax.Array, Mapping[str, jax.Array]]) -> Any:
         variables, root, values = parts
         state = state_without_optimizer(
-            self._trainer.adapter, self._trainer.hparams, variables, root
+            self._trainer._made.adapter, self._trainer.hparams, variables, root
         )
         return state.replace(
             tx=self.optimizer.optimizer.tx,
@@ -103,10 +103,10 @@ class MemberStates:
         self, example: Any, key: jax.Array, values: Mapping[str, jax.Array]
     ) -> Variables:
         trainer = self._trainer
-        run = trainer.loss_steps.run if self._uses_loss() else call_model
+        run = trainer._made.loss_steps.run if self._uses_loss() else call_model
         own = {name: values[name] for name in self._varied.loss_names}
         traced = {**traced_hparams(trainer.hparams), **own}
-        return init_variables(trainer.adapter, run, trainer.hparams, [], example, key, traced)
+        return init_variables(trainer._made.adapter, run, trainer.hparams, [], example, key, traced)
 
     def _uses_loss(self) -> bool:
         return overrides(self._trainer, "loss_function")

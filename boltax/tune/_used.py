@@ -33,7 +33,7 @@ def check_used(run: PopulationRun, batch: Any) -> None:
 
     def step(values: Mapping[str, jax.Array], state: Any, batch: Any) -> Any:
         new, metrics = checked_result(
-            run.trainer.steps.train_step(run.maker.changed(state, values), batch)
+            run.trainer._made.steps.train_step(run.maker.changed(state, values), batch)
         )
         return new.replace(opt_state=(), hparams=None, tx=None), metrics
 

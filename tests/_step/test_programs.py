@@ -171,8 +171,8 @@ def test_the_compiled_step_takes_the_memory_of_state_and_metrics(tmp_path):
     trainer = classifier(tmp_path)
     trainer.init_optimizer(1, 4)
     chunk = Chunk(Plan(), jax.device_put(classes(8)), [{"epoch": 1, "batch": 1}], 8)
-    carry = Training(trainer.state, trainer.steps.empty_train(trainer.state, chunk, None))
-    single = trainer.steps.train.programs[Mode.SINGLE].lower((), carry, chunk.feed).compile()
+    carry = Training(trainer.state, trainer._made.steps.empty_train(trainer.state, chunk, None))
+    single = trainer._made.steps.train.programs[Mode.SINGLE].lower((), carry, chunk.feed).compile()
     memory = single.memory_analysis()
     arrays = [x for x in jax.tree.leaves(carry) if jnp.issubdtype(x.dtype, jnp.number)]
     assert memory.alias_size_in_bytes >= sum(x.nbytes for x in arrays)
