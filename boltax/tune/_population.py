@@ -398,7 +398,7 @@ def _check_trainer(trainer: Any) -> None:
     if hooks or callbacks:
         raise ConfigurationError(
             f"Received {trainer._made.name} with {', '.join([*hooks, *callbacks])}, which work "
-            "with one state; expected a trainer without hooks and callbacks, since a population has "
+            "with one state; expected a trainer without hooks and callbacks, since there are "
             "many. Write a boltax.tune.Scheduler for what ends or changes members."
         )
     if trainer.debug:
