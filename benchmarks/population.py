@@ -35,10 +35,12 @@ from suite.linen_models import MODELS, make_model, make_optimizer, per_example
 from suite.tasks import TASKS, Task, make_data
 
 import boltax as bx
+from boltax._build._parts import renewed_parts
+from boltax._loop._counters import Stage
+from boltax._loop._start import start_run
+from boltax._loop._trainees import Loaders
 from boltax.data import ArrayLoader
 from boltax.tune import Population
-from boltax.tune._loop import train
-from boltax.tune._run import PopulationRun
 
 SMALL = {
     "CNN": Task(
@@ -93,19 +95,24 @@ def make_loader(task: Task, data: Any) -> ArrayLoader:
 
 
 def population(task: Task, data: Any, members: int, folder: str) -> tuple[Callable[[], None], Any]:
-    """One pass of a population, as a function, and its run."""
+    """One pass of a population, as a function, and its members."""
     rates = [1e-3 * 1.02**number for number in range(members)]
     given = [{"seed": number, "lr": rate} for number, rate in enumerate(rates)]
     many = Population(make_trainer(task, data, folder), given)
-    run: PopulationRun = many._prepared(make_loader(task, data), None, 10**6)  # noqa: SLF001 - the loop by hand
-    many._start(run)  # noqa: SLF001
-    passes = train(run)
+    parts = renewed_parts(many.trainer)
+    run = start_run(parts, Loaders(make_loader(task, data)), 10**6, None, None)
+    trainees = many._prepared(parts, run, None)  # noqa: SLF001 - the loop by hand
+    trainees.start()
 
     def one_pass() -> None:
-        next(passes)
-        jax.block_until_ready(run.states)
+        run.begin_epoch()
+        trainees.train(None)
+        trainees.validate(None)
+        trainees.end_epoch(is_validated=True)
+        run.count(stage=Stage.COMPLETE)
+        jax.block_until_ready(trainees.states)
 
-    return one_pass, run
+    return one_pass, trainees
 
 
 def in_turn(task: Task, data: Any, folder: str) -> Callable[[], None]:

@@ -15,13 +15,13 @@ from boltax import callbacks, data, errors, loggers, metrics, optim
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._inspect._preflight import Preflight
-from boltax._process import _allocator
+from boltax._process._allocator import install as _keep_memory
 from boltax._step._state import TrainState
 from boltax.trainer import TrainerModule
 
 __version__ = "0.1.0"
 
-_allocator.install()  # may be left out; before JAX's CPU backend has started its threads
+_keep_memory()  # may be left out; before JAX's CPU backend has started its threads
 
 __all__ = [
     "CheckpointOptions",

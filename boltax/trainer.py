@@ -32,14 +32,21 @@ from boltax._base._types import Batch, PyTree, ScalarMetrics
 from boltax._build._arguments import whole
 from boltax._build._constructed import Constructed
 from boltax._build._first_state import build_optimizer, state_with_optimizer
-from boltax._build._methods import overrides
+from boltax._build._methods import overridden, overrides
+from boltax._build._parts import Parts
 from boltax._build._stored import rebuild
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._inspect._preflight import Preflight
-from boltax._loop import _epoch, _evaluate, _fit
-from boltax._loop._run import Run, planned_steps
-from boltax._loop._saving import save_small, save_variables
+from boltax._loop._evaluate import evaluate_for
+from boltax._loop._fit import fit
+from boltax._loop._limits import Limits, planned_steps
+from boltax._loop._predict import predict
+from boltax._loop._run import Run
+from boltax._loop._saving import save_best, save_small, save_snapshot
+from boltax._loop._single import Single
+from boltax._loop._start import running, start_run, train_epoch
+from boltax._loop._trainees import Loaders
 from boltax._step._ema import evaluated
 from boltax._step._loss import inputs_of
 from boltax._step._state import variables_of, with_variables
@@ -49,6 +56,7 @@ from boltax.checkpoint._files import write_json
 from boltax.checkpoint._metrics_json import plain_metrics
 from boltax.checkpoint._partial import load_variables
 from boltax.checkpoint._rundir import RunDirectory, locate
+from boltax.checkpoint._saver import Saver
 from boltax.errors import ConfigurationError
 from boltax.models._bound import BoundModel
 from boltax.models._view import ModelView
@@ -151,14 +159,13 @@ class TrainerModule(Constructed):
             OptimizerError: for settings that contradict each other or need a number of steps that
                 nobody knows.
         """
-        total_steps = planned_steps(
-            num_epochs, num_steps_per_epoch, self.run.max_steps if self.run else None
-        )
+        max_steps = self.run.limits.max_steps if self.run else None
+        total_steps = planned_steps(num_epochs, num_steps_per_epoch, max_steps)
         optimizer = build_optimizer(self.optimizer_hparams, total_steps, type(self))
         with self._made.progress.status(f"setting up the optimizer: {optimizer.describe}"):
             self.state = state_with_optimizer(self.state, optimizer, self.hparams, self.loop)
         if self.run is None:
-            self.run = Run(num_epochs=num_epochs, total_steps=total_steps)
+            self.run = Run(Limits(num_epochs=num_epochs, total_steps=total_steps))
 
     @with_known_names
     def train_model(
@@ -201,9 +208,15 @@ class TrainerModule(Constructed):
         num_epochs = whole("num_epochs", num_epochs)
         max_steps = None if max_steps is None else whole("max_steps", max_steps)
         max_seconds = None if max_time is None else parse_duration(max_time)
-        loaders = train_loader, val_loader, test_loader
-        limits: Any = {"max_steps": max_steps, "max_seconds": max_seconds, "resume": resume}
-        return _fit.fit(self, *loaders, num_epochs=num_epochs, **limits)
+        loaders = Loaders(train_loader, val_loader, test_loader)
+
+        def begin() -> Single:
+            parts = self._renewed_parts()
+            self.run = start_run(parts, loaders, num_epochs, max_steps, max_seconds)
+            return self._single(self.run)
+
+        single, tested = fit(begin, self.log_dir, loaders, resume)
+        return {**(single.run.best or {}), **tested}
 
     def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
         """What a training step needs: memory, operations, and whether it fits; ``print`` it.
@@ -269,7 +282,7 @@ class TrainerModule(Constructed):
         Returns:
             The means over the epoch, ``{"train/loss": ..., ...}``.
         """
-        return _epoch.run_epoch(self, train_loader)
+        return train_epoch(self._single(running(self.run, self.state)), train_loader)
 
     def on_training_epoch_end(self, epoch_idx: int) -> None:
         """Called after each epoch, before its validation.
@@ -289,7 +302,7 @@ class TrainerModule(Constructed):
         Returns:
             Name to float, or to a NumPy array for a metric that is not a scalar.
         """
-        return _evaluate.evaluate_for(self, loader, log_prefix)
+        return evaluate_for(self._parts, self.run, self.state, loader, log_prefix, self.tracker)
 
     def on_validation_epoch_end(
         self, epoch_idx: int, eval_metrics: ScalarMetrics, val_loader: Any
@@ -327,7 +340,8 @@ class TrainerModule(Constructed):
             metrics: name to number or array.
         """
         path = RunDirectory(self.log_dir).metrics / f"{filename}.json"
-        save_small(self, f"metrics/{path.name}", write_json, path, plain_metrics(metrics))
+        what, values = f"metrics/{path.name}", plain_metrics(metrics)
+        save_small(self._parts, self.run, what, write_json, path, values)
 
     def save_model(self, step: int = 0) -> None:
         """Saves the model's variables as the best so far, in ``checkpoints/best/<step>``.
@@ -337,7 +351,7 @@ class TrainerModule(Constructed):
         Args:
             step: names the checkpoint; the loop gives the number of completed steps.
         """
-        save_variables(self, self.run, int(step), is_best=True)
+        save_best(self._parts, self.run, variables_of(evaluated(self.state)), int(step))
 
     def on_save_checkpoint(self) -> Mapping[str, Any]:
         """What attributes of a subclass a resume checkpoint has to hold, as plain JSON."""
@@ -373,7 +387,7 @@ class TrainerModule(Constructed):
             A pytree of NumPy arrays ``[examples, ...]``.
         """
         source = (self.run or Run()).known_source(loader)
-        return _evaluate.predict(
+        return predict(
             self._made.steps,
             evaluated(self.state),
             source,
@@ -470,6 +484,39 @@ class TrainerModule(Constructed):
         scalars = {name: value for name, value in metrics.items() if jnp.ndim(value) == 0}
         self.logger.log_metrics(scalars, step)
 
+    @property
+    def _parts(self) -> Parts:
+        """What a run is made of."""
+        return Parts(
+            name=self._made.name,
+            steps=self._made.steps,
+            loss_steps=self._made.loss_steps,
+            loop=self.loop,
+            checkpoint=self.checkpoint,
+            callbacks=self.callbacks,
+            monitor=self.monitor,
+            check_val_every_n_epoch=self.check_val_every_n_epoch,
+            logger=self.logger,
+            progress=self._made.progress,
+            saver=self._made.saver,
+            copies=self._made.copies,
+            folder=self.log_dir,
+            config=self.config,
+            summary=self._made.summary,
+            names=self._made.names,
+            overridden=overridden(type(self)),
+        )
+
+    def _renewed_parts(self) -> Parts:
+        """The parts for a run that begins: nothing waits to be written for an older one."""
+        self._made.saver.wait()
+        self._made.saver = Saver()
+        return self._parts
+
+    def _single(self, run: Run) -> Single:
+        """A run of this trainer as the loop trains it."""
+        return Single(self, self._parts, self._made.live, run)
+
     def predict_batch(self, batch: Batch) -> PyTree:
         """The outputs of `predict_function` for one host batch, as NumPy arrays."""
         return jax.device_get(
@@ -478,4 +525,5 @@ class TrainerModule(Constructed):
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""
-        save_variables(self, self.run, int(jax.device_get(self.state.step)), is_best=False)
+        step = int(jax.device_get(self.state.step))
+        save_snapshot(self._parts, self.run, variables_of(evaluated(self.state)), step)

@@ -22,7 +22,7 @@ import optax
 import boltax as bx
 from boltax._base._chunks import Chunk, Plan
 from boltax._base._trees import num_examples
-from boltax._loop._nonfinite import NonFiniteWatch, Sent
+from boltax._loop._nonfinite import NonFiniteWatch
 from boltax._step._bodies import Training
 from campaigns.score import Score
 
@@ -150,12 +150,12 @@ def _by_boltax(
     empty = partial(trainer._made.steps.empty_train, trainer.state, chunk, None)
 
     def steps(number: int) -> None:
-        metrics, watch = empty(), NonFiniteWatch(trainer, run)
-        for count in range(number):
+        metrics, watch = empty(), NonFiniteWatch(trainer._single(run))  # noqa: SLF001
+        for _ in range(number):
             carry = Training(trainer.state, metrics)
             (trainer.state, metrics), is_bad = trainer._made.steps.train((), carry, chunk)
-            watch.add(Sent(is_bad, count, chunk, None))
-        watch.look(up_to=number)
+            watch.add(chunk, is_bad, None)
+        watch.look(up_to=run.step)
         jax.block_until_ready(trainer.state)
 
     return steps

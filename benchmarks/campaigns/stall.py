@@ -158,11 +158,11 @@ def _sides(trainer: Trainer, work: Path) -> Generator[dict[str, Side]]:
     assert run is not None
 
     def by_boltax() -> None:
-        run.step += 1
+        run.count(step=run.step + 1)
         # The loop does not wait for the copy, but its next step does: it belongs to the stall.
         take = mock.Mock(side_effect=lambda tree: jax.block_until_ready(copy(tree)))
         with mock.patch.object(trainer._made.copies, "take", take):
-            save_resume(trainer, run)
+            save_resume(trainer._single(run))  # noqa: SLF001
 
     def by_numpy() -> None:
         leaves = jax.tree.leaves(jax.device_get(state_tree(trainer.state)))

@@ -27,6 +27,7 @@ from boltax._build._arguments import (
 )
 from boltax._build._compiled import compile_for, loss_steps_of, steps_as_set, with_options
 from boltax._build._construction import take
+from boltax._build._copies import Copies
 from boltax._build._first_state import state_without_optimizer, traced_hparams
 from boltax._build._loggers import complete_logger, open_loggers
 from boltax._build._made import Made
@@ -39,7 +40,6 @@ from boltax._build._summaries import summaries
 from boltax._process._compilation_cache import enable_compilation_cache
 from boltax._progress._progress import Progress
 from boltax._step._bodies import EvalStep, TrainStep
-from boltax._step._copies import Copies
 from boltax._step._initialise import call_model, first_keys, initialise
 from boltax._step._state import TrainState, variables_of
 from boltax.callbacks._base import Callback, as_callbacks
@@ -74,7 +74,6 @@ class Constructed:
     model: Any
     logger: LoggerGroup
     log_dir: str
-    state: TrainState
     run: Any
     train_step: TrainStep
     eval_step: EvalStep
@@ -146,7 +145,7 @@ class Constructed:
             check_val_every_n_epoch=self.check_val_every_n_epoch,
             seed=self.seed,
         )
-        self.run, self.state, self.logger, self.log_dir = None, nothing, nothing, ""
+        self.run, self.logger, self.log_dir = None, nothing, ""
         self.train_step, self.eval_step, self.model = nothing, nothing, nothing
         made.progress, made.saver, made.copies = Progress(enable_progress_bar), Saver(), Copies()
         if not made.construction.is_complete:
@@ -164,6 +163,18 @@ class Constructed:
         self.init_model(self.exmp_input)
         self.print_tabulate(self.exmp_input)
         self.__make_steps()
+
+    @property
+    def state(self) -> TrainState:
+        """The training state of now; None before there is one.
+
+        A step takes the memory of the state before it: keep a copy with `jax.device_get`.
+        """
+        return self._made.live.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self._made.live.state = state
 
     def __make_loss_steps(self) -> None:
         """Makes the pure steps of `loss_function`."""

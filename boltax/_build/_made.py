@@ -1,9 +1,10 @@
 """What a trainer has made of its constructor's arguments, under one name that nobody else uses."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from boltax._build._construction import Construction
+from boltax._build._copies import Copies
+from boltax._build._hooks import Live
 from boltax._build._methods import overrides
 from boltax._progress._progress import Progress
 from boltax._step._loss import LossSteps
@@ -32,7 +33,8 @@ class Made:
         loss_steps: the pure steps of `loss_function`.
         steps: what the loop calls: compiled steps.
         saver: writes to the disk in the background.
-        copies: copies the state on the device (`boltax._loop._saving.Copies`).
+        copies: copies the state on the device.
+        live: where the state of now lies.
         calls: with what the model was called when it was initialised; None when the user did that.
         summary: the table of the model's layers.
         is_begun: whether the constructor of `TrainerModule` was called.
@@ -46,7 +48,8 @@ class Made:
     loss_steps: LossSteps = field(init=False)
     steps: Steps = field(init=False)
     saver: Saver = field(init=False)
-    copies: Any = field(init=False)
+    copies: Copies = field(init=False)
+    live: Live = field(default_factory=Live)
     calls: list[Call] | None = None
     summary: str = ""
     is_begun: bool = False

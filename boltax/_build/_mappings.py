@@ -8,7 +8,7 @@ import array
 import collections
 import inspect
 from collections.abc import Mapping, MutableSequence
-from typing import Any, cast
+from typing import Any
 
 from boltax.errors import ConfigurationError
 
@@ -37,7 +37,7 @@ def plain_containers(value: Any) -> Any:
         {'layers': ({'size': 3},)}
     """
     if is_mapping(value):
-        return {key: plain_containers(part) for key, part in cast("Any", value).items()}
+        return {key: plain_containers(part) for key, part in value.items()}
     if type(value) is tuple:
         return tuple(plain_containers(part) for part in value)
     is_foreign = isinstance(value, MutableSequence) and not isinstance(value, _OWN_SEQUENCES)

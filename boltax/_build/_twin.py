@@ -3,6 +3,7 @@
 import copy
 from typing import TYPE_CHECKING, Any
 
+from boltax._build._hooks import Live
 from boltax._progress._progress import Progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,6 @@ def stand_in_of(trainer: "TrainerModule", *, is_silent: bool, **attributes: Any)
 def _twin(trainer: "TrainerModule", progress: Progress, attributes: dict[str, Any]) -> Any:
     twin = object.__new__(type(trainer))
     made = copy.copy(trainer._made)
-    made.progress = progress
+    made.progress, made.live = progress, Live(attributes.pop("state", trainer.state))
     twin.__dict__.update({**trainer.__dict__, "_made": made, "run": None, **attributes})
     return twin

@@ -57,7 +57,8 @@ def preflight_file(
 
 
 def _trainer_and_batch(made: Any, text: str) -> tuple[Any, PyTree]:
-    trainer, batch = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    pair: Any = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    trainer, batch = pair
     if not is_trainer(trainer):
         raise ConfigurationError(
             f"Received {type(trainer).__name__} from {text}; expected a function without arguments "

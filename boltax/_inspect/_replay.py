@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from boltax._build._parts import parts_of
 from boltax._build._stored import rebuild
 from boltax._loop._nonfinite import diagnose
 from boltax._loop._saving import state_tree
@@ -65,7 +66,7 @@ def replay(run: str | os.PathLike[str], trainer_class: type[Any], exmp_input: An
         except FloatingPointError as error:
             return "\n".join([*head, f"The first {kind}: {_where(error)}"])
     finite = "Run without compilation, every primitive of the step gives finite numbers."
-    return "\n".join([*head, finite, f"Compiled: {diagnose(trainer, state, batch)}."])
+    return "\n".join([*head, finite, f"Compiled: {diagnose(parts_of(trainer), state, batch)}."])
 
 
 def _find(path: Path) -> Path:

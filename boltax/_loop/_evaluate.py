@@ -1,4 +1,4 @@
-"""Evaluation and prediction: one exact pass over a loader.
+"""Evaluation: one exact pass over a loader, for one state or for several side by side.
 
     metrics = none
     for batches in loader: metrics = step(state, metrics, batches)   # accumulated on the device
@@ -7,17 +7,18 @@
 Nothing here changes the state.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from boltax._base._chunks import Chunk, Plan
-from boltax._base._trees import describe, num_examples
 from boltax._base._types import ScalarMetrics
+from boltax._build._parts import Parts
 from boltax._loop._run import Run
 from boltax._process._ledger import Ledger
 from boltax._progress._progress import advance_examples
@@ -27,35 +28,83 @@ from boltax._step._fused import MOST_STEPS
 from boltax._step._steps import Steps
 from boltax.data._prefetch import one_item_each, prefetch_to_device
 from boltax.data._source import Source
-from boltax.errors import DataError, ModelError, TrainingError
+from boltax.errors import DataError, TrainingError
 from boltax.metrics._accumulate import Metrics, compute
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 Track = Callable[..., Iterable[Any]]
 """`TrainerModule.tracker`: shows progress through an iterable."""
 
 
-def evaluate_for(trainer: "TrainerModule", loader: Any, prefix: str) -> ScalarMetrics:
-    """What `TrainerModule.eval_model` does, with the limits and the progress of the trainer."""
-    limits = {"val/": trainer.loop.limit_val_batches, "test/": trainer.loop.limit_test_batches}
+class Evaluations(Protocol):
+    """How an evaluation step is sent off for several states; a part of `Dispatch`."""
+
+    def steps_of(self, index: int) -> Steps:
+        """The compiled steps for a state."""
+        ...
+
+    def placed(self, chunk: Chunk) -> Sequence[Chunk]:
+        """A chunk on each device that is used; states take them in turn."""
+        ...
+
+    def send_each(self, number: int, send: Callable[[int], None], *, is_timed: bool) -> None:
+        """Sends off for so many states, by their index."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneState:
+    """The dispatch of a single state."""
+
+    steps: Steps
+
+    def steps_of(self, index: int) -> Steps:
+        """The steps, for whatever index."""
+        return self.steps
+
+    def placed(self, chunk: Chunk) -> Sequence[Chunk]:
+        """The chunk where it is."""
+        return (chunk,)
+
+    def send_each(self, number: int, send: Callable[[int], None], *, is_timed: bool) -> None:
+        """Sends off for the only state."""
+        send(0)
+
+
+def evaluate_for(
+    parts: Parts, run: Run | None, state: Any, loader: Any, prefix: str, track: Track
+) -> ScalarMetrics:
+    """What `TrainerModule.eval_model` does, with the limits of the trainer.
+
+    Args:
+        parts: what the trainer is made of.
+        run: its run; None before the first.
+        state: the training state.
+        loader: what to read, once.
+        prefix: put before each metric's name.
+        track: shows progress.
+    """
+    limits = {"val/": parts.loop.limit_val_batches, "test/": parts.loop.limit_test_batches}
     descriptions = {"val/": "Validation", "test/": "Test"}
-    run = trainer.run or Run()
-    is_repeated = prefix == "val/" and run.is_active and run.num_epochs is not None
-    left = (run.num_epochs or 0) - run.epoch if is_repeated else 0
+    run = run or Run()
     return evaluate(
-        trainer._made.steps,
-        evaluated(trainer.state),
+        parts.steps,
+        evaluated(state),
         run.known_source(loader),
-        track=trainer.tracker,
+        track=track,
         prefix=prefix,
         limit=limits.get(prefix),
-        prefetch=trainer.loop.prefetch,
+        prefetch=parts.loop.prefetch,
         desc=descriptions.get(prefix, "Evaluation"),
-        passes=1 + left // trainer.check_val_every_n_epoch,
+        passes=validations_left(run, parts) if prefix == "val/" else 1,
         poll=run.signals.poll,
     )
+
+
+def validations_left(run: Run, parts: Parts) -> int:
+    """The validations of a run that are still to come, with this one."""
+    if not run.is_active or run.limits.num_epochs is None:
+        return 1
+    return 1 + (run.limits.num_epochs - run.epoch) // parts.check_val_every_n_epoch
 
 
 def evaluate(
@@ -97,8 +146,9 @@ def evaluate(
         compile_ahead(steps, state, first, total)
 
     chunks = draw(steps, source, limit=limit, prefetch=prefetch, passes=passes, begin=begin)
-    shown = _shown(chunks, track, total=total, desc=desc)
-    return evaluate_chunks(steps, state, shown, prefix=prefix, desc=desc, poll=poll)
+    bar = shown(chunks, track, total=total, desc=desc)
+    host = evaluate_states(OneState(steps), [state], bar, desc=desc, poll=poll)
+    return compute(host[0], prefix)
 
 
 def compile_ahead(
@@ -162,68 +212,66 @@ def draw(
     )
 
 
-def evaluate_chunks(
-    steps: Steps,
-    state: Any,
+def evaluate_states(
+    dispatch: Evaluations,
+    states: Sequence[Any],
     chunks: Iterable[Chunk],
     *,
-    prefix: str = "",
     desc: str = "Evaluation",
     poll: Callable[[], None] = lambda: None,
-) -> ScalarMetrics:
-    """The metrics of a state over chunks of batches; see `evaluate`."""
-    metrics: Any = None
-    full: Chunk | None = None
+) -> list[Metrics]:
+    """The metrics of several states over chunks of batches, on the host; see `evaluate`.
+
+    Args:
+        dispatch: how a step is sent off for each state.
+        states: as the evaluation step reads them.
+        chunks: the batches.
+        desc: names the evaluation in an error.
+        poll: called after each chunk; it raises to end the evaluation.
+    """
+    metrics: list[Any] = []
+    full: Sequence[Chunk] = ()
     drawn = 0
     for chunk in chunks:
-        if metrics is None:
-            metrics = steps.empty_eval(state, chunk, None)
+        metrics = metrics or [
+            dispatch.steps_of(index).empty_eval(state, chunk, None)
+            for index, state in enumerate(states)
+        ]
         drawn += chunk.steps * chunk.size
-        constants = Evaluation(state, np.int32(drawn))
-        filled = None
-        if full is not None:
-            filled = steps.padding.evaluated(steps.evaluate, constants, metrics, chunk, full)
-        metrics = steps.evaluate(constants, metrics, chunk)[0] if filled is None else filled
-        full = full or chunk
+        placed = dispatch.placed(chunk)
+        send = partial(_send, dispatch, states, metrics, placed, full, np.int32(drawn))
+        dispatch.send_each(len(states), send, is_timed=chunk.plan.window is not None)
+        full = full or placed
         poll()
-    if metrics is None:
+    if not metrics:
         raise DataError(
             f"Received a loader for {desc.lower()} without batches; expected at least one."
         )
-    host: Metrics = jax.device_get(metrics)
-    _check_seen(drawn, int(host.examples))
-    return compute(host, prefix)
+    host: list[Metrics] = jax.device_get(metrics)
+    for one in host:
+        _check_seen(drawn, one.examples)
+    return host
 
 
-def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch: int = 2) -> Any:
-    """The outputs of the prediction step for a whole data set, in its order.
-
-    Returns:
-        A pytree like that of one batch's outputs, with NumPy arrays ``[examples, ...]``.
-
-    Raises:
-        ModelError: when an output has no value for each example.
-    """
-    done: list[Any] = []
-    in_flight: deque[Any] = (
-        deque()
-    )  # a few batches of outputs stay on the device while the next are computed
-    stream = prefetch_to_device(
-        source.epoch(1),
-        depth=prefetch,
-        copy=not source.owns_batches,
-        is_compiled=steps.evaluate.is_compiled,
-    )
-    for chunk in _shown(stream, track, total=source.num_batches, desc="Prediction"):
-        outputs = steps.predict(state, chunk.feed)
-        _check_outputs(outputs, chunk.size)
-        in_flight.append(outputs)
-        if len(in_flight) > prefetch:
-            done.append(jax.device_get(in_flight.popleft()))
-    done.extend(jax.device_get(outputs) for outputs in in_flight)
-    if not done:
-        raise DataError("Received a loader for prediction without batches; expected at least one.")
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
+def _send(
+    dispatch: Evaluations,
+    states: Sequence[Any],
+    metrics: list[Any],
+    placed: Sequence[Chunk],
+    full: Sequence[Chunk],
+    drawn: Any,
+    index: int,
+) -> None:
+    """Sends off evaluation steps of a state; a batch with fewer examples is filled up."""
+    steps, place = dispatch.steps_of(index), index % len(placed)
+    chunk, constants, filled = placed[place], Evaluation(states[index], drawn), None
+    if full:
+        filled = steps.padding.evaluated(
+            steps.evaluate, constants, metrics[index], chunk, full[place]
+        )
+    if filled is None:
+        filled = steps.evaluate(constants, metrics[index], chunk)[0]
+    metrics[index] = filled
 
 
 def planned_batches(source: Source, limit: int | None) -> int | None:
@@ -231,7 +279,7 @@ def planned_batches(source: Source, limit: int | None) -> int | None:
     return source.num_batches if limit is None else min(limit, source.num_batches or limit)
 
 
-def _shown(
+def shown(
     stream: Iterable[Chunk], track: Track, *, total: int | None, desc: str
 ) -> Iterator[Chunk]:
     """The chunks of a stream, with their progress shown batch by batch."""
@@ -242,23 +290,13 @@ def _shown(
             advance_examples(bar, chunk.steps * chunk.size)
 
 
-def _check_seen(drawn: int, seen: int) -> None:
-    if drawn != seen:
+def _check_seen(drawn: int, counted: Any) -> None:
+    """Compares examples with those that each member of a state has counted."""
+    for seen in np.atleast_1d(counted).tolist():
+        if drawn == seen:
+            continue
         raise TrainingError(
             f"Received {drawn} examples from the loader but counted {seen} on the device; expected "
             "the same number. An evaluation step must not drop or repeat examples: return metrics "
             "for the whole batch."
-        )
-
-
-def _check_outputs(outputs: Any, count: int) -> None:
-    try:
-        is_complete = num_examples(outputs) == count
-    except DataError:
-        is_complete = False
-    if not is_complete:
-        raise ModelError(
-            f"Received outputs with {describe(outputs, 'outputs')} for a batch of {count} "
-            f"examples; expected arrays [{count}, ...]. Return a value per example from "
-            "predict_function."
         )

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +18,18 @@ import numpy as np
 from boltax._base._chunks import Chunk
 from boltax._base._trees import describe_leaf, path_name, tree_bytes
 from boltax._base._types import Batch, Cursor
-from boltax._build._methods import overrides
-from boltax._loop._run import Run
+from boltax._build._parts import Parts
+from boltax._loop._one import One
 from boltax._loop._saving import OPTIONAL, state_tree
 from boltax._step._state import params_of
 from boltax._step._steps import compile_init
 from boltax.checkpoint._arrays import write_arrays
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._folders import commit_folder, temporary_folder
-from boltax.checkpoint._rundir import RunDirectory
 from boltax.checkpoint._spec import batch_spec
 from boltax.data._cursor import consumed
 from boltax.errors import NonFiniteError, RunDirectoryError
 from boltax.metrics._accumulate import Metrics
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 MOST_AHEAD = 16
 """Dispatches that may be on their way: with one more the host waits, and holds no more batches."""
@@ -65,7 +61,7 @@ class Sent(NamedTuple):
     before: Cursor | None
 
 
-class Step(NamedTuple):
+class BadStep(NamedTuple):
     """A bad step.
 
     Attributes:
@@ -80,24 +76,22 @@ class Step(NamedTuple):
 
 
 class NonFiniteWatch:
-    """The steps on their way, and the count of those that were bad.
+    """The steps of a single run on their way, and the count of those that were bad.
 
     Args:
-        trainer: whose steps they are.
-        run: its run.
+        one: the run.
     """
 
-    def __init__(self, trainer: "TrainerModule", run: Run) -> None:
-        self._trainer = trainer
-        self._run = run
+    def __init__(self, one: One) -> None:
+        self._one, self._run = one, one.run
         self._on_their_way: deque[Sent] = deque()
         # steps that are called as they are have no device that leaves out those after a bad one
-        self._is_compiled = trainer._made.steps.train.is_compiled
+        self._is_compiled = one.parts.steps.train.is_compiled
 
-    def add(self, sent: Sent) -> None:
+    def add(self, chunk: Chunk, outputs: Any, before: Cursor | None) -> None:
         """Watches steps that were sent off, and now and then looks at those that have arrived."""
-        self._on_their_way.append(sent)
-        if len(self._on_their_way) % LOOK_EVERY and self._may_wait(sent.chunk):
+        self._on_their_way.append(Sent(outputs, self._run.step, chunk, before))
+        if len(self._on_their_way) % LOOK_EVERY and self._may_wait(chunk):
             return
         too_many = len(self._on_their_way) - MOST_AHEAD
         self.look(up_to=self._on_their_way[too_many - 1].step if too_many > 0 else 0)
@@ -131,33 +125,28 @@ class NonFiniteWatch:
             for index in np.flatnonzero(np.atleast_1d(are_bad)[: sent.chunk.steps]).tolist():
                 before = sent.chunk.cursors[index - 1] if index else sent.before
                 step = sent.step - sent.chunk.steps + 1 + index
-                self._act(Step(step, sent.chunk.batch(index), before))
+                self._act(BadStep(step, sent.chunk.batch(index), before))
 
-    def _act(self, step: Step) -> None:
-        trainer, run = self._trainer, self._run
+    def _act(self, step: BadStep) -> None:
+        one, run = self._one, self._run
         run.nonfinite += 1
-        is_end = trainer.loop.on_nonfinite == "stop"
+        is_end = one.parts.loop.on_nonfinite == "stop"
         if is_end:
             self._on_their_way.clear()
-            run.step, run.cursor = step.step - 1, step.before
-            kept = (due.up_to(run.step) for due in run.records_due)
-            run.records_due = deque(due for due in kept if due.steps)
-            if isinstance(run.interval, Metrics):
-                none = jax.device_put(np.int32(0))
-                run.interval = dataclasses.replace(run.interval, left_out=none)
+            self._go_back(step)
         done = consumed(step.before, run.epoch)
         where = f"step {step.step} (epoch {run.epoch}, batch {done + 1})"
         found, folder = "", None
         if run.nonfinite <= MOST_STORED:
-            found = diagnose(trainer, trainer.state, step.batch)
-            folder = _store(trainer, run, step, where, found)
+            found = diagnose(one.parts, one.live.state, step.batch)
+            folder = _store(one, step, where, found)
         if is_end:
             # A step of the user's that takes the memory of the old state cannot be undone.
-            params = jax.tree.leaves(params_of(trainer.state))
+            params = jax.tree.leaves(params_of(one.live.state))
             run.is_saveable &= not any(map(_nonfinite, params))
-            raise _error(trainer, where, found, folder, is_kept=run.is_saveable)
+            raise _error(one.parts.name, where, found, folder, is_kept=run.is_saveable)
         if run.nonfinite <= MOST_STORED or run.nonfinite % 100 == 0:
-            is_skipped = trainer.loop.on_nonfinite == "skip"
+            is_skipped = one.parts.loop.on_nonfinite == "skip"
             _log.warning(
                 "The loss or a gradient is not finite at %s; %s%s. That is number %d in this run.",
                 where,
@@ -166,22 +155,35 @@ class NonFiniteWatch:
                 run.nonfinite,
             )
 
+    def _go_back(self, step: BadStep) -> None:
+        """Counts as if the bad step and those after it had not been sent off.
 
-def diagnose(trainer: "TrainerModule", state: Any, batch: Batch) -> str:
+        On the device they have changed nothing.
+        """
+        run, metrics = self._run, self._run.metrics
+        run.count(step=step.step - 1, cursor=step.before)
+        kept = (due.up_to(run.step) for due in metrics.due)
+        metrics.due = deque(due for due in kept if due.steps)
+        if metrics.interval is not None and isinstance(metrics.interval[0], Metrics):
+            none = jax.device_put(np.int32(0))
+            metrics.interval = [dataclasses.replace(metrics.interval[0], left_out=none)]
+
+
+def diagnose(parts: Parts, state: Any, batch: Batch) -> str:
     """Names what is not finite first: in the batch, the state, the loss, or else the gradients.
 
     Args:
-        trainer: whose step it was.
+        parts: of the trainer whose step it was.
         state: the state before the step; what is found with a later one may differ.
         batch: the batch, on the device.
     """
     trees: list[tuple[str, Any]] = [("batch", batch), ("state", state_tree(state))]
     with jax.transfer_guard("allow"):
-        if trainer._made.uses_loss_steps:
-            loss, grads = compile_init(trainer._made.loss_steps.gradients)(state, batch)
+        if not parts.overrides("create_functions"):
+            loss, grads = compile_init(parts.loss_steps.gradients)(state, batch)
             trees += [("loss", loss), ("gradient", grads)]
-        elif not overrides(trainer, "create_jitted_functions"):  # else it may take the state
-            new, metrics = trainer._made.steps.train_step(state, batch)
+        elif not parts.overrides("create_jitted_functions"):  # else it may take the state
+            new, metrics = parts.steps.train_step(state, batch)
             trees += [("metrics", metrics), ("new state", state_tree(new))]
         for name, tree in trees:
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -199,26 +201,27 @@ def _nonfinite(leaf: Any) -> str | None:
     return f"{int(bad.sum())} of {bad.size}" if bad.any() else None
 
 
-def _store(trainer: "TrainerModule", run: Run, step: Step, where: str, found: str) -> Path | None:
+def _store(one: One, step: BadStep, where: str, found: str) -> Path | None:
     """Stores state and batch so that `boltax replay` can run the step again; None if it cannot."""
-    folder = RunDirectory(trainer.log_dir).nonfinite / str(step.step)
+    run, state = one.run, one.live.state
+    folder = one.parts.directory.nonfinite / str(step.step)
     if len([path for path in folder.parent.glob("[0-9]*") if path != folder]) >= MOST_STORED:
         return None
     try:
         shutil.rmtree(folder, ignore_errors=True)
         temporary = temporary_folder(folder)
-        spec = batch_spec(step.batch, trainer._made.names)
-        arrays = {"state": state_tree(trainer.state), "batch": jax.tree.leaves(step.batch)}
+        spec = batch_spec(step.batch, one.parts.names)
+        arrays = {"state": state_tree(state), "batch": jax.tree.leaves(step.batch)}
         write_arrays(temporary, "arrays", arrays)
         report = {
             "step": step.step,
             "where": where,
             "found": found,
-            "policy": trainer.loop.on_nonfinite,
-            "state_of_step": int(jax.device_get(trainer.state.step)),
+            "policy": one.parts.loop.on_nonfinite,
+            "state_of_step": int(jax.device_get(state.step)),
             "batch": spec,
             "optional": [name for name in OPTIONAL if name in arrays["state"]],
-            "num_epochs": run.num_epochs,
+            "num_epochs": run.limits.num_epochs,
             "steps_per_epoch": run.train_source.num_batches,
         }
         write_json(temporary / "report.json", report)
@@ -231,9 +234,9 @@ def _store(trainer: "TrainerModule", run: Run, step: Step, where: str, found: st
 
 
 def _error(
-    trainer: "TrainerModule", where: str, found: str, folder: Path | None, *, is_kept: bool
+    name: str, where: str, found: str, folder: Path | None, *, is_kept: bool
 ) -> NonFiniteError:
-    replay = f"boltax replay {folder} --trainer FILE.py:{trainer._made.name}"
+    replay = f"boltax replay {folder} --trainer FILE.py:{name}"
     shown = f" The step is stored; to see where it comes from, write: {replay}." if folder else ""
     return NonFiniteError(
         f"Received a loss or gradient that is not finite at {where}. {found}; expected finite "

@@ -1,29 +1,26 @@
 """Tells callbacks what happens, and does what they ask for; tells the optimizer of validations."""
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from boltax._base._types import ScalarMetrics
-from boltax._loop._run import Run
+from boltax._loop._one import One
 from boltax._step._state import evaluations_of
 from boltax.callbacks._base import Callback, Log, Save, Stop, View, as_requests, overriding
 from boltax.errors import noting
+from boltax.loggers._group import LoggerGroup
 from boltax.metrics._accumulate import to_host
 from boltax.optim._plateau import next_evaluations
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
-
 
 JOINS_A_RECORD = ("on_log", "on_validation_epoch_end")
 """Hooks before a record is logged: what callbacks log there goes with it."""
 
 
 def notify(
-    trainer: "TrainerModule",
-    run: Run,
-    hook: str,
+    one: One,
+    moment: str,
     phase: str,
     metrics: Mapping[str, Any] | None = None,
     *,
@@ -32,73 +29,81 @@ def notify(
     error: BaseException | None = None,
 ) -> ScalarMetrics:
     """Calls a hook of callbacks, does what they ask for, and returns the metrics they logged."""
-    logged = ScalarMetrics()
-    callbacks = overriding(trainer.callbacks, hook) if only is None else (only,)
+    run, logged = one.run, ScalarMetrics()
+    callbacks = overriding(one.parts.callbacks, moment) if only is None else (only,)
     for callback in callbacks:
-        view = _view(trainer, run, phase, metrics or {}, row)
+        view = _view(one, phase, metrics or {}, row)
         arguments = (view,) if error is None else (view, error)
         with (
             run.ledger.spent("hooks"),
-            noting(f"callback {type(callback).__name__}.{hook}", run.where(phase)),
+            noting(f"callback {type(callback).__name__}.{moment}", run.where(phase)),
         ):
-            answer = getattr(callback, hook)(*arguments)
-        for request in as_requests(answer, callback, hook):
+            answer = getattr(callback, moment)(*arguments)
+        for request in as_requests(answer, callback, moment):
             match request:
                 case Stop(reason):
                     run.ask_to_stop(f"{type(callback).__name__}: {reason}")
                 case Save():
-                    trainer.save_snapshot()
+                    one.hooks.save_snapshot()
                 case Log():
                     values = {name: to_host(value) for name, value in request.metrics.items()}
+                    if moment not in JOINS_A_RECORD:
+                        log(one, values)
                     with run.ledger.spent("logging"):
-                        if hook not in JOINS_A_RECORD:
-                            trainer.log_metrics(values, run.step)
-                        _log_media(trainer, request, run.step)
+                        _log_media(one.parts.logger, request, run.step)
                     logged |= values
     return logged
 
 
-def _view(
-    trainer: "TrainerModule",
-    run: Run,
-    phase: str,
-    metrics: Mapping[str, Any],
-    row: Mapping[str, Any] | None,
-) -> View:
+@contextmanager
+def hook(one: One, name: str, phase: str) -> Generator[None]:
+    """Around a method that a subclass may override: its time, and a note on its exceptions."""
+    with one.run.ledger.spent("hooks"), noting(f"{one.parts.name}.{name}", one.run.where(phase)):
+        yield
+
+
+def log(one: One, metrics: Mapping[str, Any], step: int | None = None) -> None:
+    """Hands metrics to the loggers, at the step of now or at another one."""
+    with one.run.ledger.spent("logging"):
+        one.hooks.log_metrics(metrics, one.run.step if step is None else step)
+
+
+def _view(one: One, phase: str, metrics: Mapping[str, Any], row: Mapping[str, Any] | None) -> View:
+    run, parts = one.run, one.parts
     return View(
         phase=phase,
         epoch=run.epoch,
         step=run.step,
-        num_epochs=run.num_epochs,
-        total_steps=run.total_steps,
-        state=trainer.state,
+        num_epochs=run.limits.num_epochs,
+        total_steps=run.limits.total_steps,
+        state=one.live.state,
         metrics=dict(metrics),
-        history=(*run.history, *([dict(row)] if row is not None else [])),
+        history=(*run.counters.history, *([dict(row)] if row is not None else [])),
         elapsed=time.monotonic() - run.started,
-        log_dir=trainer.log_dir,
-        summary=lambda: trainer._made.summary,
-        predict=trainer.predict_batch,
+        log_dir=parts.folder,
+        summary=lambda: parts.summary,
+        predict=one.hooks.predict_batch,
     )
 
 
-def _log_media(trainer: "TrainerModule", request: Log, step: int) -> None:
+def _log_media(logger: LoggerGroup, request: Log, step: int) -> None:
     for key, images in request.images.items():
-        trainer.logger.log_image(key, images, step)
+        logger.log_image(key, images, step)
     for key, figure in request.figures.items():
-        trainer.logger.log_figure(key, figure, step)
+        logger.log_figure(key, figure, step)
     for key, values in request.histograms.items():
-        trainer.logger.log_histogram(key, values, step)
+        logger.log_histogram(key, values, step)
     for key, text in request.text.items():
-        trainer.logger.log_text(key, text, step)
+        logger.log_text(key, text, step)
 
 
-def tell_optimizer(trainer: "TrainerModule", metrics: ScalarMetrics) -> None:
+def tell_optimizer(one: One, metrics: ScalarMetrics) -> None:
     """Puts what the optimizer follows of a validation into the state.
 
     Raises:
         MetricsError: when it is not among the metrics.
     """
-    evaluations = evaluations_of(trainer.state)
+    evaluations = evaluations_of(one.live.state)
     if evaluations is not None:
-        evaluations = next_evaluations(evaluations, metrics)
-        trainer.state = trainer.state.replace(evaluations=evaluations)
+        told = next_evaluations(evaluations, metrics)
+        one.live.state = one.live.state.replace(evaluations=told)

@@ -7,106 +7,96 @@ loop of steps ends the intervals of its records by itself.
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
 from boltax._base._types import ScalarMetrics
-from boltax._loop._nonfinite import NonFiniteWatch
-from boltax._loop._notify import notify
-from boltax._loop._run import Due, Run
+from boltax._loop._accumulators import Accumulators, Due
+from boltax._loop._trainees import Trainees, Watch
 from boltax._progress._progress import set_metrics
 from boltax._step._flops import peak_of
 from boltax._step._forms import Ended
-from boltax.callbacks._base import overriding
-from boltax.metrics._accumulate import Metrics, compute, rebuilt, unpack
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
-
+from boltax.metrics._accumulate import Metrics, rebuilt
 
 MOST_DUE = 2
 """Dispatches whose records may wait for the device; with one more the host waits, too."""
 
 
-def begin_record(trainer: "TrainerModule", run: Run) -> None:
+def begin_record(trainees: Trainees) -> None:
     """Ends the interval of a record at this step; `write_records` writes it."""
-    interval: Any = run.interval
-    run.accumulated, run.interval, packed = trainer._made.steps.turn(_accumulated(run), interval)
-    run.records_due.append(Due([run.step], [run.examples], packed))
+    run, metrics = trainees.run, trainees.run.metrics
+    interval, before = _pairs(metrics)
+    turned = [
+        trainees.steps_of(index).turn(old, new)
+        for index, (old, new) in enumerate(zip(before, interval, strict=True))
+    ]
+    metrics.epoch = [whole for whole, _, _ in turned]
+    metrics.interval = [following for _, following, _ in turned]
+    metrics.due.append(Due([run.step], [metrics.examples], [packed for _, _, packed in turned]))
 
 
-def begin_records(
-    trainer: "TrainerModule", run: Run, steps: list[int], size: int, ended: Ended
-) -> None:
-    """Takes over records whose intervals ended in a loop.
+def begin_records(trainees: Trainees, steps: list[int], size: int, ended: Ended) -> None:
+    """Takes over records whose intervals ended in the loop of a single state.
 
     Args:
-        trainer: whose they are.
-        run: its run, at the last step of the loop.
+        trainees: what is trained, at the last step of the loop.
         steps: the steps of the records, if all were finite.
         size: examples in a step.
         ended: their intervals.
     """
-    before = _accumulated(run)
-    run.accumulated, packed = trainer._made.steps.add_ended(before, ended.number, ended.metrics)
-    examples = [run.examples - size * (run.step - step) for step in steps]
-    run.records_due.append(Due(steps, examples, packed))
+    run, metrics = trainees.run, trainees.run.metrics
+    _, (before,) = _pairs(metrics)
+    whole, packed = trainees.steps.add_ended(before, ended.number, ended.metrics)
+    metrics.epoch = [whole]
+    examples = [metrics.examples - size * (run.step - step) for step in steps]
+    metrics.due.append(Due(steps, examples, [packed]))
 
 
-def _accumulated(run: Run) -> Metrics | None:
-    like: Any = run.interval
-    return None if run.accumulated is None else rebuilt(run.accumulated, like=like)
+def merge_records(trainees: Trainees) -> list[Metrics | Any]:
+    """The metrics of the epoch up to the last step, for each state."""
+    interval, before = _pairs(trainees.run.metrics)
+    return [
+        new if old is None else trainees.steps_of(index).merge(old, new)
+        for index, (old, new) in enumerate(zip(before, interval, strict=True))
+    ]
 
 
-def must_write_at_once(trainer: "TrainerModule") -> bool:
-    """Whether a callback may look at the state with the record."""
-    return bool(overriding(trainer.callbacks, "on_log"))
+def _pairs(metrics: Accumulators) -> tuple[list[Any], list[Any]]:
+    """Of each state the metrics of the interval, and those of the epoch before it."""
+    interval: Any = metrics.interval
+    if metrics.epoch is None:
+        return interval, [None] * len(interval)
+    pairs = zip(metrics.epoch, interval, strict=True)
+    return interval, [rebuilt(old, like=new) for old, new in pairs]
 
 
-def write_records(
-    trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any, *, most_due: int = 0
-) -> None:
+def write_records(trainees: Trainees, watch: Watch, bar: Any, *, most_due: int = 0) -> None:
     """Writes the records that have arrived, and waits for those that are too many.
 
     Args:
-        trainer: whose they are.
-        run: its run.
+        trainees: what is trained.
         watch: is asked first whether a step up to the record was not finite.
         bar: shows the newest values.
         most_due: so many need not have arrived.
     """
-    while run.records_due and (len(run.records_due) > most_due or run.records_due[0].is_here()):
-        _write(trainer, run, watch, bar)
+    due = trainees.run.metrics.due
+    while due and (len(due) > most_due or due[0].is_here()):
+        _write(trainees, watch, bar)
 
 
-def _write(trainer: "TrainerModule", run: Run, watch: NonFiniteWatch, bar: Any) -> None:
-    like: Any = run.interval
-    watch.look(up_to=run.records_due[0].steps[-1])
+def _write(trainees: Trainees, watch: Watch, bar: Any) -> None:
+    run, metrics = trainees.run, trainees.run.metrics
+    watch.look(up_to=metrics.due[0].steps[-1])
     with run.ledger.spent("device"):
-        rows = unpack(run.records_due[0].packed, like=like)
-    due = run.records_due.popleft()
-    speed = _speed(run, due.steps[-1], due.examples[-1], trainer._made.steps.train.flops)
+        rows = trainees.unpack(metrics.due[0])
+    due = metrics.due.popleft()
+    speed = _speed(metrics, due.steps[-1], due.examples[-1], trainees.steps.train.flops)
     values: ScalarMetrics = {}
     for step, row in zip(due.steps, rows, strict=False):  # rows of no record come last
-        values = compute(row, "train/step/")
-        run.logged |= notify(trainer, run, "on_log", "train", values)
-        log(trainer, run, values | run.logged | speed, step)
+        values = trainees.on_record(step, row, speed)
     shown = {name.removeprefix("train/step/"): value for name, value in scalars(values).items()}
     set_metrics(bar, shown)
-
-
-def log(trainer: "TrainerModule", run: Run, metrics: Mapping[str, Any], step: int) -> None:
-    """Hands metrics to the loggers."""
-    with run.ledger.spent("logging"):
-        trainer.log_metrics(metrics, step)
-
-
-def merged(trainer: "TrainerModule", run: Run) -> Metrics:
-    """The metrics of the epoch, up to the last step."""
-    interval: Any = run.interval
-    before = _accumulated(run)
-    return interval if before is None else trainer._made.steps.merge(before, interval)
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, float]:
@@ -114,17 +104,17 @@ def scalars(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
-def _speed(run: Run, step: int, examples: int, flops: int | None) -> ScalarMetrics:
+def _speed(metrics: Accumulators, step: int, examples: int, flops: int | None) -> ScalarMetrics:
     """The speed since the last record; nothing at the first, which holds compiling.
 
     Args:
-        run: the run.
+        metrics: know when the last record was.
         step: the step of the last of the records that have arrived.
         examples: examples up to it.
         flops: floating point operations of a step, if known.
     """
-    now, before = time.perf_counter(), run.told_at
-    run.told_at = now, step, examples
+    now, before = time.perf_counter(), metrics.told_at
+    metrics.told_at = now, step, examples
     if before is None or step <= before[1]:
         return {}
     seconds = now - before[0]

@@ -190,9 +190,9 @@ def compile_steps(
         partial(batch_metrics_of, step, is_train)
         for step, is_train in ((train_step, True), (eval_step, False))
     )
-    of = ""
+    of, turn, merge = "", partial(turn_metrics, on_nonfinite), extend
     if members is not None:
-        of = f" of {members} members"
+        of, turn, merge = f" of {members} members", jax.vmap(turn), jax.vmap(merge)
         train, train_many = jax.vmap(train, in_axes=(None, 0, None)), loop
         evaluate = jax.vmap(evaluate, in_axes=(Evaluation(0, None), 0, None))
         train_metrics, eval_metrics = (
@@ -208,7 +208,8 @@ def compile_steps(
         empty_eval=_empty(partial(jax.eval_shape, eval_metrics)),
         compilations=compilations,
         padding=Padding(),
-        turn=jax.jit(partial(turn_metrics, on_nonfinite)),
+        turn=jax.jit(turn),
+        merge=jax.jit(merge),
     )
 
 

@@ -18,7 +18,7 @@ from boltax._base._types import PyTree
 from boltax.checkpoint._arrays import read_arrays
 from boltax.checkpoint._progress_json import decode_progress, encode_progress
 from boltax.checkpoint._rundir import RunDirectory, locate
-from boltax.checkpoint._step_folders import StepFolders
+from boltax.checkpoint._step_folders import Saved, StepFolders
 from boltax.errors import CheckpointError
 
 
@@ -124,16 +124,34 @@ class ResumeCheckpoints:
             CheckpointError: when all are damaged, or the one of `step` is, or does not exist, or
                 when the arrays do not fit the template.
         """
+        saved = self._find(step)
+        if saved is None:
+            return None
+        arrays = read_arrays(saved.folder, "arrays", template)
+        return Resume(arrays, decode_progress(saved.content), saved.step, saved.folder)
+
+    def peek(self, step: int | None = None) -> Resume | None:
+        """The point that `restore` would load, without its arrays.
+
+        Args:
+            step: which one; by default the newest good one.
+
+        Raises:
+            CheckpointError: as `restore`.
+        """
+        saved = self._find(step)
+        if saved is None:
+            return None
+        return Resume({}, decode_progress(saved.content), saved.step, saved.folder)
+
+    def _find(self, step: int | None) -> Saved | None:
         saved = self._folders.find(step)
         if saved is None and step is not None:
             raise CheckpointError(
                 f"Received step={step} for {self.directory}, which holds {_listed(self.steps())}; "
                 "expected the step of one of them. Leave it out for the newest."
             )
-        if saved is None:
-            return None
-        arrays = read_arrays(saved.folder, "arrays", template)
-        return Resume(arrays, decode_progress(saved.content), saved.step, saved.folder)
+        return saved
 
 
 def locate_resume(checkpoint: str | os.PathLike[str]) -> tuple[Path, int | None]:

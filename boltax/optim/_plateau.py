@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import optax.contrib
 
-from boltax.errors import MetricsError, OptimizerError, noting, unknown_name
+from boltax.errors import ConfigurationError, MetricsError, OptimizerError, noting, unknown_name
 
 NAME = "reduce_on_plateau"
 _MODES = ("min", "max")
@@ -178,6 +178,16 @@ def next_evaluations(before: Evaluations, metrics: Mapping[str, Any]) -> Evaluat
     }
     number = np.asarray(jax.device_get(before.number)) + np.int32(1)
     return Evaluations(jax.device_put(number, before.number.sharding), values)
+
+
+def check_followed(metrics: Collection[str], val_loader: Any) -> None:
+    """Refuses an optimizer that follows metrics of the validation where there is none."""
+    if metrics and val_loader is None:
+        raise ConfigurationError(
+            f"Received optimizer_hparams that follow {', '.join(sorted(metrics))}, but no "
+            "val_loader; expected one to compute it from. Write train_model(train_loader, "
+            'val_loader, ...), or leave "monitor" out of the schedule to follow the training loss.'
+        )
 
 
 def check_metrics(evaluations: Evaluations, metrics: Collection[str]) -> None:

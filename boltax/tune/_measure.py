@@ -1,6 +1,6 @@
 """The fastest layout of members, found by timing candidates on a real batch.
 
-Members in turn on one device, each with the step of a single run, are the first candidate, so a
+Members in turn on one device, each with the step of a single members, are the first candidate, so a
 population is never slower than its members one after the other. The same on all devices is the
 second, and on the one CPU side by side on its cores (see `Lanes`), which compiles nothing. Groups
 of 4, 16, 64 ... members follow, as long as each is faster than the one before and fits into the
@@ -29,8 +29,9 @@ from boltax._step._bodies import Training
 from boltax._step._fused import MOST_STEPS, SINGLES, UNROLLED, FusedStep
 from boltax.parallel._devices import on_device
 from boltax.tune._lanes import most_lanes
+from boltax.tune._layouts import Layout
+from boltax.tune._members import Members
 from boltax.tune._memory import check_wanted, lack_of_memory
-from boltax.tune._run import Layout, PopulationRun
 
 GAIN = 1.05
 """Another layout must be faster by this factor."""
@@ -49,17 +50,17 @@ WINDOW = 0.02
 _FULL = "RESOURCE_EXHAUSTED"
 
 
-def measured(run: PopulationRun, chunk: Chunk) -> Layout:
+def measured(members: Members, chunk: Chunk) -> Layout:
     """The fastest layout, by timing on copies of the states."""
-    number, wanted, every = len(run.occupants), run.wanted or 1, len(run.devices)
-    first = every if run.is_spread else 1
-    search = _Search(run, chunk, Layout(size_of(number, first, wanted), first))
+    number, wanted, every = len(members.occupants), members.wanted or 1, len(members.devices)
+    first = every if members.is_spread else 1
+    search = _Search(members, chunk, Layout(size_of(number, first, wanted), first))
     if every > first:
         search.speed_of(Layout(size_of(number, every, wanted), every))
-    together = replace(search.best.layout, lanes=lanes_of(run, search.best.layout.devices))
+    together = replace(search.best.layout, lanes=lanes_of(members, search.best.layout.devices))
     if together.lanes > 1:
         search.speed_of(together)
-    if run.wanted is None:
+    if members.wanted is None:
         sizes = _sizes(number, together.places)
         if search.is_small and len(sizes) > 1 and (first := _tried(search, together, sizes[1:])):
             sizes = sizes[:1] if first < GAIN else []
@@ -71,7 +72,7 @@ def _tried(search: "_Search", layout: Layout, sizes: Sequence[int]) -> float:
     """Looks at groups of these sizes, as long as they get faster.
 
     Returns:
-        How many times as fast as the best before the first of them was; 0 when it was not run.
+        How many times as fast as the best before the first of them was; 0 when it was not members.
     """
     speeds: list[float] = []
     for size in sizes:
@@ -84,9 +85,9 @@ def _tried(search: "_Search", layout: Layout, sizes: Sequence[int]) -> float:
     return speeds[0] if speeds else 0.0
 
 
-def lanes_of(run: PopulationRun, devices: int) -> int:
+def lanes_of(members: Members, devices: int) -> int:
     """Groups that may go off side by side, where there are several members for one device."""
-    return min(most_lanes(run.devices[:devices]), len(run.occupants))
+    return min(most_lanes(members.devices[:devices]), len(members.occupants))
 
 
 def size_of(number: int, places: int, most: int) -> int:
@@ -110,14 +111,14 @@ class _Search:
         best: as it was timed.
 
     Args:
-        run: the population.
+        members: the population.
         chunk: one batch.
         first: the layout to begin with.
     """
 
-    def __init__(self, run: PopulationRun, chunk: Chunk, first: Layout) -> None:
-        self._run, self._chunk = run, chunk
-        self.best = _Candidate(run, chunk, first)
+    def __init__(self, members: Members, chunk: Chunk, first: Layout) -> None:
+        self._members, self._chunk = members, chunk
+        self.best = _Candidate(members, chunk, first)
         self._compiled = {(first.size, first.devices)}
         self._began = time.perf_counter()
         self.best.time()
@@ -125,23 +126,23 @@ class _Search:
     def speed_of(self, layout: Layout) -> float:
         """How many times as fast as the best so far another layout is; then it may be the best.
 
-        0 when it does not run, or when to look at it would take too long.
+        0 when it does not members, or when to look at it would take too long.
         """
-        run, best = self._run, self.best
+        members, best = self._members, self.best
         program = layout.size, layout.devices
         cost = 0.0 if program in self._compiled else layout.devices * best.compile_seconds
         if self._left < cost:
             return 0.0
         try:
-            lack = lack_of_memory(run, layout, self._chunk)
-            candidate = None if lack else _Candidate(run, self._chunk, layout, best.chosen)
+            lack = lack_of_memory(members, layout, self._chunk)
+            candidate = None if lack else _Candidate(members, self._chunk, layout, best.chosen)
         except (NotImplementedError, jax.errors.JaxRuntimeError) as error:
             # an operation without a rule for one more axis, or more than the memory holds
             if isinstance(error, jax.errors.JaxRuntimeError) and _FULL not in str(error):
                 raise
             lack, candidate = str(error).splitlines()[0], None
         if candidate is None:
-            run.trainer._made.progress.note(f"Population: no {described(layout)}: {lack}")
+            members.parts.progress.note(f"Population: no {described(layout)}: {lack}")
             return 0.0
         self._compiled.add(program)
         speed = self._compared(candidate)
@@ -166,21 +167,23 @@ class _Search:
         """Whether a single run sends off such steps as a loop on a CPU."""
         chosen = self.best.chosen
         is_loop = chosen is not None and chosen.mode is Mode.LOOP
-        return is_loop and self._run.devices[0].platform == "cpu"
+        return is_loop and self._members.devices[0].platform == "cpu"
 
     @property
     def _left(self) -> float:
         """Seconds that the search may still take."""
-        steps = steps_left(self._run)
+        steps = steps_left(self._members)
         share = SHARE_OF_SMALL if self.is_small else SHARE
         whole = LONGEST if steps is None else share * steps * self.best.per_step
         return whole - (time.perf_counter() - self._began)
 
 
-def steps_left(run: PopulationRun) -> int | None:
+def steps_left(members: Members) -> int | None:
     """Steps of each place that are to be expected; None when nobody knows."""
-    batches = run.source.num_batches
-    return None if batches is None else batches * run.scheduler.expected_passes(run.num_epochs)
+    batches = members.run.train_source.num_batches
+    return (
+        None if batches is None else batches * members.scheduler.expected_passes(members.num_epochs)
+    )
 
 
 def described(layout: Layout) -> str:
@@ -201,24 +204,24 @@ class _Candidate:
     """
 
     def __init__(
-        self, run: PopulationRun, chunk: Chunk, layout: Layout, chosen: Plan | None = None
+        self, members: Members, chunk: Chunk, layout: Layout, chosen: Plan | None = None
     ) -> None:
-        number, size = len(run.occupants), layout.size
-        self._devices = [run.devices[place % layout.devices] for place in range(layout.places)]
+        number, size = len(members.occupants), layout.size
+        self._devices = [members.devices[place % layout.devices] for place in range(layout.places)]
         self._rounds = math.ceil(math.ceil(number / size) / layout.places)
-        self._layout, self._run, self._chunk = layout, run, chunk
-        self._steps = [run.make_steps(size, device) for device in self._devices]
+        self._layout, self._members, self._chunk = layout, members, chunk
+        self._steps = [members.make_steps(size, device) for device in self._devices]
         self._carries: list[Any] = []
         for steps, device in zip(self._steps, self._devices, strict=True):
             first = len(self._carries) * size
             rows = [row % number for row in range(first, first + size)]
             if size == 1:
-                state = on_device(run.rows.copy(run.states[rows[0]]), device)
+                state = on_device(members.rows.copy(members.states[rows[0]]), device)
             else:
-                (state,) = run.rows.rearranged(run.states, 1, rows, size, [device])
+                (state,) = members.rows.rearranged(members.states, 1, rows, size, [device])
             self._carries.append(Training(state, steps.empty_train(state, chunk, None)))
-        self._distance = run.source.num_batches or MOST_STEPS
-        steps = steps_left(run)
+        self._distance = members.run.train_source.num_batches or MOST_STEPS
+        steps = steps_left(members)
         self._remaining = None if steps is None else steps * self._rounds
         self.seconds = math.inf
         step = self._steps[0].train
@@ -226,8 +229,8 @@ class _Candidate:
             step.choose(chosen)
         if chosen is None or chosen.mode is Mode.SINGLE:
             for steps, carry, device in zip(self._steps, self._carries, self._devices, strict=True):
-                steps.train.precompile((), carry, run.batches.on(chunk, device).feed)
-        check_wanted(run, layout, chunk)
+                steps.train.precompile((), carry, members.batches.on(chunk, device).feed)
+        check_wanted(members, layout, chunk)
         self._settle()
 
     def time(self) -> None:
@@ -284,14 +287,14 @@ class _Candidate:
 
     def _send(self, plan: Plan) -> int:
         chunk = repeated(self._chunk, plan, self._distance)
-        owns = [self._run.batches.on(chunk, device) for device in self._devices]
+        owns = [self._members.batches.on(chunk, device) for device in self._devices]
 
         def send(index: int) -> None:
             step, carry = self._steps[index].train, self._carries[index]
             self._carries[index], _ = step((), carry, owns[index])
 
         lanes = 1 if plan.window is not None else self._layout.lanes
-        self._run.lanes.each(len(owns), send, lanes, self._devices[0])
+        self._members.lanes.each(len(owns), send, lanes, self._devices[0])
         return chunk.steps
 
 

@@ -9,49 +9,38 @@
     print(table)
     model = population.member(table.best()["member"]).bind_model()
 
-The loop is in `_loop.py`, what schedulers may ask for in `_schedulers.py`, where a hyperparameter
-lives in `_values.py`.
+How the loop trains members is in `_trainees.py`, what schedulers may ask for in `_schedulers.py`,
+where a hyperparameter lives in `_values.py`.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any
 
 import jax
 
 from boltax._build._arguments import check_positive
 from boltax._build._compiled import compile_for
 from boltax._build._methods import is_trainer, overrides
+from boltax._build._parts import Parts, live_of, renewed_parts
 from boltax._inspect._preflight import memory_of
-from boltax._loop._begin import check_followed
-from boltax._loop._run import planned_steps
-from boltax._loop._saving import save_trigger
-from boltax._process._signals import Interrupted
-from boltax._step._state import variables_of
+from boltax._loop._fit import fit
+from boltax._loop._run import Run
+from boltax._loop._start import start_run
+from boltax._loop._trainees import Loaders
 from boltax._step._steps import Steps
-from boltax.checkpoint._lock import RunLock
-from boltax.data._source import as_source
+from boltax.callbacks._timer import parse_duration
 from boltax.errors import ConfigurationError, TrainingError
-from boltax.optim._plateau import check_metrics, first_evaluations
+from boltax.optim._plateau import check_followed, check_metrics, first_evaluations
 from boltax.parallel._devices import Device, Devices, default_device, devices_of, on_device
-from boltax.tune._layout import group, only_layout
-from boltax.tune._loop import train
-from boltax.tune._run import PopulationRun, validation_metrics
-from boltax.tune._saved import (
-    restore_population,
-    save_population,
-    table_of,
-    trainer_of,
-    write_table,
-)
-from boltax.tune._schedulers import Member, Scheduler
+from boltax.trainer import TrainerModule
+from boltax.tune._member_folders import table_of, trainer_of
+from boltax.tune._members import validation_metrics
+from boltax.tune._schedulers import Member, Scheduler, Status
 from boltax.tune._states import MemberStates
 from boltax.tune._table import Table
+from boltax.tune._trainees import MemberTrainees
 from boltax.tune._values import Given, Varied, read_members
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 _HOOKS = (
     "init_model",
@@ -61,7 +50,6 @@ _HOOKS = (
     "train_epoch",
     "on_training_epoch_end",
     "eval_model",
-    "on_validation_epoch_end",
     "on_training_end",
 )
 """Methods of a trainer that a population does not call, and that a trainer may not rely on."""
@@ -82,8 +70,10 @@ class Population:
     is faster, and whether several devices are, is measured before the first step, in a tenth of the
     time that training takes at most; `members_per_step` and `devices` override it.
 
-    Hooks and callbacks of the trainer are not called, since there is no single state to call them
-    with: a `Scheduler` takes their place.
+    Of the trainer's hooks `on_validation_epoch_end` is called, for each member with its metrics and
+    with its state in `trainer.state`; what it adds counts as a metric of that member. Others, and
+    callbacks, are not, since there is no single state to call them with: a `Scheduler` takes their
+    place.
 
     Args:
         trainer: describes what all members share. It is not trained; its folder becomes that of
@@ -125,7 +115,7 @@ class Population:
 
     def __init__(
         self,
-        trainer: "TrainerModule",
+        trainer: TrainerModule,
         members: Iterable[Mapping[str, Any]],
         *,
         scheduler: Scheduler | None = None,
@@ -147,13 +137,14 @@ class Population:
         self._members_per_step = members_per_step
         self._devices, self._is_spread = devices_of(devices), devices is not None
         self._steps: dict[tuple[int, Device], Steps] = {}
-        self._run: PopulationRun | None = None
+        self._trainees: MemberTrainees | None = None
+        self._loaders = Loaders(None)
 
     @property
     def members(self) -> tuple[Member, ...]:
         """All members that there ever were, by number, as they are now."""
-        if self._run is not None:
-            return tuple(self._run.members)
+        if self._trainees is not None:
+            return tuple(self._trainees.members)
         return tuple(self._fresh(self._given))
 
     @property
@@ -176,6 +167,9 @@ class Population:
         val_loader: Any = None,
         num_epochs: int = 500,
         *,
+        test_loader: Any = None,
+        max_steps: int | None = None,
+        max_time: str | float | timedelta | None = None,
         resume: bool = False,
     ) -> Table:
         """Trains all members for a number of epochs.
@@ -188,6 +182,10 @@ class Population:
             val_loader: each member is validated on it every `check_val_every_n_epoch` epochs, and
                 after its last; without one, the newest state of a member is its best.
             num_epochs: epochs of each member.
+            test_loader: the best model of each member is tested on it at the end; the table has the
+                results, as ``test/...``.
+            max_steps: stop after so many steps, if the epochs have not ended before.
+            max_time: stop after so much time: seconds, a `timedelta`, or ``"hh:mm:ss"``.
             resume: go on where the newest resume checkpoint in the folder was saved, or start when
                 there is none.
 
@@ -204,9 +202,16 @@ class Population:
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the population is saved; see
                 `TrainerModule.train_model`.
         """
-        check_positive(num_epochs=num_epochs)
-        run = self._run = self._prepared(train_loader, val_loader, num_epochs)
-        return self._train(run, lambda: (resume and restore_population(run)) or self._start(run))
+        check_positive(num_epochs=num_epochs, max_steps=max_steps)
+        max_seconds = None if max_time is None else parse_duration(max_time)
+        loaders = Loaders(train_loader, val_loader, test_loader)
+
+        def begin() -> MemberTrainees:
+            parts = renewed_parts(self.trainer)
+            run = start_run(parts, loaders, num_epochs, max_steps, max_seconds)
+            return self._prepared(parts, run, val_loader)
+
+        return self._train(begin, loaders, resume)
 
     def train_further(self, members: Iterable[Mapping[str, Any]]) -> Table:
         """Trains new members in the programs of those that have ended, on the same data.
@@ -223,50 +228,34 @@ class Population:
             TrainingError: before the first `train_model`.
             ConfigurationError: for members that cannot share the program.
         """
-        run, chosen = self._started(), self._started().layout
-        new = self._fresh(read_members(self.trainer, members), len(run.members))
-        run.members += new
+        trainees = self._started()
+        new = self._fresh(read_members(self.trainer, members), len(trainees.members))
+        trainees.members += new
 
-        def begin() -> None:
-            run.layout = None
-            self._place(run, new)
-            if chosen is not None:
-                group(run, chosen)
+        def begin() -> MemberTrainees:
+            trainees.fresh = new
+            trainees.run.limit_reached, trainees.run.is_cut = None, False
+            return trainees
 
-        return self._train(run, begin)
+        return self._train(begin, self._loaders, False)
 
     def release(self) -> None:
         """Gives up the memory on the device of members that have ended; their best are on disk."""
-        run = self._started()
-        if not run.training:
-            run.states, run.best, run.occupants = [], [], []
+        trainees = self._started()
+        if not trainees.training:
+            trainees.states, trainees.best, trainees.occupants = [], [], []
 
-    def _train(self, run: PopulationRun, begin: Callable[[], Any]) -> Table:
-        with RunLock(self.log_dir), run.signals, jax.default_device(run.devices[0]):
-            try:
-                begin()
-                run.is_saveable = True
-                passes = range(run.epoch, run.epoch + run.passes_left)
-                bar = self.trainer.tracker(train(run), desc="Epochs", total=len(passes))
-                for _ in bar:
-                    pass
-                save_population(run)
-                run.saver.wait()
-                write_table(self.table, Path(self.log_dir))
-                self.trainer.logger.finalize("success")
-            except BaseException as error:
-                self._end_early(run, error)
-                if run.signals.received is None:
-                    raise
-            finally:
-                run.lanes.close()
-                self.trainer._made.progress.close()
-                self.trainer._made.progress.note(run.ledger.report())
-        if run.signals.received is not None:
-            run.signals.leave()
+    def _train(self, begin: Callable[[], MemberTrainees], loaders: Loaders, resume: bool) -> Table:
+        def noted() -> MemberTrainees:
+            # noted when it begins, so that its members can be asked for after an exception
+            self._trainees, self._loaders = begin(), loaders
+            return self._trainees
+
+        with jax.default_device(self._devices[0]):
+            fit(noted, self.log_dir, loaders, resume)
         return self.table
 
-    def member(self, number: int) -> "TrainerModule":
+    def member(self, number: int) -> TrainerModule:
         """A member as an ordinary trainer, which evaluates, saves, loads, binds and trains on.
 
         Its folder is ``members/<number>`` in that of the population, from which
@@ -281,59 +270,56 @@ class Population:
             TrainingError: before the first `train_model`.
             ConfigurationError: when there is no such member.
         """
-        run = self._started()
-        if type(number) is not int or not 0 <= number < len(run.members):
+        trainees = self._started()
+        if type(number) is not int or not 0 <= number < len(trainees.members):
             raise ConfigurationError(
                 f"Received member({number!r}); expected the number of a member, from 0 to "
-                f"{len(run.members) - 1}."
+                f"{len(trainees.members) - 1}."
             )
-        member = run.members[number]
+        member = trainees.members[number]
         trainer = trainer_of(self.trainer, self._varied, member)
-        if run.has_row(number) and (member.is_training or member.epoch == run.num_epochs):
-            state = run.rows.row(run.states, run.size, run.row_of(number))
+        if trainees.has_row(number) and member.status in (Status.TRAINING, Status.FINISHED):
+            row = trainees.row_of(number)
+            state = trainees.rows.row(trainees.states, trainees.size, row)
             trainer.state = on_device(state, default_device())
         else:
             trainer.load_weights(trainer.log_dir)
         return trainer
 
-    def _started(self) -> PopulationRun:
-        if self._run is None:
+    def _started(self) -> MemberTrainees:
+        if self._trainees is None:
             raise TrainingError(
                 "Received a question about members that have not been trained; expected "
                 "train_model first. Write population.train_model(train_loader, val_loader)."
             )
-        return self._run
+        return self._trainees
 
-    def _prepared(self, train_loader: Any, val_loader: Any, num_epochs: int) -> PopulationRun:
-        trainer = self.trainer
-        source = as_source(
-            train_loader, name="train_loader", steps_per_epoch=trainer.loop.steps_per_epoch
-        )
-        total_steps = planned_steps(num_epochs, source.num_batches, None)
-        size = self._members_per_step
-        optimizer = self._varied.optimizer(total_steps)
+    def _prepared(self, parts: Parts, run: Run, val_loader: Any) -> MemberTrainees:
+        trainer, size = self.trainer, self._members_per_step
+        optimizer = self._varied.optimizer(run.limits.total_steps)
         check_followed(optimizer.optimizer.metrics, val_loader)
         followed = first_evaluations(optimizer.optimizer.metrics)
         if followed is not None and (metrics := validation_metrics(trainer)):
             check_metrics(followed, metrics)
-        return PopulationRun(
-            trainer=trainer,
+        members = self._fresh(self._given)
+        return MemberTrainees(
+            hooks=trainer,
+            live=live_of(trainer),
+            parts=parts,
+            run=run,
             varied=self._varied,
             maker=MemberStates(trainer, self._varied, optimizer),
             scheduler=self.scheduler,
-            num_epochs=num_epochs,
-            total_steps=total_steps,
-            source=source,
-            val_source=None if val_loader is None else as_source(val_loader, name="val_loader"),
             make_steps=self._steps_of,
             wanted=size if isinstance(size, int) else None,
             devices=self._devices[: len(self._given)],
             memory=memory_of(self._devices[0]),
             is_spread=self._is_spread,
             is_checked=size == "auto",
-            members=self._fresh(self._given),
+            is_validated=val_loader is not None,
+            members=members,
             given=[{"seed": given.seed, **given.values} for given in self._given],
-            save_trigger=save_trigger(trainer.checkpoint),
+            fresh=members,
         )
 
     def _fresh(self, given: Iterable[Given], first: int = 0) -> list[Member]:
@@ -342,19 +328,6 @@ class Population:
             Member(number=number, seed=one.seed, values=self._varied.complete(one.values, number))
             for number, one in enumerate(given, first)
         ]
-
-    def _place(self, run: PopulationRun, members: Sequence[Member]) -> None:
-        devices = itertools.cycle(run.devices)
-        fresh = (run.maker.fresh(member.seed, member.values) for member in members)
-        run.states = [on_device(*pair) for pair in zip(fresh, devices, strict=False)]
-        run.best = [run.rows.copy(variables_of(state)) for state in run.states]
-        run.occupants = [member.number for member in members]
-
-    def _start(self, run: PopulationRun) -> None:
-        self._place(run, run.members)
-        if (layout := only_layout(run)) is not None:
-            group(run, layout)
-        self.trainer.logger.log_hyperparams({"members": run.given})
 
     def _steps_of(self, size: int, device: Device) -> Steps:
         steps = self.trainer._made.steps
@@ -372,18 +345,6 @@ class Population:
                 members=members,
             )
         return self._steps[size, device]
-
-    def _end_early(self, run: PopulationRun, error: BaseException) -> None:
-        """Saves what can be saved; nothing here hides the error."""
-        try:
-            if run.is_saveable and not isinstance(error, Interrupted):
-                save_population(run)
-            run.saver.wait()
-        except Exception as failure:  # noqa: BLE001 - told with the error that it follows
-            error.add_note(f"the population could not be saved: {failure}")
-        finally:
-            is_interrupted = run.signals.received is not None
-            self.trainer.logger.finalize("success" if is_interrupted else "failed")
 
 
 def _check_trainer(trainer: Any) -> None:

@@ -18,10 +18,10 @@ from boltax.tune._groups import (
     description_of,
     varied_names,
 )
+from boltax.tune._member_folders import member_folder
+from boltax.tune._members import validation_metrics
 from boltax.tune._members_table import MembersTable, Shown
 from boltax.tune._population import Population
-from boltax.tune._run import validation_metrics
-from boltax.tune._saved import member_folder
 from boltax.tune._schedulers import (
     Member,
     PopulationView,
@@ -254,7 +254,7 @@ class Trials(Scheduler):
     def _report(self, member: Member, asked: Asked) -> str | None:
         """Reports a member to its trial, and ends the trial when it is over: says why."""
         search, trial = self._search, asked.trial
-        folder = member_folder(self._trainer, member.number)
+        folder = member_folder(self._trainer.log_dir, member.number)
         attrs: dict[str, Any] = {LOG_DIR: str(folder)}
         if not RunDirectory(folder).hparams.exists():  # else the population writes its own
             write_described(asked.trainer, self._trainer._made.adapter.name, folder)

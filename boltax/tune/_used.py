@@ -12,28 +12,28 @@ import jax
 
 from boltax._step._bodies import checked_result
 from boltax.errors import ConfigurationError
-from boltax.tune._run import PopulationRun
+from boltax.tune._members import Members
 
 
-def check_used(run: PopulationRun, batch: Any) -> None:
+def check_used(members: Members, batch: Any) -> None:
     """Refuses hyperparameters on which neither parameters nor metrics of a step depend.
 
     Args:
-        run: the population.
+        members: the population.
         batch: the shapes of a batch.
 
     Raises:
         ConfigurationError: naming the hyperparameters, and how a step reads them.
     """
-    names = run.varied.names
+    names = members.varied.names
     if not names:
         return
-    state = run.maker.form()
+    state = members.maker.form()
     values = dict.fromkeys(names, jax.ShapeDtypeStruct((), jax.numpy.float32))
 
     def step(values: Mapping[str, jax.Array], state: Any, batch: Any) -> Any:
         new, metrics = checked_result(
-            run.trainer._made.steps.train_step(run.maker.changed(state, values), batch)
+            members.parts.steps.train_step(members.maker.changed(state, values), batch)
         )
         return new.replace(opt_state=(), hparams=None, tx=None), metrics
 

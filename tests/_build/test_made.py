@@ -67,5 +67,6 @@ def test_the_attributes_of_a_trainer_are_those_that_are_documented(tmp_path):
     own = set(vars(trainer)) - {"_made"}
     free = {"_made", "loss_function", "predict_function", "rng_streams"}
     assert own == set(Constructed.__annotations__) - free
+    own |= {"state"}
     text = bx.TrainerModule.__doc__.partition("Attributes:")[2]
     assert not [name for name in own if f"{name}:" not in text and f"`{name}`" not in text]

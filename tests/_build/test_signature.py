@@ -29,7 +29,7 @@ def test_a_subclass_shows_its_own_constructor_or_the_one_that_it_inherits():
 
 def test_what_an_editor_completes_has_types():
     annotations = inspect.get_annotations(bx.TrainerModule.__mro__[1])
-    assert annotations["state"] is bx.TrainState
+    assert inspect.signature(bx.TrainerModule.state.fget).return_annotation is bx.TrainState
     assert annotations["logger"].__name__ == "LoggerGroup"
     assert inspect.signature(bx.TrainerModule.bind_model).return_annotation.__name__ == "BoundModel"
     assert inspect.get_annotations(bx.TrainerModule)["run"] is not None

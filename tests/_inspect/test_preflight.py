@@ -45,7 +45,7 @@ def test_the_peak_counts_memory_that_is_taken_over_once(tmp_path):
 def test_the_state_and_the_metrics_are_donated(tmp_path):
     trainer = classifier(tmp_path)
     trainer.train_model([classes(16)], num_epochs=1)
-    metrics = jax.eval_shape(lambda m: m, trainer.run.accumulated)
+    metrics = jax.eval_shape(lambda m: m, trainer.run.metrics.epoch[0])
     program = trainer._made.steps.train.programs[Mode.SINGLE]
     compiled = program.lower((), Training(trainer.state, metrics), classes(16)).compile()
     memory, results = compiled.memory_analysis(), jax.tree.leaves(compiled.out_info)

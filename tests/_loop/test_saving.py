@@ -10,7 +10,7 @@ import pytest
 import boltax as bx
 from boltax import trainer as trainer_module
 from boltax._base._triggers import Every
-from boltax._step._copies import Copies
+from boltax._build._copies import Copies
 from boltax.callbacks import Callback
 from boltax.checkpoint import RunDirectory, _step_folders
 from boltax.checkpoint._manifest import verify_folder

@@ -9,7 +9,7 @@ import pytest
 
 import boltax as bx
 from boltax._base._chunks import Chunk, Plan
-from boltax._loop._nonfinite import NonFiniteWatch, Sent
+from boltax._loop._nonfinite import NonFiniteWatch
 from boltax._process._ledger import ADVICE, Ledger, report
 from boltax.callbacks import Callback
 from boltax.checkpoint._best import BestCheckpoints
@@ -85,10 +85,10 @@ class Late:
 def test_waiting_for_steps_that_are_on_their_way_is_time_of_the_device(tmp_path):
     trainer = classifier(tmp_path)
     trainer.train_model(loader(8, 8), num_epochs=1)
-    run, watch = trainer.run, NonFiniteWatch(trainer, trainer.run)
+    run, watch = trainer.run, NonFiniteWatch(trainer._single(trainer.run))
     before = run.ledger.seconds()
-    watch.add(Sent(Late(), 2, Chunk(Plan(), classes(8), [None], 8), None))
-    watch.look(up_to=2)
+    watch.add(Chunk(Plan(), classes(8), [None], 8), Late(), None)
+    watch.look(up_to=run.step)
     after = run.ledger.seconds()
     assert after["device"] - before["device"] >= 0.5
     assert after["other"] - before["other"] < 0.5

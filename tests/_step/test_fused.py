@@ -273,7 +273,8 @@ def test_a_bad_step_ends_the_records_of_its_dispatch(tmp_path, is_waited):
             trainer.train_model(poisoned(8), num_epochs=1)
         runs.append(rows_of(trainer))
         assert [row["step"] for row in runs[-1]] == [2, 4, 6]
-        assert int(trainer.run.accumulated.batches) + int(trainer.run.interval.batches) == 7
+        [epoch], [interval] = trainer.run.metrics.epoch, trainer.run.metrics.interval
+        assert int(epoch.batches) + int(interval.batches) == 7
     assert runs[0] == runs[1]
 
 

@@ -9,7 +9,7 @@ import pytest
 from boltax._base._chunks import Chunk, Mode, Plan
 from boltax.errors import ConfigurationError
 from boltax.tune import Population, Scheduler, Status, _measure, _memory, _population
-from boltax.tune._run import Layout
+from boltax.tune._layouts import Layout
 from dummies import Mlp, classifier, loader
 from tune_dummies import SGD, train_loader
 
@@ -24,7 +24,7 @@ def measured(folder, notes=None, **options):
     together = Population(trainer, MEMBERS, **options)
     together.train_model(train_loader(), loader(32, 8), num_epochs=1)
     assert {member.status for member in together.members} == {Status.FINISHED}
-    return together._run.layout
+    return together._trainees.layout
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +79,7 @@ def test_a_size_that_does_not_fit_is_an_error_before_the_first_step(tmp_path, mo
         ConfigurationError, match=r"in groups of 3: they need .* MiB of memory, and"
     ):
         together.train_model(train_loader(), loader(32, 8), num_epochs=1)
-    assert together._run.step == 0
+    assert together._trainees.run.step == 0
     measured(tmp_path, members_per_step=1, devices=1)  # nothing takes less
 
 
@@ -120,8 +120,8 @@ def test_groups_go_off_side_by_side_where_that_is_faster(tmp_path, monkeypatch, 
 def test_each_lane_has_a_workspace(tmp_path):
     together = Population(classifier(tmp_path, model_class=Mlp, optimizer_hparams=SGD), MEMBERS)
     together.train_model(train_loader(), loader(32, 8), num_epochs=1)
-    run = together._run
-    batch, cursor = next(iter(run.source.epoch(1)))
+    run = together._trainees
+    batch, cursor = next(iter(run.run.train_source.epoch(1)))
     chunk = Chunk(Plan(), batch, [cursor], 8)
     one, three = (_memory._needed(run, Layout(1, lanes=lanes), chunk) for lanes in (1, 3))
     assert three - one == 2 * _memory._workspace(run, 1) > 0
@@ -188,7 +188,7 @@ def population_of(number, steps):
         wanted=None,
         devices=jax.local_devices()[:1],
         is_spread=False,
-        source=SimpleNamespace(num_batches=steps),
+        run=SimpleNamespace(train_source=SimpleNamespace(num_batches=steps)),
         scheduler=Scheduler(),
         num_epochs=1,
     )

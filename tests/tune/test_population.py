@@ -270,7 +270,7 @@ def test_the_fastest_way_is_measured_and_members_stay_what_they_are(tmp_path, mo
     monkeypatch.setattr(_measure, "GAIN", 0.0)  # the largest group wins
     together = population(tmp_path, size="auto", model_class=Plain)
     together.train_model(train_loader(), loader(32, 8), num_epochs=2)
-    assert together._run.layout.size == 2
+    assert together._trainees.layout.size == 2
     hparams = {**SGD, "weight_decay": 0.1, "lr": 3e-2}
     alone = single(tmp_path, model_class=Plain, optimizer_hparams=hparams, seed=1)
     assert_close(together.member(1), alone)
@@ -295,5 +295,5 @@ def test_what_does_not_go_into_one_program_goes_in_turn(tmp_path, monkeypatch, e
     monkeypatch.setattr(_measure, "_Candidate", OneOnly)
     together = population(tmp_path, size="auto", model_class=Plain)
     together.train_model(train_loader(), num_epochs=1)
-    assert together._run.layout.size == 1
+    assert together._trainees.layout.size == 1
     assert {member.status for member in together.members} == {Status.FINISHED}

@@ -15,8 +15,8 @@ from boltax.tune import (
     PopulationBasedTraining,
     Replace,
     Scheduler,
+    _content,
     _measure,
-    _saved,
 )
 from dummies import Mlp, classifier, loader
 from tune_dummies import MEMBERS, SGD, Broken, arrays, train_loader
@@ -115,8 +115,8 @@ def test_it_goes_on_bit_for_bit_on_fewer_cores(tmp_path, monkeypatch):
     first = population(tmp_path / "parts", 1, Counting(end_after=2), 1)
     with pytest.raises(SystemExit):
         first.train_model(train_loader(), loader(32, 8), num_epochs=4)
-    monkeypatch.setattr(_saved, "most_lanes", lambda _: 2)
+    monkeypatch.setattr(_content, "most_lanes", lambda _: 2)
     last = population(tmp_path / "parts", 1, Counting(), 1)
     last.train_model(train_loader(), loader(32, 8), num_epochs=4, resume=True)
-    assert (first._run.layout.lanes, last._run.layout.lanes) == (3, 2)
+    assert (first._trainees.layout.lanes, last._trainees.layout.lanes) == (3, 2)
     assert_same(whole, last)

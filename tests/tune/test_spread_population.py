@@ -6,8 +6,7 @@ import pytest
 
 import boltax as bx
 from boltax.errors import ConfigurationError
-from boltax.tune import Overwrite, Population, Replace, Scheduler, Stop, _measure, _population
-from boltax.tune._loop import train
+from boltax.tune import Overwrite, Population, Replace, Scheduler, Stop, _measure, _trainees
 from boltax.tune._rows import Rows
 from dummies import Mlp, classifier, loader
 from tune_dummies import SGD, Broken, arrays, train_loader
@@ -56,7 +55,7 @@ def assert_same(one, other):
 def test_members_on_two_devices_are_bit_for_bit_those_on_one(tmp_path, size):
     one = trained(tmp_path / "one", size, 1)
     two = trained(tmp_path / "two", size, jax.local_devices())
-    assert two._run.used == tuple(jax.local_devices())
+    assert two._trainees.used == tuple(jax.local_devices())
     assert_same(one, two)
 
 
@@ -69,7 +68,7 @@ def test_it_goes_on_bit_for_bit_with_another_number_of_devices(tmp_path, size, b
         trained(folder, size, before, num_epochs=3, data=data, loop=loop)
     last = population(folder, size, after, Busy(), loop=loop)
     last.train_model(data, loader(32, 8), num_epochs=3, resume=True)
-    assert last._run.layout.devices == after
+    assert last._trainees.layout.devices == after
     assert_same(whole, last)
 
 
@@ -79,7 +78,7 @@ def test_members_side_by_side_are_bit_for_bit_those_one_by_one(tmp_path, monkeyp
     one = trained(tmp_path / "one", size, 1)
     monkeypatch.setattr(_measure, "most_lanes", lambda _: 3)
     several = trained(tmp_path / "several", size, 1)
-    assert (one._run.layout.lanes, several._run.layout.lanes) == (1, 3)
+    assert (one._trainees.layout.lanes, several._trainees.layout.lanes) == (1, 3)
     assert_same(one, several)
 
 
@@ -94,13 +93,17 @@ def test_a_data_set_on_a_device_goes_to_the_others(tmp_path):
 
 
 def test_nothing_is_moved_unasked_with_several_steps_in_a_dispatch(tmp_path, monkeypatch):
-    def guarded(run):
-        with jax.transfer_guard("disallow"):
-            yield from train(run)
+    def guarded(function):
+        def call(*arguments):
+            with jax.transfer_guard("disallow"):
+                return function(*arguments)
+
+        return call
 
     loop = bx.LoopOptions(steps_per_execution=4)
     one = trained(tmp_path / "one", 2, 1, num_epochs=3, loop=loop)
-    monkeypatch.setattr(_population, "train", guarded)
+    for name in ("run_epoch", "validate_members", "shrink"):
+        monkeypatch.setattr(_trainees, name, guarded(getattr(_trainees, name)))
     two = trained(tmp_path / "two", 2, 2, num_epochs=3, loop=loop)
     assert_same(one, two)
 

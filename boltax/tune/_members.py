@@ -1,107 +1,69 @@
-"""What a running population is on the host: members, who lies in which row, counters."""
+"""The members of a population on their way: who lies in which row, and how their steps go off."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
+from boltax._base._chunks import Chunk
 from boltax._base._monitor import GUIDE_ORDER, Monitor
-from boltax._base._triggers import Every
-from boltax._base._types import Cursor
-from boltax._process._ledger import Ledger
-from boltax._process._signals import Signals
+from boltax._build._hooks import Live
+from boltax._build._parts import Parts
+from boltax._loop._run import Run
 from boltax._step._steps import Steps
-from boltax.checkpoint._saver import Saver
-from boltax.data._source import Source
-from boltax.metrics._accumulate import Metrics, SavedMetrics
+from boltax.metrics._accumulate import Metrics
 from boltax.parallel._devices import Device
+from boltax.trainer import TrainerModule
 from boltax.tune._lanes import Lanes
+from boltax.tune._layouts import EMPTY, Layout
 from boltax.tune._rows import Batches, Rows
 from boltax.tune._schedulers import Member, PopulationView, Scheduler
 from boltax.tune._states import MemberStates
 from boltax.tune._values import Varied
 
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
-
-EMPTY = -1
-"""In place of a member's number: a row that fills up the last group."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How members lie on the devices, and what that costs.
-
-    Attributes:
-        size: members in a group; 1 for members in turn, each with the trainer's own step.
-        devices: how many; groups lie on them one after the other, and again from the first.
-        lanes: groups that go off side by side, see `Lanes`; more than one on one device only.
-        seconds: of a step of a group on each device and in each lane, as it was measured; 0 when it
-            was not.
-        compile_seconds: what a program for such a group took to compile; 0 when unknown.
-    """
-
-    size: int
-    devices: int = 1
-    seconds: float = 0.0
-    compile_seconds: float = 0.0
-    lanes: int = 1
-
-    @property
-    def places(self) -> int:
-        """Groups that train at the same time."""
-        return self.devices * self.lanes
-
 
 @dataclass
-class PopulationRun:
-    """A population on its way.
+class Members:
+    """The members, their states on the devices, and where each lies.
 
     Attributes:
-        trainer: whose step the members share.
+        hooks: the trainer whose step the members share; its state is that of no member.
+        live: where the trainer finds its state.
+        parts: what it is made of.
+        run: counters, limits and clocks of the population. Its steps are those of all passes, each
+            one a step of every member.
         varied: the hyperparameters that differ.
         maker: makes states.
         scheduler: asked after each validation.
-        num_epochs: epochs of each member.
-        total_steps: steps of each member; None when unknown.
-        source: the training data.
-        val_source: the validation data; None without.
         make_steps: the compiled steps for groups of a size on a device.
         wanted: members in a program, where the user says how many.
         devices: the devices that may be used.
         memory: bytes of the first of them, of a CPU those that were left before members lay on it;
             None when unknown.
         is_spread: whether the user says that all of them are used.
-        is_checked: whether the size that the user gives needs no look at the memory any more.
-        layout: how members lie on the devices; None while that is not decided.
         members: all members that there ever were, by number.
         given: the members as the user gave them, as plain JSON.
+        fresh: members that have no state yet.
+        is_checked: whether the size that the user gives needs no look at the memory any more.
+        layout: how members lie on the devices; None while that is not decided.
         occupants: the number of the member in each row.
         states: the groups of states.
         best: the groups of the variables at each member's best validation.
-        metrics: the groups of metrics of the running epoch; None before its first step.
-        epoch: passes over the training data, the running one counted.
-        step: steps of the population in all passes, each one a step of every member.
-        cursor: the place in the data of the last consumed batch.
-        is_resumed: whether the data have to be brought to this place.
-        is_trained: whether the steps of the running pass are done and counted for the members.
-        is_saveable: whether all of this is that of one moment.
         in_pass: the numbers of the members that trained in the running pass.
-        history: one row for each epoch of each member.
         written: the numbers of members whose best model is on the disk.
-        started: `time.monotonic()` at the start, less what was trained before a resume.
+        counted: what members have counted by a resume checkpoint within an epoch.
+        is_whole: whether all of this is that of one moment.
+        is_validated: whether there are validation data.
     """
 
-    trainer: "TrainerModule"
+    hooks: TrainerModule
+    live: Live
+    parts: Parts
+    run: Run
     varied: Varied
     maker: MemberStates
     scheduler: Scheduler
-    num_epochs: int
-    total_steps: int | None
-    source: Source
-    val_source: Source | None
     make_steps: Callable[[int, Device], Steps]
     wanted: int | None
     devices: tuple[Device, ...]
@@ -109,30 +71,25 @@ class PopulationRun:
     is_spread: bool
     members: list[Member]
     given: list[dict[str, Any]]
+    fresh: list[Member]
     is_checked: bool = False
     layout: Layout | None = None
     occupants: list[int] = field(default_factory=list[int])
     states: list[Any] = field(default_factory=list[Any])
     best: list[Any] = field(default_factory=list[Any])
-    metrics: list[Metrics | SavedMetrics] | None = None
-    epoch: int = 0
-    step: int = 0
-    cursor: Cursor | None = None
-    is_resumed: bool = False
-    is_trained: bool = True
-    is_saveable: bool = False
     in_pass: tuple[int, ...] = ()
-    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     written: set[int] = field(default_factory=set[int])
+    counted: dict[str, Any] = field(default_factory=dict[str, Any])
+    is_whole: bool = True
+    is_validated: bool = False
     rows: Rows = field(default_factory=Rows)
     batches: Batches = field(default_factory=Batches)
     lanes: Lanes = field(default_factory=Lanes)
-    saver: Saver = field(default_factory=Saver)
-    signals: Signals = field(default_factory=Signals)
-    ledger: Ledger = field(default_factory=Ledger)
-    save_trigger: Every = field(default_factory=Every)
-    saved_at: float = field(default_factory=time.monotonic)
-    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of each member."""
+        return self.run.limits.num_epochs or 0
 
     @property
     def size(self) -> int:
@@ -157,6 +114,15 @@ class PopulationRun:
         """The compiled steps for a group."""
         return self.make_steps(self.size, self.device_of(index))
 
+    def placed(self, chunk: Chunk) -> Sequence[Chunk]:
+        """The chunk on each device that is used."""
+        return [self.batches.on(chunk, device) for device in self.used]
+
+    def send_each(self, number: int, send: Callable[[int], None], *, is_timed: bool) -> None:
+        """Sends off steps of each group, by its index; one after the other where they are timed."""
+        lanes = 1 if is_timed or self.layout is None else self.layout.lanes
+        self.lanes.each(number, send, lanes, self.devices[0])
+
     @property
     def training(self) -> list[Member]:
         """The members that have not ended."""
@@ -166,11 +132,6 @@ class PopulationRun:
     def passes_left(self) -> int:
         """Passes until the last member has trained for its epochs."""
         return max((self.num_epochs - member.epoch for member in self.training), default=0)
-
-    def send_each(self, send: Callable[[int], None], *, is_timed: bool) -> None:
-        """Sends off steps of each group, by its index; one after the other where they are timed."""
-        lanes = 1 if is_timed or self.layout is None else self.layout.lanes
-        self.lanes.each(len(self.states), send, lanes, self.devices[0])
 
     def row_of(self, number: int) -> int:
         """The row of a member, which has one."""
@@ -185,21 +146,33 @@ class PopulationRun:
         part = self.occupants[index * self.size : (index + 1) * self.size]
         return part + [EMPTY] * (self.size - len(part))
 
+    def by_member(self, metrics: Sequence[Metrics]) -> dict[int, Metrics]:
+        """Accumulated metrics of each member, on the host."""
+        host: list[Any] = jax.device_get(list(metrics))
+        if self.size == 1:
+            return {n: m for n, m in zip(self.occupants, host, strict=True) if n != EMPTY}
+        return {
+            number: jax.tree.map(lambda leaf, place=place: leaf[place], group)
+            for index, group in enumerate(host)
+            for place, number in enumerate(self.group(index))
+            if number != EMPTY
+        }
+
+    @property
+    def monitors(self) -> tuple[Monitor, ...]:
+        """What tells which of two epochs of members is better."""
+        if self.parts.monitor:
+            return (self.parts.monitor,)
+        return tuple(GUIDE_ORDER) if self.is_validated else (("train/loss", "min"),)
+
     def view(self) -> PopulationView:
         """The population as a scheduler sees it."""
         return PopulationView(
-            epoch=self.epoch, num_epochs=self.num_epochs, members=tuple(self.members)
+            epoch=self.run.epoch, num_epochs=self.num_epochs, members=tuple(self.members)
         )
 
 
-def monitors(run: PopulationRun) -> tuple[Monitor, ...]:
-    """What tells which of two epochs of members is better."""
-    if run.trainer.monitor:
-        return (run.trainer.monitor,)
-    return tuple(GUIDE_ORDER) if run.val_source is not None else (("train/loss", "min"),)
-
-
-def validation_metrics(trainer: "TrainerModule") -> dict[str, Any]:
+def validation_metrics(trainer: TrainerModule) -> dict[str, Any]:
     """The metrics that a validation will give, as shapes; none where only a validation can tell."""
     if not trainer._made.uses_loss_steps:  # the example is that of the model, and no batch
         return {}

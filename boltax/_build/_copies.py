@@ -1,4 +1,4 @@
-"""Copies of the state on the device, for what reads it while training goes on."""
+"""Copies of arrays on the device, which the background writes while the loop goes on."""
 
 import jax
 
@@ -29,7 +29,7 @@ class Copies:
             spare = None
         return self._copy(tree, spare)
 
-    def of_metrics(self, metrics: Metrics | SavedMetrics | None) -> Metrics | SavedMetrics | None:
+    def of_metrics(self, metrics: Metrics | SavedMetrics) -> Metrics | SavedMetrics:
         """A copy of accumulated metrics; those out of a checkpoint belong to nobody else."""
         return self._copy(metrics, None) if isinstance(metrics, Metrics) else metrics
 

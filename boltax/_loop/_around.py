@@ -1,0 +1,81 @@
+"""The frame of a run: one writer in its folder, signals noted, an end that saves what it can."""
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from boltax._loop._saving import finish_saving, save_resume
+from boltax._loop._trainees import Trainees
+from boltax.checkpoint._lock import RunLock
+
+AnyTrainees = TypeVar("AnyTrainees", bound=Trainees)
+_log = logging.getLogger("boltax")
+
+
+@contextmanager
+def around(make: Callable[[], AnyTrainees], folder: str) -> Generator[AnyTrainees]:
+    """A context for all of a run, from its first change of the folder to its last.
+
+    Args:
+        make: gives what is trained.
+        folder: the run's.
+
+    Raises:
+        RunDirectoryError: when another process trains in the same folder.
+        SystemExit: after a signal, when the run is saved; `KeyboardInterrupt` in a notebook.
+    """
+    with RunLock(folder):
+        # within the lock: a call that is refused has changed nothing of the run that holds it
+        trainees = make()
+        run = trainees.run
+        with run.signals, _ended(trainees):
+            yield trainees
+    if run.signals.received is not None:
+        # outside the lock: whoever goes on with the run may begin
+        run.signals.leave()
+
+
+@contextmanager
+def _ended(trainees: Trainees) -> Generator[None]:
+    """A context that saves what it can when something ends the run early, and closes all."""
+    run, parts = trainees.run, trainees.parts
+    try:
+        yield
+    except BaseException as error:
+        _end_early(trainees, error)
+        if run.signals.received is None:
+            raise
+    finally:
+        run.is_active = run.is_saveable = False
+        run.sources.clear()
+        trainees.close()
+        parts.progress.close()
+        parts.progress.note(run.ledger.report())
+
+
+def _end_early(trainees: Trainees, error: BaseException) -> None:
+    """Saves what can be saved and closes the loggers; nothing here hides the error."""
+    run, parts = trainees.run, trainees.parts
+    is_interrupted, is_pruned = run.signals.received is not None, _is_pruned(error)
+    try:
+        if not is_interrupted:
+            trainees.on_exception(error)
+        elif isinstance(error, Exception):  # such as that of a loader whose workers got the signal
+            _log.warning("On its way out the run met %s: %s", type(error).__name__, error)
+        if run.is_saveable and not is_pruned:
+            save_resume(trainees)
+            if not finish_saving(parts, run) and parts.checkpoint.keep_last:
+                parts.progress.note(
+                    f"Saved step {run.step}: train_model(..., resume=True) goes on from there"
+                )
+    except Exception as failure:
+        if is_interrupted:
+            raise
+        error.add_note(f"the run could not be saved: {type(failure).__name__}: {failure}")
+    finally:
+        parts.logger.finalize("success" if is_pruned or is_interrupted else "failed")
+
+
+def _is_pruned(error: BaseException) -> bool:
+    return type(error).__name__ == "TrialPruned"

@@ -1,0 +1,50 @@
+"""When a resume checkpoint is due."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from boltax._base._options import CheckpointOptions
+from boltax._base._triggers import Every
+
+
+@dataclass
+class SaveClock:
+    """When resume checkpoints were saved, and when the next one is due.
+
+    Attributes:
+        trigger: when one is due.
+        saved_at: `time.monotonic()` of the last one.
+        is_due: whether one is due, and waits for the one before it.
+        saved_point: epoch, stage and step of the last one.
+        retry_at: `time.monotonic()` at which to try again what failed.
+        best_steps: steps of the best models that this run has on the disk, the best last; written
+            by the saver alone.
+    """
+
+    trigger: Every = field(default_factory=Every)
+    saved_at: float = field(default_factory=time.monotonic)
+    is_due: bool = False
+    saved_point: Any = None
+    retry_at: float = float("inf")
+    best_steps: list[int] = field(default_factory=list[int])
+
+    def ask(self, step: int, ended_epoch: int | None) -> bool:
+        """Whether one is due now, or has been for a while."""
+        now = time.monotonic()
+        self.is_due |= now >= self.retry_at or self.trigger.is_due(
+            step=step, seconds=now - self.saved_at, ended_epoch=ended_epoch
+        )
+        return self.is_due
+
+    def note_saved(self, point: Any) -> None:
+        """Begins to count anew: a checkpoint of this point is on its way."""
+        self.saved_point, self.saved_at = point, time.monotonic()
+        self.is_due, self.retry_at = False, float("inf")
+
+
+def save_trigger(options: CheckpointOptions) -> Every:
+    """When a resume checkpoint is due, by the user's options."""
+    return Every(
+        steps=options.every_steps, minutes=options.every_minutes, epochs=options.every_epochs
+    )

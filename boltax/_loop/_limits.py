@@ -1,0 +1,60 @@
+"""How long a run may last: epochs, steps, seconds. Values only; the loop asks them."""
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of one call of `train_model`.
+
+    Attributes:
+        num_epochs: epochs to train; None when `train_epoch` is called by hand.
+        max_steps: steps after which to stop.
+        deadline: `time.monotonic()` at which to stop.
+        total_steps: steps in all, which a schedule of the learning rate follows; None when unknown.
+    """
+
+    num_epochs: int | None = None
+    max_steps: int | None = None
+    deadline: float | None = None
+    total_steps: int | None = None
+
+    def reached(self, step: int) -> str | None:
+        """Which limit a run has come to, in words; None for none."""
+        if self.is_used_up(step):
+            return f"max_steps={self.max_steps} is reached"
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return "max_time is used up"
+        return None
+
+    def is_used_up(self, step: int) -> bool:
+        """Whether no step may follow, whatever epochs are left."""
+        return self.max_steps is not None and step >= self.max_steps
+
+    def steps_left(self, step: int, planned: int | None) -> int | None:
+        """Steps that may still be taken of those planned; None when that is open.
+
+        Args:
+            step: completed steps.
+            planned: steps that the data have left; None when nobody knows.
+        """
+        if self.max_steps is None:
+            return planned
+        left = max(0, self.max_steps - step)
+        return left if planned is None else min(planned, left)
+
+
+def deadline_in(seconds: float | None) -> float | None:
+    """The `time.monotonic()` at which so many seconds from now are over."""
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def planned_steps(
+    num_epochs: int, steps_per_epoch: int | None, max_steps: int | None
+) -> int | None:
+    """The number of steps of a whole run, or None when nobody knows it."""
+    known = [
+        n for n in (steps_per_epoch and steps_per_epoch * num_epochs, max_steps) if n is not None
+    ]
+    return min(known) if known else None

@@ -1,0 +1,73 @@
+"""The doors into the loop: a run that begins, and an epoch that a trainer's method asks for."""
+
+from typing import Any
+
+from boltax._base._types import ScalarMetrics
+from boltax._build._parts import Parts
+from boltax._loop._begin import check_monitors
+from boltax._loop._clock import SaveClock, save_trigger
+from boltax._loop._epoch import run_epoch
+from boltax._loop._limits import Limits, deadline_in, planned_steps
+from boltax._loop._run import Run
+from boltax._loop._single import Single
+from boltax._loop._stream import open_train_source
+from boltax._loop._trainees import Loaders
+from boltax.errors import TrainingError
+from boltax.metrics._accumulate import compute
+
+
+def start_run(
+    parts: Parts,
+    loaders: Loaders,
+    num_epochs: int,
+    max_steps: int | None,
+    max_seconds: float | None,
+) -> Run:
+    """A run before its first step; its loaders are opened, and nothing on disk is touched.
+
+    Raises:
+        DataError: for a loader that cannot be read.
+        ConfigurationError: for a monitor that no loader gives.
+    """
+    run = Run(clock=SaveClock(save_trigger(parts.checkpoint)))
+    parts.steps.compilations.ledger = run.ledger
+    for loader, name in ((loaders.val, "val_loader"), (loaders.test, "test_loader")):
+        if loader is not None:
+            run.source(loader, name)
+    run.train_source = open_train_source(run, loaders.train, parts.loop.steps_per_epoch)
+    total_steps = planned_steps(num_epochs, run.train_source.num_batches, max_steps)
+    run.limits = Limits(num_epochs, max_steps, deadline_in(max_seconds), total_steps)
+    monitors = [parts.monitor[0]] if parts.monitor else []
+    monitors += [name for name in (getattr(c, "monitor", "") for c in parts.callbacks) if name]
+    check_monitors(monitors, loaders.val)
+    return run
+
+
+def train_epoch(single: Single, train_loader: Any) -> ScalarMetrics:
+    """One pass over the loader; returns the means over the epoch, named ``train/...``.
+
+    Called by hand, outside of a run, each call is one more epoch.
+    """
+    run = single.run
+    if not run.is_active:
+        run.begin_epoch()
+    source = open_train_source(run, train_loader, single.parts.loop.steps_per_epoch)
+    metrics = run_epoch(single, source)
+    if metrics is None:  # resumed where the epoch has no step left
+        return run.counters.record
+    with run.ledger.spent("device"):
+        return compute(metrics[0], "train/")
+
+
+def running(run: Run | None, state: Any) -> Run:
+    """The run of a trainer that has an optimizer.
+
+    Raises:
+        TrainingError: before there is one.
+    """
+    if run is None or state.tx is None:
+        raise TrainingError(
+            "Received a call that trains before there is an optimizer; expected train_model, or "
+            "trainer.init_optimizer(num_epochs, num_steps_per_epoch) first."
+        )
+    return run

@@ -1,0 +1,63 @@
+"""The validation of a single run, and its test: hooks are told, the best model is kept."""
+
+import logging
+from typing import Any
+
+from boltax._base._types import ScalarMetrics
+from boltax._loop._notify import hook, log, notify, tell_optimizer
+from boltax._loop._one import One
+from boltax._loop._saving import unwritten_best
+from boltax.errors import noting
+from boltax.metrics._accumulate import to_host
+
+_log = logging.getLogger("boltax")
+
+
+def validate(one: One, val_loader: Any) -> None:
+    """Validates, tells hooks, loggers and the optimizer, and saves the model if it is the best."""
+    run, hooks, record = one.run, one.hooks, one.run.counters.record
+    if val_loader is None:  # nothing to compare by: the newest model is the one to keep
+        _keep(one, dict(record))
+        return
+    with run.ledger.spent("evaluation"), noting(f"{one.parts.name}.eval_model", run.where("val")):
+        metrics = hooks.eval_model(val_loader, log_prefix="val/")
+    # the hooks come before the record, so that what they add is logged with it
+    with hook(one, "on_validation_epoch_end", "val"):
+        hooks.on_validation_epoch_end(run.epoch, metrics, val_loader)
+    metrics = {name: to_host(value) for name, value in metrics.items()}
+    row = run.counters.row | metrics
+    metrics |= notify(one, "on_validation_epoch_end", "val", metrics, row=row)
+    log(one, metrics)
+    tell_optimizer(one, metrics)
+    hooks.save_metrics(f"eval_epoch_{run.epoch:03d}", metrics)
+    with hook(one, "is_new_model_better", "val"):
+        is_better = bool(hooks.is_new_model_better(metrics, run.best))
+    if is_better:
+        _keep(one, {**metrics, **record})
+    run.count(row=run.counters.row | metrics)
+
+
+def _keep(one: One, best: ScalarMetrics) -> None:
+    """Saves the model as the best, with these metrics, which `save_model` finds in the run."""
+    one.run.count(best=best)
+    one.hooks.save_model(one.run.step)
+    one.hooks.save_metrics("best_eval", best)
+
+
+def test(one: One, test_loader: Any) -> ScalarMetrics:
+    """The metrics of the best model on the test set."""
+    run, hooks = one.run, one.hooks
+    if run.best is None:
+        one.parts.progress.note(
+            "No validation was finite, so there is no best model: the test uses the last one."
+        )
+    elif unwritten := unwritten_best(one.parts):
+        _log.warning("%s could not be written: the test uses the last model instead.", unwritten)
+    else:
+        hooks.load_model()
+    with noting(f"{one.parts.name}.eval_model", run.where("test")):
+        metrics = hooks.eval_model(test_loader, log_prefix="test/")
+    hooks.log_metrics(metrics, run.step)
+    hooks.save_metrics("test", metrics)
+    notify(one, "on_test_end", "test", metrics)
+    return metrics

@@ -1,0 +1,61 @@
+"""The test of a population: the best model of each member, as its single run is tested."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from boltax._base._types import ScalarMetrics
+from boltax._loop._evaluate import evaluate
+from boltax._loop._saving import save_small
+from boltax._step._ema import evaluated
+from boltax._step._state import variables_of, with_variables
+from boltax.checkpoint._files import write_json
+from boltax.checkpoint._metrics_json import plain_metrics
+from boltax.checkpoint._partial import load_variables
+from boltax.checkpoint._rundir import RunDirectory
+from boltax.errors import noting
+from boltax.parallel._devices import on_device
+from boltax.tune._member_folders import member_folder
+from boltax.tune._members import Members
+from boltax.tune._schedulers import Member
+
+
+def test_members(members: Members, test_loader: Any) -> None:
+    """Gives each member that was ever validated the metrics of its best model on the test set."""
+    run, parts = members.run, members.parts
+    for member in members.members:
+        if member.best is None:
+            continue
+        with noting(f"the test of member {member.number}", run.where("test")):
+            metrics = _tested(members, member, test_loader)
+        members.members[member.number] = replace(member, best={**member.best, **metrics})
+        path = RunDirectory(member_folder(parts.folder, member.number)).metrics / "test.json"
+        what = f"the test of member {member.number}"
+        save_small(parts, run, what, write_json, path, plain_metrics(metrics))
+
+
+def _tested(members: Members, member: Member, test_loader: Any) -> ScalarMetrics:
+    parts, run = members.parts, members.run
+    state = members.maker.fresh(member.seed, member.values)
+    if members.has_row(member.number):
+        row = members.row_of(member.number)
+        variables = members.rows.row(members.best, members.size, row)
+        variables = on_device(variables, members.devices[0])
+    else:
+        parts.saver.wait()
+        folder = member_folder(parts.folder, member.number)
+        variables = load_variables(folder, jax.eval_shape(variables_of, state))[0]
+    with jax.transfer_guard("allow"):  # of a few small arrays for each member
+        state = evaluated(with_variables(state, variables))
+    return evaluate(
+        members.make_steps(1, members.devices[0]),
+        state,
+        run.source(test_loader, "test_loader"),
+        track=members.hooks.tracker,
+        prefix="test/",
+        limit=parts.loop.limit_test_batches,
+        prefetch=parts.loop.prefetch,
+        desc=f"Test of member {member.number}",
+        poll=run.signals.poll,
+    )

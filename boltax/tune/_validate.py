@@ -1,0 +1,143 @@
+"""The validation of all members: hooks and optimizers are told, the best kept on the device.
+
+The evaluation itself is that of a single run, over all groups side by side.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from boltax._base._types import ScalarMetrics
+from boltax._loop._evaluate import draw, evaluate_states, validations_left
+from boltax._step._ema import evaluated
+from boltax._step._state import evaluations_of, variables_of
+from boltax.data._source import Source
+from boltax.errors import noting
+from boltax.metrics._accumulate import compute, to_host
+from boltax.optim._plateau import check_metrics, next_evaluations
+from boltax.tune._layouts import EMPTY
+from boltax.tune._member_records import record_epoch
+from boltax.tune._members import Members
+from boltax.tune._requests import carry_out
+from boltax.tune._schedulers import Status, as_requests
+
+
+def validate_members(members: Members, val_loader: Any) -> None:
+    """Validates all members, and carries out what the scheduler asks for then."""
+    run = members.run
+    found: dict[int, ScalarMetrics] = {}
+    if val_loader is not None:
+        source = run.source(val_loader, "val_loader")
+        with run.ledger.spent("evaluation"):
+            found = _evaluated(members, source)
+        found = _derived(members, found, val_loader)
+    # from here on members change one after the other: no checkpoint until the end of the epoch
+    members.is_whole = False
+    for number, metrics in found.items():
+        member = members.members[number]
+        members.members[number] = replace(member, metrics={**member.metrics, **metrics})
+    if found:
+        _tell_optimizers(members)
+    _keep_best(members)
+    _finish(members)
+    # before the scheduler, which may move members to other rows
+    record_epoch(members)
+    where = f"epoch {run.epoch}"
+    with noting(f"scheduler {type(members.scheduler).__name__}", where):
+        answer = members.scheduler.on_validation_epoch_end(members.view())
+        requests = as_requests(answer, members.scheduler)
+    carry_out(members, requests)
+
+
+def _evaluated(members: Members, source: Source) -> dict[int, ScalarMetrics]:
+    """The exact metrics of each member that trains over the validation data."""
+    loop, run, states = members.parts.loop, members.run, members.states
+    chunks = draw(
+        members.steps,
+        source,
+        limit=loop.limit_val_batches,
+        prefetch=loop.prefetch,
+        passes=validations_left(run, members.parts),
+        members=len(states),
+    )
+    each = [evaluated(state) for state in states]
+    metrics = evaluate_states(members, each, chunks, desc="Validation", poll=run.signals.poll)
+    return {
+        number: compute(own, "val/")
+        for number, own in members.by_member(metrics).items()
+        if members.members[number].is_training
+    }
+
+
+def _derived(
+    members: Members, found: dict[int, ScalarMetrics], val_loader: Any
+) -> dict[int, ScalarMetrics]:
+    """The metrics with what the trainer's hook adds for each member, which finds its state."""
+    hooks, run = members.hooks, members.run
+    if not members.parts.overrides("on_validation_epoch_end"):
+        return found
+    own, derived = members.live.state, dict[int, ScalarMetrics]()
+    try:
+        for number, metrics in found.items():
+            epoch = members.members[number].epoch
+            row = members.row_of(number)
+            members.live.state = members.rows.row(members.states, members.size, row)
+            name = f"{members.parts.name}.on_validation_epoch_end of member {number}"
+            with run.ledger.spent("hooks"), noting(name, run.where("val")):
+                hooks.on_validation_epoch_end(epoch, metrics, val_loader)
+            derived[number] = {name: to_host(value) for name, value in metrics.items()}
+    finally:
+        members.live.state = own
+    return derived
+
+
+def _tell_optimizers(members: Members) -> None:
+    """Puts what the optimizer of each member follows of its own validation into its state."""
+    for index, state in enumerate(members.states):
+        if (before := evaluations_of(state)) is None:
+            return
+        group = [members.members[n] if n != EMPTY else None for n in members.group(index)]
+        followed = {name: np.full(len(group), np.nan) for name in before.metrics}
+        for row, member in enumerate(group):
+            if member is None or not member.is_training:
+                continue
+            with noting(f"the validation of member {member.number}", f"epoch {member.epoch}"):
+                check_metrics(before, member.metrics)
+            for name, values in followed.items():
+                values[row] = member.metrics[name]
+        if members.size == 1:
+            followed = {name: values[0] for name, values in followed.items()}
+        told = next_evaluations(before, followed)
+        members.states[index] = state.replace(evaluations=told)
+
+
+def _keep_best(members: Members) -> None:
+    """Keeps the variables of the members whose validation is the best they had."""
+    better: set[int] = set()
+    for member in members.training:
+        old = None if member.best is None else dict(member.best)
+        if members.is_validated and not members.hooks.is_new_model_better(
+            dict(member.metrics), old
+        ):
+            continue
+        better.add(member.number)
+        best = {**member.metrics, "epoch": member.epoch, "step": member.step}
+        members.members[member.number] = replace(member, best=best)
+        members.written.discard(member.number)
+    for index, state in enumerate(members.states):
+        are_new = [number in better for number in members.group(index)]
+        if any(are_new):
+            new, old = variables_of(evaluated(state)), members.best[index]
+            members.best[index] = members.rows.chosen(are_new, new, old, members.size)
+
+
+def _finish(members: Members) -> None:
+    """Ends the members that have trained for all of their epochs, or all, where a limit says so."""
+    reason = members.run.stop_reason
+    for member in members.training:
+        if member.epoch >= members.num_epochs or reason is not None:
+            why = f"trained for {member.epoch} epochs"
+            why = why if member.epoch >= members.num_epochs else str(reason)
+            ended = replace(member, status=Status.FINISHED, reason=why)
+            members.members[member.number] = ended

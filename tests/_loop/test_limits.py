@@ -1,0 +1,35 @@
+"""How long a run may last."""
+
+import time
+
+import pytest
+
+from boltax._loop._limits import Limits, deadline_in, planned_steps
+
+
+def test_steps_that_are_used_up_are_named():
+    limits = Limits(max_steps=5)
+    assert limits.reached(4) is None
+    assert limits.reached(5) == "max_steps=5 is reached"
+
+
+def test_time_that_is_used_up_is_named():
+    assert Limits(deadline=time.monotonic() + 100).reached(10**9) is None
+    assert Limits(deadline=deadline_in(0.0)).reached(0) == "max_time is used up"
+    assert deadline_in(None) is None
+
+
+@pytest.mark.parametrize(
+    "max_steps, step, planned, left",
+    [(None, 3, None, None), (None, 3, 7, 7), (5, 3, None, 2), (5, 3, 7, 2), (5, 9, 7, 0)],
+)
+def test_steps_left_are_the_fewer(max_steps, step, planned, left):
+    assert Limits(max_steps=max_steps).steps_left(step, planned) == left
+
+
+@pytest.mark.parametrize(
+    "num_epochs, batches, max_steps, total",
+    [(3, 4, None, 12), (3, 4, 7, 7), (3, 4, 70, 12), (3, None, 7, 7), (3, None, None, None)],
+)
+def test_the_steps_of_a_whole_run(num_epochs, batches, max_steps, total):
+    assert planned_steps(num_epochs, batches, max_steps) == total
