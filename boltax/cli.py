@@ -13,13 +13,15 @@ Knows nothing of training.
 """
 
 import argparse
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from boltax.errors import BoltaxError
+from boltax.errors import BoltaxError, ConfigurationError, RunDirectoryError, unknown_name
 
-DAMAGED = DOES_NOT_FIT = 1
+DAMAGED = DOES_NOT_FIT = FAULTY_FILE = 1
 FAILED = 2
 INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
 
@@ -31,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what stands behind ``boltax``; by default the arguments of this process.
 
     Returns:
-        The exit status: 0; 1 when a checkpoint is damaged or a step does not fit; or 2 for an error
-        of boltax, which is printed without its traceback.
+        The exit status: 0; 1 when a checkpoint is damaged, a step does not fit, or the user's file
+        raises; or 2 for an error of boltax, or without a command. Errors are printed without their
+        traceback, with the line of the user's file that they come from.
 
     Raises:
         SystemExit: for arguments that cannot be read, and after ``--help`` and ``--version``.
@@ -41,15 +44,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         >>> main(["demo", "--data", "fashion-mnist", "--path", "nowhere"])
         2
     """
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser, commands = _parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        return FAILED
+    options = _parsed(parser, commands, given)
     try:
         return options.run(options)
     except BoltaxError as error:
-        print(f"boltax: {error}", file=sys.stderr)
+        place = _place(error, options)
+        print(f"boltax: {place and place + ': '}{_told(error)}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("boltax: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        place = _place(error, options)
+        if not place or options.has_traceback:
+            raise
+        print(f"boltax: {place}: {type(error).__name__}: {_told(error)}", file=sys.stderr)
+        print("With --traceback the whole of it is shown.", file=sys.stderr)
+        return FAULTY_FILE
+
+
+def _parsed(
+    parser: argparse.ArgumentParser,
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    given: list[str],
+) -> argparse.Namespace:
+    """The options; ends the process where there is no such command or option."""
+    known = [*commands.choices]
+    if given[0][:1] != "-" and given[0] not in known:
+        parser.error(str(unknown_name("command", given[0], known)))
+    options, rest = parser.parse_known_args(given)
+    if rest:
+        command = commands.choices[options.command]
+        names = set(re.findall(r"--[a-z][a-z-]*", command.format_help()))
+        if rest[0].startswith("--"):
+            command.error(str(unknown_name("option", rest[0].partition("=")[0], names)))
+        command.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _place(error: BaseException, options: argparse.Namespace) -> str:
+    """File and line of the user's code at which an error arose; empty where it did not."""
+    file = getattr(options, "file", None)
+    if file is None:
+        return ""
+    from boltax._process._user_files import line_in_folder_of
+
+    return line_in_folder_of(file.rpartition(":")[0], error)
+
+
+def _told(error: BaseException) -> str:
+    """The message of an error, and what was noted on its way."""
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    notes: Sequence[str] = getattr(error, "__notes__", ())
+    return "\n".join([message, *(note for note in notes if "JAX_TRACEBACK_FILTERING" not in note)])
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -69,6 +121,8 @@ def _demo(options: argparse.Namespace) -> int:
 def _checkpoints(options: argparse.Namespace) -> int:
     from boltax.checkpoint import _report
 
+    for path in filter(None, (options.path, options.other)):
+        _check_folder(path)
     width = max(60, min(120, shutil.get_terminal_size().columns))
     if options.other is not None:
         report = _report.compare_checkpoints(options.path, options.other)
@@ -77,14 +131,37 @@ def _checkpoints(options: argparse.Namespace) -> int:
         show = _report.describe_checkpoint if is_one else _report.list_checkpoints
         report = show(options.path, verify=options.is_verified, width=width)
     print(report.text)
+    if report.is_empty:
+        from boltax.checkpoint._nearby import advice_on
+
+        print(advice_on(options.path), file=sys.stderr)
     return DAMAGED if report.is_damaged else 0
 
 
+def _check_folder(path: str) -> None:
+    if not Path(path).expanduser().is_dir() and "checkpoints" not in Path(path).parts:
+        from boltax.checkpoint._nearby import advice_on
+
+        found = "a file" if Path(path).exists() else "no folder"
+        raise RunDirectoryError(
+            f"Received {path!r}, which is {found}; expected the folder of a run. {advice_on(path)}"
+        )
+
+
 def _replay(options: argparse.Namespace) -> int:
+    from boltax._build._setup import previewing
     from boltax._inspect._replay import replay
     from boltax._process._user_files import find_in_file
 
-    print(replay(options.path, find_in_file(options.trainer)))
+    _check_folder(options.path)
+    with previewing():  # trainers that the file makes leave no folder
+        trainer_class = find_in_file(options.file)
+    if not isinstance(trainer_class, type):
+        raise ConfigurationError(
+            f"Received {options.file}, which is no class; expected that of the trainer. Write "
+            f"--trainer {options.file.rpartition(':')[0]}:Classifier"
+        )
+    print(replay(options.path, trainer_class))
     return 0
 
 
@@ -100,7 +177,7 @@ def _preflight(options: argparse.Namespace) -> int:
 
     memory = None if options.memory is None else int(options.memory * 1e9)
     text, does_fit = preflight_file(
-        options.trainer,
+        options.file,
         batch_size=options.batch_size,
         memory=memory,
         is_search=options.is_search,
@@ -109,7 +186,9 @@ def _preflight(options: argparse.Namespace) -> int:
     return 0 if does_fit else DOES_NOT_FIT
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[
+    argparse.ArgumentParser, "argparse._SubParsersAction[argparse.ArgumentParser]"
+]:
     from boltax import __version__
 
     parser = argparse.ArgumentParser(prog="boltax", description="Trains JAX models.")
@@ -122,7 +201,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_tune(commands)
     _add_preflight(commands)
-    return parser
+    return parser, commands
+
+
+def _add_traceback(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--traceback",
+        dest="has_traceback",
+        action="store_true",
+        help="show the whole traceback of an error in FILE.py",
+    )
 
 
 def _add_checkpoints(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -165,10 +253,12 @@ def _add_replay(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     replay.add_argument(
         "--trainer",
+        dest="file",
         metavar="FILE.py:CLASS",
         required=True,
-        help="the trainer's class; the file is run, as import would",
+        help="the trainer's class; the file is loaded, as import would",
     )
+    _add_traceback(replay)
     replay.set_defaults(run=_replay)
 
 
@@ -184,9 +274,9 @@ def _add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         ),
     )
     tune.add_argument(
-        "make_trainer",
+        "file",
         metavar="FILE.py:FUNCTION",
-        help="function from hyperparameters to a trainer; the file is run, as import would",
+        help="function from hyperparameters to a trainer; the file is loaded, as import would",
     )
     tune.add_argument(
         "--space",
@@ -254,6 +344,7 @@ def _add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         action="store_false",
         help="do not show the members that train",
     )
+    _add_traceback(tune)
     tune.set_defaults(run=_tune)
 
 
@@ -267,7 +358,7 @@ def _add_preflight(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         ),
     )
     preflight.add_argument(
-        "trainer",
+        "file",
         metavar="FILE.py:FUNCTION",
         help="a function without arguments that returns a trainer, or a trainer and a batch",
     )
@@ -287,6 +378,7 @@ def _add_preflight(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         type=_positive,
         help="of the device that is asked about (default: this one's)",
     )
+    _add_traceback(preflight)
     preflight.set_defaults(run=_preflight)
 
 

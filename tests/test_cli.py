@@ -37,10 +37,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 BAD = {
-    "no command": ([], "the following arguments are required: COMMAND"),
-    "an unknown command": (["dmeo"], "invalid choice: 'dmeo'"),
+    "no command behind options": (["--"], "the following arguments are required: COMMAND"),
+    "an unknown command": (["dmeo"], "expected one of: checkpoints, demo, preflight, replay, tune"),
+    "a misspelt command": (["chekpoints", "runs"], "Did you mean 'checkpoints'?"),
     "an unknown data set": (["demo", "--data", "mnist"], "invalid choice: 'mnist'"),
-    "an unknown option": (["demo", "--epoch-count", "3"], "unrecognized arguments"),
+    "an unknown option": (["demo", "--epoch-count", "3"], "Did you mean '--epochs'?"),
+    "an option of another command": (["demo", "--memory=3"], "Received option '--memory'"),
+    "too many arguments": (["checkpoints", "a", "b"], "unrecognized arguments: b"),
     "no epoch": (["demo", "--epochs", "0"], "received '0'; expected a whole number of at least 1"),
     "a broken number": (["demo", "--epochs", "3.5"], "received '3.5'; expected a whole number"),
     "checkpoints of nothing": (["checkpoints"], "arguments are required: RUN"),
@@ -58,6 +61,34 @@ def test_bad_arguments_are_explained(
     with pytest.raises(SystemExit, match=r"^2$"):
         cli.main(arguments)
     assert message in capsys.readouterr().err
+
+
+def test_the_command_alone_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    out, error = capsys.readouterr()
+    assert not out
+    assert all(name in error for name in ("demo", "checkpoints", "replay", "tune", "preflight"))
+
+
+def test_a_misspelt_option_shows_the_usage_of_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        cli.main(["checkpoints", "runs", "--no-verfy"])
+    error = capsys.readouterr().err
+    assert error.startswith("usage: boltax checkpoints")
+    assert "Did you mean '--no-verify'?" in error
+
+
+def test_the_package_is_a_program() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "boltax", "--version"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (run.returncode, run.stdout) == (0, f"boltax {boltax.__version__}\n")
 
 
 @pytest.fixture
@@ -162,6 +193,26 @@ def test_damaged_checkpoints_are_told_by_the_exit_status(
     assert "Traceback" not in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "asked, advice",
+    [
+        ("nope", "Runs in this folder: run."),
+        ("rum", "Did you mean run?"),
+        ("run/hparams.json", "which is a file"),
+    ],
+    ids=["another name", "nearly the name", "a file"],
+)
+def test_a_folder_that_is_not_there_is_answered_with_the_runs_that_are(
+    capsys: pytest.CaptureFixture[str], run: Path, asked: str, advice: str
+) -> None:
+    (run / "hparams.json").write_text("{}")
+    for arguments in (["checkpoints", asked], ["replay", asked, "--trainer", "train.py:Mine"]):
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert f"Received {asked!r}" in error
+        assert advice in error
+
+
 def test_help_imports_nothing_that_only_the_demo_needs() -> None:
     program = (
         "import sys\nfrom boltax import cli\n"
@@ -249,3 +300,118 @@ def test_preflight_finds_a_batch_size(capsys: pytest.CaptureFixture[str], train_
 def test_preflight_of_what_is_no_trainer(capsys: pytest.CaptureFixture[str], train_py: str) -> None:
     assert cli.main(["preflight", f"{train_py}:make_number"]) == cli.FAILED
     assert "expected a function without arguments that returns a trainer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name, received",
+    [("Regressor", "the class Regressor"), ("make_sized", "a function with arguments")],
+)
+def test_preflight_of_what_cannot_be_called(
+    capsys: pytest.CaptureFixture[str], train_py: str, name: str, received: str
+) -> None:
+    with Path(train_py).open("a") as file:
+        file.write("\ndef make_sized(size):\n    return make_trainer()\n")
+    assert cli.main(["preflight", f"{train_py}:{name}"]) == cli.FAILED
+    assert f"Received {received} from train.py:{name}" in capsys.readouterr().err
+
+
+def test_a_trainer_that_the_file_makes_is_made_of_shapes(
+    capsys: pytest.CaptureFixture[str], train_py: str
+) -> None:
+    with Path(train_py).open("a") as file:
+        file.write("\ntrainer = make_trainer()\n")
+    for name in ("trainer", "make_trainer"):
+        assert cli.main(["preflight", f"{train_py}:{name}"]) == 0
+        assert "5,100,000" in capsys.readouterr().out
+    assert {path.name for path in Path().iterdir()} - {"__pycache__"} == {"train.py"}
+
+
+END = PREFLIGHT.count("\n") + 1
+TRAINING = """
+def main():
+    print("this trains")
+    make_trainer().train_model([np.zeros((8, 50), np.float32)], num_epochs=1)
+"""
+COMMANDS = {
+    "preflight": ["preflight", "train.py:make_trainer"],
+    "replay": ["replay", ".", "--trainer", "train.py:Regressor"],
+    "tune": ["tune", "train.py:make_trainer", "--space", "{}", "--epochs", "1"],
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.usefixtures("train_py")
+def test_a_file_that_trains_when_it_is_loaded_is_refused_before_it_is_run(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    Path("train.py").write_text(f"print('run')\n{PREFLIGHT}{TRAINING}\nmain()\n")
+    assert cli.main(arguments) == cli.FAILED
+    out, error = capsys.readouterr()
+    assert not out
+    assert f"Received train.py, which trains as it is loaded: line {END + 6}, main()" in error
+    assert 'Write `if __name__ == "__main__":` above the lines that train' in error
+
+
+def test_a_main_guard_is_enough(capsys: pytest.CaptureFixture[str], train_py: str) -> None:
+    guard = 'if __name__ == "__main__":\n    main()\n'
+    Path(train_py).write_text(f"{PREFLIGHT}{TRAINING}\n{guard}")
+    assert cli.main(COMMANDS["preflight"]) == 0
+    assert "this trains" not in capsys.readouterr().out
+
+
+def test_a_training_that_no_reading_finds_ends_as_it_begins(
+    capsys: pytest.CaptureFixture[str], train_py: str
+) -> None:
+    Path(train_py).write_text(f"{PREFLIGHT}{TRAINING}\nfor each in [main]:\n    each()\n")
+    assert cli.main(COMMANDS["preflight"]) == cli.FAILED
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"boltax: train.py:{END + 3}: Received a training that begins as train.py is"
+    )
+    assert {path.name for path in Path().iterdir()} - {"__pycache__"} == {"train.py"}
+
+
+FAULTS = {
+    "as it is loaded": ("\n1 / 0\n", 1, "ZeroDivisionError: division by zero"),
+    "in the function": (
+        "\ndef make_trainer():\n    return {}['lr']\n",
+        2,
+        "KeyError: 'lr'",
+    ),
+    "in its grammar": ("\ndef make(:\n", 1, "SyntaxError: "),
+    "in its imports": ("\nimport no_such_module\n", 1, "ModuleNotFoundError: No module named"),
+}
+
+
+@pytest.mark.parametrize("text, line, message", FAULTS.values(), ids=FAULTS)
+def test_an_error_of_the_file_is_its_line_and_its_message(
+    capsys: pytest.CaptureFixture[str], train_py: str, text: str, line: int, message: str
+) -> None:
+    Path(train_py).write_text(PREFLIGHT + text)
+    assert cli.main(COMMANDS["preflight"]) == cli.FAULTY_FILE
+    error = capsys.readouterr().err
+    assert error.startswith(f"boltax: train.py:{END + line}: {message}")
+    assert "Traceback" not in error
+
+
+def test_the_whole_traceback_is_there_for_those_who_ask(train_py: str) -> None:
+    Path(train_py).write_text(f"{PREFLIGHT}\n1 / 0\n")
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        cli.main([*COMMANDS["preflight"], "--traceback"])
+
+
+def test_an_error_of_boltax_names_the_line_of_the_file(
+    capsys: pytest.CaptureFixture[str], train_py: str
+) -> None:
+    Path(train_py).write_text(f"{PREFLIGHT}\noptions = bx.LoopOptions(log_every=0)\n")
+    assert cli.main(COMMANDS["preflight"]) == cli.FAILED
+    error = capsys.readouterr().err
+    assert error.startswith(f"boltax: train.py:{END + 1}: Received LoopOptions(log_every=0)")
+
+
+def test_a_file_that_ends_the_process_is_told(
+    capsys: pytest.CaptureFixture[str], train_py: str
+) -> None:
+    Path(train_py).write_text(f"{PREFLIGHT}\nimport sys\nassert len(sys.argv) == 1\nsys.exit(3)\n")
+    assert cli.main(COMMANDS["preflight"]) == cli.FAILED
+    assert "ends the process as it is loaded (status 3)" in capsys.readouterr().err

@@ -99,3 +99,24 @@ def test_import_sets_no_environment_variable(before: Any, after: Any) -> None:
 def test_import_warns_of_nothing(after: Any) -> None:
     assert after["warnings"] == []
     assert after["errors"] == ""
+
+
+def test_the_packages_that_few_need_are_loaded_when_they_are_asked_for(after: Any) -> None:
+    assert not {"boltax.tune", "boltax.testing", "boltax.demo"} & {*after["modules"]}
+    asked = seen("import boltax; boltax.tune.Population; boltax.testing; import jax")
+    assert {"boltax.tune", "boltax.testing"} <= {*asked["modules"]}
+    assert "boltax.demo" not in asked["modules"]
+
+
+def test_the_package_shows_what_it_loads_when_asked() -> None:
+    packages = {module.name for module in Path(boltax.__file__).parent.iterdir() if module.is_dir()}
+    public = {name for name in packages if not name.startswith("_")}
+    assert public <= {*dir(boltax)}
+    for name in public:
+        assert getattr(boltax, name).__name__ == f"boltax.{name}"
+
+
+def test_a_misspelt_name_of_the_package_is_suggested() -> None:
+    with pytest.raises(AttributeError, match=r"no attribute 'tuen'. Did you mean boltax\.tune\?"):
+        boltax.tuen  # noqa: B018
+    assert not hasattr(boltax, "__path_of_nothing__")

@@ -5,7 +5,7 @@ import shutil
 from boltax._base._types import Variables
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call
-from boltax.models._summary import summarize, summarize_variables
+from boltax.models._summary import narrowed, summarize, summarize_variables
 
 _LINES = 60  # a longer summary is shown by its upper level
 
@@ -20,13 +20,12 @@ def summaries(
         calls: how it was called; None when an override of `run_model_init` has initialised it.
         variables: of the model.
     """
+    width = shutil.get_terminal_size((120, 40)).columns
     if calls is None:
-        whole = summarize_variables(variables)
-        return whole, whole
+        return summarize_variables(variables), summarize_variables(variables, width=width)
     whole = summarize(adapter, calls)
-    lines, width = whole.splitlines(), shutil.get_terminal_size((120, 40)).columns
-    is_long = len(lines) > _LINES
-    if not is_long and max(map(len, lines), default=0) <= width:
-        return whole, whole
-    depth = 1 if is_long else None
-    return whole, summarize(adapter, calls, depth=depth, width=width)
+    shown = narrowed(whole, width)  # without tracing the model again
+    is_long = len(shown.splitlines()) > _LINES
+    if is_long or max(map(len, shown.splitlines()), default=0) > width:
+        shown = summarize(adapter, calls, depth=1 if is_long else None, width=width)
+    return whole, shown

@@ -1,5 +1,6 @@
 """`boltax preflight`: what a trainer in a user's file needs, before it is trained anywhere."""
 
+import inspect
 import tempfile
 from dataclasses import replace
 from typing import Any
@@ -39,12 +40,11 @@ def preflight_file(
             `TrainerModule.preflight` and `TrainerModule.find_batch_size`.
     """
     check_positive(batch_size=batch_size, memory=memory)
-    make = find_in_file(text)
     with (
         tempfile.TemporaryDirectory(prefix="boltax-", ignore_cleanup_errors=True) as folder,
-        previewing(folder),
+        previewing(folder),  # trainers that the file makes as it is loaded leave no folder either
     ):
-        trainer, batch = _trainer_and_batch(make(), text)
+        trainer, batch = _trainer_and_batch(_made(find_in_file(text)), text)
         if is_search:
             batch_size = trainer.find_batch_size(batch, limit=memory)
         if batch_size is not None:
@@ -56,12 +56,33 @@ def preflight_file(
     return f"{head}{found}", found.fits is not False
 
 
+def _made(found: Any) -> Any:
+    """What the function of the file returns; what cannot be called without arguments is as it is.
+
+    A trainer that the file makes as it is loaded is made of shapes already.
+    """
+    if isinstance(found, type) or not callable(found):
+        return found
+    try:
+        inspect.signature(found).bind()
+    except (TypeError, ValueError):
+        return found
+    return found()
+
+
+def _kind(found: Any) -> str:
+    if isinstance(found, type):
+        return f"the class {found.__name__}"
+    return "a function with arguments" if callable(found) else type(found).__name__
+
+
 def _trainer_and_batch(made: Any, text: str) -> tuple[Any, PyTree]:
-    pair: Any = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    trainer, batch = pair
+    trainer: Any
+    is_pair = isinstance(made, tuple) and len(made) == 2
+    trainer, batch = made if is_pair else (made, None)
     if not is_trainer(trainer):
         raise ConfigurationError(
-            f"Received {type(trainer).__name__} from {text}; expected a function without arguments "
+            f"Received {_kind(trainer)} from {text}; expected a function without arguments "
             "that returns a trainer, or a trainer and a batch. Write: def make_trainer(): return "
             "Classifier(...)"
         )

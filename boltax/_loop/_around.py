@@ -5,8 +5,9 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from boltax._loop._advice import followed
 from boltax._loop._saving import finish_saving, save_resume
-from boltax._loop._trainees import Trainees
+from boltax._loop._trainees import Loaders, Trainees
 from boltax.checkpoint._lock import RunLock
 
 AnyTrainees = TypeVar("AnyTrainees", bound=Trainees)
@@ -14,12 +15,15 @@ _log = logging.getLogger("boltax")
 
 
 @contextmanager
-def around(make: Callable[[], AnyTrainees], folder: str) -> Generator[AnyTrainees]:
+def around(
+    make: Callable[[], AnyTrainees], folder: str, loaders: Loaders
+) -> Generator[AnyTrainees]:
     """A context for all of a run, from its first change of the folder to its last.
 
     Args:
         make: gives what is trained.
         folder: the run's.
+        loaders: the data, for the advice at the end.
 
     Raises:
         RunDirectoryError: when another process trains in the same folder.
@@ -29,7 +33,7 @@ def around(make: Callable[[], AnyTrainees], folder: str) -> Generator[AnyTrainee
         # within the lock: a call that is refused has changed nothing of the run that holds it
         trainees = make()
         run = trainees.run
-        with run.signals, _ended(trainees):
+        with run.signals, _ended(trainees, loaders):
             yield trainees
     if run.signals.received is not None:
         # outside the lock: whoever goes on with the run may begin
@@ -37,7 +41,7 @@ def around(make: Callable[[], AnyTrainees], folder: str) -> Generator[AnyTrainee
 
 
 @contextmanager
-def _ended(trainees: Trainees) -> Generator[None]:
+def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
     """A context that saves what it can when something ends the run early, and closes all."""
     run, parts = trainees.run, trainees.parts
     try:
@@ -51,7 +55,7 @@ def _ended(trainees: Trainees) -> Generator[None]:
         run.sources.clear()
         trainees.close()
         parts.progress.close()
-        parts.progress.note(run.ledger.report())
+        parts.progress.note(run.ledger.report(followed(parts, loaders.train)))
 
 
 def _end_early(trainees: Trainees, error: BaseException) -> None:

@@ -55,6 +55,7 @@ from boltax._loop._counters import Stage
 from boltax._loop._epoch import already
 from boltax._loop._saving import finish_saving, is_save_due, save_resume
 from boltax._loop._trainees import Loaders, Trainees
+from boltax._process._user_files import refuse_training
 from boltax._progress._progress import set_metrics
 
 
@@ -76,8 +77,9 @@ def fit(
     Returns:
         What was trained, and the metrics of the test; none without one.
     """
+    refuse_training()  # while a command loads the file with the trainer
     tested: ScalarMetrics = {}
-    with around(make, folder) as trainees:
+    with around(make, folder, loaders) as trainees:
         run, parts = trainees.run, trainees.parts
         begin(trainees, loaders, resume)
         _epochs(trainees, loaders)

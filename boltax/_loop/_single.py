@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._base._chunks import Chunk, Plan
-from boltax._base._monitor import check_monitor
+from boltax._base._monitor import GUIDE_ORDER, Monitor, check_monitor
 from boltax._base._trees import is_deleted
 from boltax._base._types import ScalarMetrics
 from boltax._loop import _validate
@@ -215,13 +215,8 @@ class Single(One):
         what = f"the row of epoch {run.epoch} in history.csv"
         append = History(self.parts.directory.history).append
         save_small(self.parts, run, what, append, history_rows([row])[0])
-        numbers = scalars(row)
-        return {
-            name: numbers[name]
-            for phase in ("val/", "train/")  # validation first: the bar has room for a few
-            for name in numbers
-            if name.startswith(phase)
-        }
+        monitor = self.parts.monitor
+        return _shown(row, [monitor] if monitor else GUIDE_ORDER)
 
     def end_training(self) -> None:
         """Calls the hooks after the last epoch, with the last state."""
@@ -287,6 +282,14 @@ class Single(One):
         with noting(f"{self.parts.name}.on_load_checkpoint", self.run.where("train")):
             self.hooks.on_load_checkpoint(extra)
         write_files(self.parts, self.hooks, self.run)
+
+
+def _shown(row: Mapping[str, Any], monitors: Sequence[Monitor]) -> dict[str, float]:
+    """An epoch's row in the order in which a progress bar with little room wants it."""
+    numbers = scalars(row)
+    first = ["train/loss", *(name for name, _ in monitors)]
+    names = [n for phase in ("val/", "train/") for n in numbers if n.startswith(phase)]
+    return {n: numbers[n] for n in (*first, *names) if n in numbers}
 
 
 def _record_so_far(interval: Accumulated, epoch: Accumulated) -> dict[str, Any]:

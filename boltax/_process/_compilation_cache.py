@@ -86,6 +86,11 @@ def enable_compilation_cache() -> Path | None:
     return folder
 
 
+def is_kept() -> bool:
+    """Whether programs that are compiled are kept on disk."""
+    return bool(_setting("enable_compilation_cache") and _setting("compilation_cache_dir"))
+
+
 def _setting(name: str) -> Any:
     return getattr(jax.config, f"jax_{name}")
 

@@ -7,22 +7,40 @@ with ledger.spent("evaluation"):
 print(ledger.report())
 """
 
+import shutil
+import textwrap
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 
-ADVICE = {
-    "compile": "Keep the shapes of batches equal (drop_last=True); a second start compiles nothing",
-    "data": "Use an ArrayLoader, more workers in the loader, or a larger prefetch",
-    "logging": "Record less often: LoopOptions(log_every=...)",
-    "checkpoints": "Save less often: CheckpointOptions(every_steps=..., every_minutes=...)",
-    "evaluation": "Validate less often (check_val_every_n_epoch), or less of it "
-    "(LoopOptions(limit_val_batches=...))",
-    "hooks": "Call callbacks less often (Callback.every), and copy less from the device in them",
+ADVICE: Mapping[str, Sequence[tuple[str, str]]] = {
+    "compile": [("cache", "keep compiled programs on disk (BOLTAX_COMPILATION_CACHE)")],
+    "recompile": [
+        ("drop_last", "leave out a smaller last batch (drop_last=True)"),
+        ("few shapes", "pad batches to a few sizes"),
+    ],
+    "data": [
+        ("ArrayLoader", "use an ArrayLoader"),
+        ("workers", "have more workers in the loader"),
+        ("device_resident", "keep the data on the device (ArrayLoader(device_resident=True))"),
+        ("prefetch", "prefetch more (LoopOptions(prefetch=...))"),
+    ],
+    "logging": [("log_every", "record less often (LoopOptions(log_every=...))")],
+    "checkpoints": [
+        ("save_every", "save less often (CheckpointOptions(every_steps=..., every_minutes=...))"),
+    ],
+    "evaluation": [
+        ("check_val_every_n_epoch", "validate less often (check_val_every_n_epoch=...)"),
+        ("limit_val_batches", "validate on less (LoopOptions(limit_val_batches=...))"),
+    ],
+    "hooks": [
+        ("callbacks", "call callbacks less often (Callback.every)"),
+        ("copies", "copy less from the device in hooks"),
+    ],
 }
-"""The setting that removes the time spent on something; the device's own time is no waste."""
-WORTH_NAMING = 0.1
-"""The share of the time from which on a waste is named with its remedy."""
+"""The settings that lessen the time spent on something; the device's own time is no waste."""
+WORTH_NAMING, WORTH_SECONDS = 0.1, 10.0
+"""The share of the time, and the seconds, from which on a waste is named with its remedy."""
 
 
 class Ledger:
@@ -67,16 +85,22 @@ class Ledger:
         """Seconds since the beginning."""
         return time.perf_counter() - self._began
 
-    def report(self) -> str:
+    def report(self, followed: Collection[str] = (), width: int | None = None) -> str:
         """Where the time went, in one line, and below it the largest waste with its remedy.
 
+        Args:
+            followed: settings of `ADVICE` that need no advice, as the run has them already.
+            width: columns of the text; by default those of the terminal, where there is one.
+
         Example:
-            >>> print(report({"device": 8.0, "data": 2.0, "other": 0.0}))
-            Time: 10 s; 80 % device, 20 % data
-            Most of the rest is data: Use an ArrayLoader, more workers in the loader, or a larger
-            prefetch.
+            >>> print(report({"device": 80.0, "hooks": 20.0, "other": 0.0}))
+            Time: 100 s; 80 % device, 20 % hooks
+            Less time for hooks: call callbacks less often (Callback.every), or copy less from the
+            device in hooks.
         """
-        return report(self.seconds())
+        if width is None:
+            width = shutil.get_terminal_size((0, 0)).columns
+        return report(self.seconds(), followed, width)
 
     def _book(self) -> None:
         now = time.perf_counter()
@@ -103,13 +127,20 @@ class _Spent:
         self._ledger.leave()
 
 
-def report(seconds: Mapping[str, float]) -> str:
-    """The text of `Ledger.report` for given seconds."""
+def report(seconds: Mapping[str, float], followed: Collection[str] = (), width: int = 0) -> str:
+    """The text of `Ledger.report` for given seconds; a width of 0 is that of a file."""
     total = sum(seconds.values()) or 1.0
     shares = {on: spent / total for on, spent in seconds.items() if spent >= 0.005 * total}
     parts = ", ".join(f"{share:.0%}".replace("%", " %") + f" {on}" for on, share in shares.items())
-    line = f"Time: {total:.3g} s; {parts}"
-    waste = max((on for on in shares if on in ADVICE), key=lambda on: shares[on], default=None)
-    if waste is None or shares[waste] < WORTH_NAMING:
-        return line
-    return f"{line}\nMost of the rest is {waste}: {ADVICE[waste]}."
+    lines = [f"Time: {total:.3g} s; {parts}"]
+    advice = {
+        on: [text for setting, text in ADVICE[on] if setting not in followed]
+        for on, share in shares.items()
+        if on in ADVICE and share >= WORTH_NAMING and seconds[on] >= WORTH_SECONDS
+    }
+    waste = max((on for on in advice if advice[on]), key=lambda on: shares[on], default=None)
+    if waste is not None:
+        *first, last = advice[waste]
+        lines.append(f"Less time for {waste}: {', '.join(first) + ', or ' if first else ''}{last}.")
+    width = width or max(map(len, lines))
+    return "\n".join(textwrap.fill(line, width, break_long_words=False) for line in lines)

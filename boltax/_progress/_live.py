@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from boltax._progress._rows import Rows
+from boltax._progress._rows import Rows, note_text
 from boltax._progress._text import took
 from boltax._progress._tracked import Tracked
 
@@ -77,8 +77,7 @@ class LiveDisplay:
 
     def note(self, text: str) -> None:
         """Prints a line above the bars."""
-        is_table = "\n" in text  # whose lines stay whole, while words wrap
-        self._console.print(Text(text), soft_wrap=is_table)
+        self._console.print(note_text(text), crop=False)
 
     def show_status(self, text: str) -> None:
         """Shows a spinner with the text and the time since."""

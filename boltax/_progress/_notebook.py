@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from boltax._progress._rows import Rows
+from boltax._progress._rows import Rows, note_text
 from boltax._progress._tracked import Tracked
 
 INTERVAL = 0.25
@@ -77,7 +77,7 @@ class NotebookDisplay:
     def note(self, text: str) -> None:
         """Adds a line above the bars, or prints it where there are none."""
         if self._bars:
-            self._kept.append(Text(text, no_wrap=True, overflow="ignore"))
+            self._kept.append(note_text(text))
             self._draw()
         else:
             sys.stdout.write(text + "\n")
@@ -115,7 +115,7 @@ def _bundle(parts: Iterable[RenderableType]) -> dict[str, str]:
     console = Console(
         file=io.StringIO(), record=True, width=WIDTH, force_jupyter=False, color_system="truecolor"
     )
-    console.print(Group(*parts))
+    console.print(Group(*parts), crop=False)
     html = console.export_html(inline_styles=True, code_format=HTML, clear=False)
     return {"text/html": html, "text/plain": console.export_text().rstrip()}
 

@@ -1,14 +1,16 @@
-"""Bars as rows that fit the terminal: metrics are cut first, and nothing ever wraps."""
+"""Bars as rows that fit the terminal, of which none wraps, and notes, which do between words."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from rich.cells import set_cell_size
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
+from rich.text import Text
 
-from boltax._progress._text import count_text, metrics_text, rate_text, short_duration
+from boltax._progress._text import count_text, metrics_text, rate_text, room_for, short_duration
 from boltax._progress._tracked import Tracked
 
 GAP = 2
@@ -16,7 +18,17 @@ WIDE = 100
 SMALLEST_BAR, LARGEST_BAR = 8, 40
 SMALLEST_DESC, LONGEST_DESC = 10, 20
 STYLES = {"desc": "bold", "count": "none", "rate": "none", "left": "cyan", "metrics": "green"}
+IN_TABLE = re.compile("[\u2500-\u257f]")
 RIGHT = ("count", "rate", "left")
+
+CHOICES: Sequence[tuple[int, Sequence[str]]] = (
+    (2, ()),
+    (2, ("rate",)),
+    (1, ()),
+    (1, ("rate",)),
+    (1, ("rate", "bar")),
+)
+"""So many metrics, and the columns that give way to them; the best is first."""
 
 
 class Rows:
@@ -39,6 +51,7 @@ class Rows:
         width = options.max_width
         cells = [_cells(bar, self._now, width, is_finished=self._is_finished) for bar in self._bars]
         widths = _widths(cells, width)
+        widths = _with_metrics(widths, self._bars, width)
         if (room := width - _total(widths) - GAP) > 0:
             for bar, row in zip(self._bars, cells, strict=True):
                 row["metrics"] = metrics_text(bar.metrics, room)
@@ -56,6 +69,16 @@ class Rows:
                     text = row[name].rjust(columns) if name in RIGHT else row[name]
                     yield Segment(set_cell_size(text, columns), console.get_style(STYLES[name]))
             yield Segment.line()
+
+
+def note_text(text: str) -> Group:
+    """A note that breaks between words, except for the lines of a table, which stay whole."""
+    return Group(
+        *(
+            Text(line, no_wrap=True, overflow="ignore") if IN_TABLE.search(line) else Text(line)
+            for line in text.split("\n")
+        )
+    )
 
 
 def _cells(bar: Tracked[Any], now: float, width: int, *, is_finished: bool) -> dict[str, str]:
@@ -83,6 +106,17 @@ def _widths(cells: Sequence[dict[str, str]], width: int) -> dict[str, int]:
     for dropped in ("rate", "left", "bar", "desc"):
         if _total(widths) > width:
             widths.pop(dropped, None)
+    return widths
+
+
+def _with_metrics(
+    widths: dict[str, int], bars: Sequence[Tracked[Any]], width: int
+) -> dict[str, int]:
+    """The columns beside which two metrics find room, or one; all of them where none does."""
+    for number, dropped in CHOICES:
+        left = {name: columns for name, columns in widths.items() if name not in dropped}
+        if _total(left) + GAP + max(room_for(bar.metrics, number) for bar in bars) <= width:
+            return left
     return widths
 
 

@@ -52,6 +52,8 @@ def number(value: float) -> str:
 def metrics_text(metrics: Mapping[str, Any], room: int | None = None) -> str:
     """Metrics as ``loss 0.312  acc 0.910``; a phase that all share is left out, and so are arrays.
 
+    The training loss comes first, and the others in the order in which they are given.
+
     Args:
         metrics: name to value.
         room: characters at most; the metrics that do not fit as a whole are left out.
@@ -62,15 +64,27 @@ def metrics_text(metrics: Mapping[str, Any], room: int | None = None) -> str:
         >>> metrics_text({"train/loss": 0.3123, "val/loss": 1 / 3}, room=20)
         'train/loss 0.312 …'
     """
-    shown = {name: text for name, value in metrics.items() if (text := _value(value)) is not None}
-    phases = {name.partition("/")[0] for name in shown if "/" in name}
-    has_one_phase = len(phases) == 1 and all("/" in name for name in shown)
-    cut = len(phases.pop()) + 1 if has_one_phase else 0
-    text = "  ".join(parts := [f"{name[cut:]} {text}" for name, text in shown.items()])
+    parts = _parts(metrics)
+    text = "  ".join(parts)
     while room is not None and len(text) > room and parts:
         parts.pop()
         text = "  ".join(parts) + " …"
     return text if parts else ""
+
+
+def room_for(metrics: Mapping[str, Any], number: int) -> int:
+    """The characters that the first metrics need, with the sign that there are more."""
+    parts = _parts(metrics)
+    return len("  ".join(parts[:number])) + 2 * (len(parts) > number)
+
+
+def _parts(metrics: Mapping[str, Any]) -> list[str]:
+    names = sorted(metrics, key=lambda name: name not in ("loss", "train/loss"))
+    shown = {name: text for name in names if (text := _value(metrics[name])) is not None}
+    phases = {name.partition("/")[0] for name in shown if "/" in name}
+    has_one_phase = len(phases) == 1 and all("/" in name for name in shown)
+    cut = len(phases.pop()) + 1 if has_one_phase else 0
+    return [f"{name[cut:]} {text}" for name, text in shown.items()]
 
 
 def count_text(bar: Tracked[Any]) -> str:

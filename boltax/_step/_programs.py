@@ -212,23 +212,24 @@ class Program:
         return compiled
 
     def _compiled(self, key: Any, args: tuple[Any, ...]) -> Any:
-        changes, is_ragged = "", False
+        changes, is_ragged, is_again = "", False, False
         if key not in self._known and self._known_forms:
             before, now = (
                 self._known_forms.get(key, next(iter(self._known_forms.values()))),
                 forms(args),
             )
             changes, is_ragged = _changes(before, now), _is_ragged(before, now)
-            if changes and not (is_ragged and self._may_be_ragged):
+            is_again = bool(changes) and not (is_ragged and self._may_be_ragged)
+            if is_again:
                 self._compilations.before_again(self._name, changes)
         began = time.perf_counter()
         size = self._size_of(args[-1])
         with (
-            self._compilations.ledger.spent("compile"),
+            self._compilations.ledger.spent("recompile" if is_again else "compile"),
             self._compilations.announce(f"compiling the {self._name} for batches of {size}"),
         ):
             compiled = self._known[key] = self.start(*args).result()
-        if changes and not (is_ragged and self._may_be_ragged):
+        if is_again:
             seconds = time.perf_counter() - began
             self._compilations.after_again(self._name, changes, seconds, is_ragged=is_ragged)
         return compiled

@@ -25,10 +25,11 @@ from boltax.errors import CheckpointError
 
 
 class Report(NamedTuple):
-    """A text to be printed, and whether anything in it is damaged."""
+    """A text to be printed, whether anything in it is damaged, and whether there is nothing."""
 
     text: str
     is_damaged: bool
+    is_empty: bool = False
 
 
 def list_checkpoints(run: str | Path, *, verify: bool = True, width: int = 80) -> Report:
@@ -53,7 +54,7 @@ def list_checkpoints(run: str | Path, *, verify: bool = True, width: int = 80) -
             rows.append((*_facts(folders, saved), _bytes(size), state))
             notes.append(_indented("\n".join([*map(_clean, faults), *_metrics(saved)]), width))
     if len(rows) == 1:
-        return Report(f"{run}: no checkpoints", is_damaged=False)
+        return Report(f"{run}: no checkpoints", is_damaged=False, is_empty=True)
     lines = [line for pair in zip(_aligned(rows), notes, strict=True) for line in pair if line]
     found = f"{damaged} damaged" if damaged else "all good" if verify else "not verified"
     end = f"{len(rows) - 1} checkpoints, {_bytes(total)}, {found}"

@@ -11,6 +11,7 @@ from boltax._base._trees import tree_bytes
 from boltax._base._types import Variables
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call, trace_abstractly
+from boltax.models._summary_table import AS_WIDE_AS_IT_IS, fitted
 
 WIDTH = 160
 
@@ -20,7 +21,7 @@ def summarize(
     calls: Call | Sequence[Call],
     *,
     depth: int | None = None,
-    width: int = WIDTH,
+    width: int | None = None,
 ) -> str:
     """A table of the model: its modules, their inputs, outputs and variables. Computes nothing.
 
@@ -29,14 +30,19 @@ def summarize(
         calls: how the model is called, as `ModelView` records it. NNX's table shows the first call
             only.
         depth: how many levels of submodules it shows; None for all.
-        width: at most so many columns of text.
+        width: at most so many columns of text, for which columns of the table are left out; None
+            for all of it.
 
     Returns:
         Plain text. Where Flax cannot tabulate the model, a table of its variables that says why.
     """
     calls = [calls] if isinstance(calls, Call) else list(calls)
     try:
-        return _tidy(adapter.tabulate(calls, depth=depth, console=_console(width)))
+        whole = adapter.tabulate(calls, depth=depth, console=_console(AS_WIDE_AS_IT_IS))
+        text = fitted(whole, width)
+        if text is None:  # a version of Flax, or an adapter, that draws it in another way
+            text = adapter.tabulate(calls, depth=depth, console=_console(width or WIDTH))
+        return _tidy(text)
     except Exception as error:  # noqa: BLE001 - whatever it is, a summary must not end a run
         reason = (
             f"Flax made no table of {adapter.name}: {type(error).__name__}: {_first_line(error)}"
@@ -44,12 +50,18 @@ def summarize(
         return f"{summarize_variables(_variables(adapter, calls), width=width)}{reason}\n"
 
 
-def summarize_variables(variables: Variables, *, width: int = WIDTH) -> str:
+def narrowed(summary: str, width: int) -> str:
+    """The whole of a summary with the columns that fit; what is no table of Flax is as it was."""
+    text = fitted(summary, width)
+    return summary if text is None else _tidy(text)
+
+
+def summarize_variables(variables: Variables, *, width: int | None = None) -> str:
     """A table of all variables with their shapes, dtypes and sizes.
 
     Args:
         variables: by collection; arrays or `jax.ShapeDtypeStruct`.
-        width: at most so many columns of text.
+        width: at most so many columns of text, where a long path breaks; None for any number.
 
     Returns:
         Plain text.
@@ -73,7 +85,13 @@ def summarize_variables(variables: Variables, *, width: int = WIDTH) -> str:
     sizes = {name: (_count(value), tree_bytes(value)) for name, value in variables.items()}
     total = (sum(n for n, _ in sizes.values()), sum(b for _, b in sizes.values()))
     for title, footer in (("path", "Total"), ("shape", ""), ("dtype", ""), ("size", _size(*total))):
-        table.add_column(title, footer=footer, justify="right" if title == "size" else "left")
+        table.add_column(
+            title,
+            footer=footer,
+            justify="right" if title == "size" else "left",
+            overflow="fold",
+            no_wrap=title in ("dtype", "size"),
+        )
     for collection, values in variables.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(values):
             place = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -81,7 +99,9 @@ def summarize_variables(variables: Variables, *, width: int = WIDTH) -> str:
             table.add_row(f"{collection}/{place}", f"({shape})", str(leaf.dtype), f"{leaf.size:,}")
         table.add_section()
     text = io.StringIO()
-    console = Console(file=text, highlight=False, markup=False, **_console(width))
+    console = Console(
+        file=text, highlight=False, markup=False, **_console(width or AS_WIDE_AS_IT_IS)
+    )
     console.print(table)
     for name, size in sizes.items():
         console.print(f"{name}: {_size(*size)}")

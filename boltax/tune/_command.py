@@ -22,8 +22,8 @@ PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "No
 
 def tune(options: argparse.Namespace) -> str:
     """Runs the command; returns what there is to say at its end."""
-    file = options.make_trainer.rpartition(":")[0]
-    make_trainer = find_in_file(options.make_trainer)
+    file = options.file.rpartition(":")[0]
+    make_trainer = find_in_file(options.file)
 
     def find(name: str) -> Any:
         return find_in_file(f"{file}:{name}")
@@ -85,7 +85,7 @@ def _loaders(options: argparse.Namespace, find: Callable[[str], Any]) -> tuple[A
 
 def _summary(study: "optuna.Study", options: argparse.Namespace) -> str:
     best = study.best_trial
-    again = f"boltax tune {options.make_trainer} --train {options.best}"
+    again = f"boltax tune {options.file} --train {options.best}"
     if options.loaders != "make_loaders":
         again += f" --loaders {options.loaders}"
     return (

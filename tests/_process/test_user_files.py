@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from boltax._process._user_files import find_in_file
-from boltax.errors import ConfigurationError, UnknownNameError
+from boltax._process._user_files import find_in_file, refuse_training
+from boltax.errors import ConfigurationError, TrainingError, UnknownNameError
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +47,28 @@ def test_a_misspelt_name_is_suggested(script):
 def test_what_names_no_file_is_an_error(text):
     with pytest.raises(ConfigurationError, match=r"Write train\.py:MyTrainer"):
         find_in_file(text)
+
+
+def test_a_file_is_run_once(tmp_path):
+    for name in ("once_only.py", "json.py"):  # the second stands for a module that is there
+        path = tmp_path / name
+        path.write_text("class Mine:\n    pass\n")
+        assert find_in_file(f"{path}:Mine") is find_in_file(f"{path}:Mine")
+
+
+def test_a_file_that_fails_leaves_no_half_of_a_module(tmp_path):
+    path = tmp_path / "half_a_module.py"
+    path.write_text("class Mine:\n    pass\n1 / 0\n")
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError, match="division by zero"):
+            find_in_file(f"{path}:Mine")
+    assert "half_a_module" not in sys.modules
+
+
+def test_training_is_refused_only_while_a_file_is_loaded(tmp_path):
+    path = tmp_path / "asks_to_train.py"
+    refuse = "from boltax._process._user_files import refuse_training\n"
+    path.write_text(f"{refuse}refuse_training()\n")
+    with pytest.raises(TrainingError, match=r"begins as asks_to_train\.py is loaded"):
+        find_in_file(f"{path}:Mine")
+    assert refuse_training() is None

@@ -15,6 +15,7 @@ from boltax._progress._plain import PlainDisplay
 from boltax._progress._progress import Progress, advance_examples, set_metrics
 from boltax._progress._tracked import NoDisplay, Tracked
 from boltax.errors import UnknownNameError
+from dummies import Classifier, classifier, loader
 
 DISPLAYS = {
     "terminal": LiveDisplay,
@@ -300,3 +301,41 @@ def test_nothing_is_kept_of_a_bar_that_is_done():
     del bar
     gc.collect()
     assert kept() is None
+
+
+# What a run hands over
+
+
+class Bars(Classifier):
+    """Keeps what its bars are told."""
+
+    def tracker(self, iterator, **kwargs):
+        bar = Tracked(iterator, NoDisplay, total=None, unit=kwargs.get("unit", "step"))
+        self.__dict__.setdefault("bars", []).append(bar)
+        return bar
+
+    def loss_function(self, model, batch, train):
+        loss, metrics = super().loss_function(model, batch, train)
+        return loss, metrics | {"grad_like": loss}
+
+
+@pytest.mark.parametrize(
+    "monitor, first",
+    [
+        (None, ["train/loss", "val/acc", "val/loss"]),  # of the guide, acc before loss
+        (("val/loss", "min"), ["train/loss", "val/loss", "val/acc"]),
+        (("val/grad_like", "min"), ["train/loss", "val/grad_like", "val/acc"]),
+    ],
+    ids=["the guide's", "a loss", "a metric of the user"],
+)
+def test_the_bar_of_the_epochs_has_the_training_loss_and_the_monitor_first(
+    tmp_path, monitor, first
+):
+    trainer = classifier(tmp_path, Bars, monitor=monitor, enable_progress_bar=True)
+    trainer.train_model(loader(16, 8), loader(16, 8), num_epochs=1)
+    (epochs,) = (bar for bar in trainer.bars if bar.unit == "epoch")
+    assert list(epochs.metrics)[:3] == first
+    row = trainer.run.history[-1]
+    assert epochs.metrics == {n: row[n] for n in epochs.metrics}
+    names = {n for n in row if n.startswith(("train/", "val/"))}
+    assert set(epochs.metrics) <= names

@@ -106,3 +106,10 @@ def test_the_next_run_has_its_own_output(display, outputs):
     list(track(display, range(2), desc="One"))
     list(track(display, range(2), desc="Two"))
     assert [text[:3] for text in outputs.texts] == ["One", "Two"]
+
+
+def test_a_long_note_is_whole_and_breaks_between_words(display, outputs):
+    words = " ".join(f"word{number}" for number in range(40))
+    for _ in track(display, range(1), desc="Epochs"):
+        display.note(words)
+    assert outputs.texts[0].split()[:40] == words.split()

@@ -1,11 +1,12 @@
 """Rows fit any width."""
 
 import io
+import textwrap
 
 import pytest
 from rich.console import Console
 
-from boltax._progress._rows import Rows
+from boltax._progress._rows import Rows, note_text
 from boltax._progress._tracked import NoDisplay, Tracked
 
 
@@ -66,3 +67,59 @@ def test_an_unknown_total_has_a_count_and_a_rate_but_no_end():
 def test_a_finished_row_says_how_long_it_took():
     (line,) = lines([bar()], 80, is_finished=True)
     assert "in 00:10" in line
+
+
+METRICS = {
+    "val/acc": 0.9123,
+    "val/loss": 0.4,
+    "train/acc": 0.9,
+    "train/grad_norm": 2.5,
+    "train/loss": 0.31234,
+}
+
+
+def running(width, metrics=METRICS):
+    """The rows of a run: epochs and their metrics above the training of one of them."""
+    epochs, training = bar("Epochs", 30, 3, 0), bar()
+    epochs.metrics, training.metrics = metrics, {"acc": 0.9, "grad_norm": 2.5, "loss": 0.25}
+    return lines([epochs, training], width)
+
+
+@pytest.mark.parametrize("width", [78, 80, 100, 120])
+def test_the_training_loss_and_the_monitor_have_room(width):
+    epochs, training = running(width)
+    assert "train/loss 0.312  val/acc 0.912" in epochs
+    assert "loss 0.250  acc 0.900" in training
+    assert "138/1380" in training
+
+
+@pytest.mark.parametrize("width", [56, 60, 72])
+def test_in_a_narrow_terminal_the_training_loss_has_room(width):
+    epochs, training = running(width)
+    assert "train/loss 0.312" in epochs
+    assert "loss 0.250" in training
+
+
+def test_the_rate_gives_way_to_the_metrics_and_only_to_them():
+    assert not any("ex/s" in line for line in running(80))
+    assert any("examples/s" in line for line in running(120))
+
+
+def test_a_metric_that_fits_nowhere_takes_nothing_away():
+    made = bar()
+    made.metrics = {"a_name_of_a_metric" * 5: 1.0}
+    (line,) = lines([made], 80)
+    assert "ex/s" in line
+    assert "01:30 left" in line
+
+
+def test_a_note_breaks_between_words_and_a_table_does_not():
+    def shown(text, width=40):
+        console = Console(file=io.StringIO(), width=width, force_terminal=False)
+        console.print(note_text(text), crop=False)
+        return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+    words = "a report whose words are many and which has to break somewhere"
+    table = "\u2503 " + "a cell of a table " * 4 + "\u2503"
+    assert shown(f"{words}\n{table}") == [*textwrap.wrap(words, 40), table]
+    assert shown("short [and] plain\n  indented") == ["short [and] plain", "  indented"]

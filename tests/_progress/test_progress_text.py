@@ -12,6 +12,7 @@ from boltax._progress._text import (
     number,
     past,
     rate_text,
+    room_for,
     short_duration,
     took,
 )
@@ -88,6 +89,22 @@ def test_metrics_are_fetched_where_transfers_are_forbidden():
     loss = jnp.float32(0.5)
     with jax.transfer_guard("disallow"):
         assert metrics_text({"loss": loss}) == "loss 0.500"
+
+
+def test_the_training_loss_comes_first_and_the_rest_as_it_is_given():
+    metrics = {"val/acc": 0.9, "val/loss": 0.4, "train/acc": 0.8, "train/loss": 0.3}
+    shown = "train/loss 0.300  val/acc 0.900  val/loss 0.400  train/acc 0.800"
+    assert metrics_text(metrics) == shown
+    assert metrics_text({"acc": 0.9, "loss": 0.4}) == "loss 0.400  acc 0.900"
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_the_room_for_metrics_is_just_enough(number):
+    metrics = {"train/loss": 0.3, "val/loss": 0.4, "val/acc": 0.9, "matrix": np.eye(2)}
+    room = room_for(metrics, number)
+    assert metrics_text(metrics, room).count("0.") == min(number, 3)
+    assert metrics_text(metrics, room - 1).count("0.") < min(number, 3)
+    assert room_for({}, number) == 0
 
 
 def test_metrics_keep_phases_that_differ():
