@@ -18,6 +18,7 @@ LOADED, RESTORED and MEMBER hold for one trainer, and not for those that its con
 teacher for example, which need their values. PREVIEWED and DESCRIBED hold for all that are made.
 """
 
+import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -94,13 +95,12 @@ def described_by(make: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def previewing(folder: str) -> Generator[None]:
-    """Within it trainers are made of shapes, to be looked at: no run's folder and no loggers.
-
-    Args:
-        folder: an empty one that is thrown away afterwards.
-    """
-    with constructing(replace(PREVIEWED, folder=folder)):
+def previewing() -> Generator[None]:
+    """Within it trainers are made of shapes, to be looked at: no run's folder and no loggers."""
+    with (
+        tempfile.TemporaryDirectory(prefix="boltax-", ignore_cleanup_errors=True) as folder,
+        constructing(replace(PREVIEWED, folder=folder)),
+    ):
         yield
 
 

@@ -1,7 +1,6 @@
 """`boltax preflight`: what a trainer in a user's file needs, before it is trained anywhere."""
 
 import inspect
-import tempfile
 from dataclasses import replace
 from typing import Any
 
@@ -40,10 +39,7 @@ def preflight_file(
             `TrainerModule.preflight` and `TrainerModule.find_batch_size`.
     """
     check_positive(batch_size=batch_size, memory=memory)
-    with (
-        tempfile.TemporaryDirectory(prefix="boltax-", ignore_cleanup_errors=True) as folder,
-        previewing(folder),  # trainers that the file makes as it is loaded leave no folder either
-    ):
+    with previewing():  # trainers that the file makes as it is loaded leave no folder either
         trainer, batch = _trainer_and_batch(_made(find_in_file(text)), text)
         if is_search:
             batch_size = trainer.find_batch_size(batch, limit=memory)

@@ -99,13 +99,13 @@ def test_a_described_trainer_cannot_be_trained(tmp_path):
         described.train_model(loader(), num_epochs=1)
 
 
-def test_a_previewed_trainer_has_shapes_in_a_folder_that_is_given(tmp_path):
-    (tmp_path / "preview").mkdir()
-    with previewing(str(tmp_path / "preview")):
+def test_a_previewed_trainer_has_shapes_in_a_folder_that_goes_away(tmp_path):
+    with previewing():
         trainer = classifier(tmp_path / "runs")
+        assert Path(trainer.log_dir).is_dir()
     assert is_of_shapes(trainer)
-    assert trainer.log_dir == str(tmp_path / "preview")
-    assert entries(tmp_path) == ["preview"]
+    assert not Path(trainer.log_dir).exists()
+    assert entries(tmp_path) == []
 
 
 def test_a_member_has_shapes_and_a_folder_with_its_arguments(tmp_path):
