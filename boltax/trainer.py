@@ -34,7 +34,7 @@ from boltax._build._constructed import Constructed
 from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
-from boltax._build._stored import rebuild
+from boltax._build._remade import rebuild
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._inspect._preflight import Preflight

@@ -1,16 +1,14 @@
 """A second trainer with the attributes of a first one, which stays as it is."""
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from boltax._build._constructed import Constructed
 from boltax._build._hooks import Live
 from boltax._progress._progress import Progress
 
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
-
-def twin_of(trainer: "TrainerModule", **attributes: Any) -> Any:
+def twin_of(trainer: Constructed, **attributes: Any) -> Any:
     """A trainer of the same class and attributes but for some, silent and without a run.
 
     What it assigns to itself, such as its state in `init_optimizer`, the trainer does not have. Its
@@ -19,7 +17,7 @@ def twin_of(trainer: "TrainerModule", **attributes: Any) -> Any:
     return _twin(trainer, Progress(enabled=False), attributes)
 
 
-def stand_in_of(trainer: "TrainerModule", *, is_silent: bool, **attributes: Any) -> Any:
+def stand_in_of(trainer: Constructed, *, is_silent: bool, **attributes: Any) -> Any:
     """A trainer that trains in place of another one, with its state, folder and loggers.
 
     Its steps are made of its own methods, so that what hooks assign to it `loss_function` sees.
@@ -37,7 +35,7 @@ def stand_in_of(trainer: "TrainerModule", *, is_silent: bool, **attributes: Any)
     return twin
 
 
-def _twin(trainer: "TrainerModule", progress: Progress, attributes: dict[str, Any]) -> Any:
+def _twin(trainer: Constructed, progress: Progress, attributes: dict[str, Any]) -> Any:
     twin = object.__new__(type(trainer))
     made = copy.copy(trainer._made)
     made.progress, made.live = progress, Live(attributes.pop("state", trainer.state))

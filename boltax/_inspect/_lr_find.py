@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ from boltax._base._optional import import_optional
 from boltax._base._trees import num_examples
 from boltax._base._types import Batch, Cursor
 from boltax._build._arguments import check_positive
+from boltax._build._constructed import Constructed
 from boltax._build._twin import twin_of
 from boltax._step._programs import Compilations
 from boltax._step._steps import compile_fused
@@ -33,9 +34,6 @@ from boltax.errors import ConfigurationError, OptimizerError, TrainingError
 from boltax.metrics._accumulate import start
 from boltax.optim._learning_rate import learning_rate, with_learning_rate
 from boltax.optim._registry import lookup
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 LEAST_STEPS = 10
 SMOOTHING = 0.9
@@ -89,7 +87,7 @@ class LearningRateTest:
 
 
 def lr_find(
-    trainer: "TrainerModule", train_loader: Any, min_lr: float, max_lr: float, num_steps: int
+    trainer: Constructed, train_loader: Any, min_lr: float, max_lr: float, num_steps: int
 ) -> LearningRateTest:
     """Runs the test; see `TrainerModule.lr_find`."""
     _check_range(min_lr, max_lr, num_steps)
@@ -140,7 +138,7 @@ def result_of(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Learni
 
 
 def _trained(
-    trainer: "TrainerModule", source: Source, state: Any, rates: NDArray[np.float64]
+    trainer: Constructed, source: Source, state: Any, rates: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The learning rate and the loss of each step."""
     step = compile_fused(
@@ -203,7 +201,7 @@ def _endless(source: Source) -> Iterator[tuple[Batch, Cursor]]:
             return
 
 
-def _state(trainer: "TrainerModule", min_lr: float, num_steps: int) -> Any:
+def _state(trainer: Constructed, min_lr: float, num_steps: int) -> Any:
     """A copy of the trainer's state with its optimizer anew, whose learning rate can be set."""
     hparams: Any = trainer.optimizer_hparams
     if isinstance(hparams, Mapping):
@@ -221,7 +219,7 @@ def _state(trainer: "TrainerModule", min_lr: float, num_steps: int) -> Any:
     return twin.state
 
 
-def _no_rate_error(trainer: "TrainerModule", why: str) -> OptimizerError:
+def _no_rate_error(trainer: Constructed, why: str) -> OptimizerError:
     given: Any = trainer.optimizer_hparams
     shown = given if isinstance(given, Mapping) else type(given).__name__
     return OptimizerError(

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from boltax._base._chunks import Mode
 from boltax._base._trees import num_examples, tree_bytes
 from boltax._base._types import Batch, PyTree
 from boltax._build._arguments import check_positive
+from boltax._build._constructed import Constructed
 from boltax._build._twin import twin_of
 from boltax._inspect._preflight_text import table
 from boltax._loop._saving import state_tree
@@ -32,9 +33,6 @@ from boltax._step._fused import MOST_BYTES, MOST_STEPS, UNROLLED, FusedStep
 from boltax._step._state import params_of
 from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError, TrainingError, noting
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 _MANY_STEPS = 10**6  # for schedules, when the number is not given; the memory does not depend on it
 
@@ -122,7 +120,7 @@ class Preflight:
         return table(self)
 
 
-def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = None) -> Preflight:
+def preflight(trainer: Constructed, batch: Batch, total_steps: int | None = None) -> Preflight:
     """What a training step needs, before there is one: memory, operations, and whether it fits.
 
     Compiles the step and runs nothing, so it also answers for what does not fit.
@@ -180,13 +178,13 @@ def sized(batch: Batch, size: int) -> PyTree:
 class Subject:
     """A trainer with the shapes of a state that has an optimizer, and those of a batch."""
 
-    trainer: "TrainerModule"
+    trainer: Constructed
     step: FusedStep
     state: PyTree
     batch: PyTree
 
     @classmethod
-    def of(cls, trainer: "TrainerModule", batch: Batch, total_steps: int | None) -> "Subject":
+    def of(cls, trainer: Constructed, batch: Batch, total_steps: int | None) -> "Subject":
         step = _compiled_step(trainer)
         batch = to_host(batch)[0]
         num_examples(batch)
@@ -259,7 +257,7 @@ def cost_of(subject: Subject) -> Cost | None:
     return Cost(int(memory.argument_size_in_bytes + results) + temporaries, temporaries, seconds)
 
 
-def _compiled_step(trainer: "TrainerModule") -> FusedStep:
+def _compiled_step(trainer: Constructed) -> FusedStep:
     step = trainer._made.steps.train
     if isinstance(step, FusedStep):
         return step
@@ -271,7 +269,7 @@ def _compiled_step(trainer: "TrainerModule") -> FusedStep:
     )
 
 
-def _state_shapes(trainer: "TrainerModule", total_steps: int | None) -> PyTree:
+def _state_shapes(trainer: Constructed, total_steps: int | None) -> PyTree:
     """The shapes of the state, with the optimizer that training would begin with."""
     if getattr(trainer.state, "tx", trainer) is not None:
         return _shapes(trainer.state)

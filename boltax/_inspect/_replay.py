@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from boltax._build._parts import parts_of
-from boltax._build._stored import rebuild
+from boltax._build._remade import rebuild
 from boltax._loop._nonfinite import diagnose
 from boltax._loop._saving import state_tree
 from boltax.checkpoint._arrays import read_arrays

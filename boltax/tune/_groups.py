@@ -9,19 +9,17 @@ Of these numbers the study varies some; the others are constants, as in a run of
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
 
-from boltax._build._stored import describe_trainer
+from boltax._build._remade import describe_trainer
 from boltax.errors import ConfigurationError
 from boltax.optim._named import changed, flat
+from boltax.trainer import TrainerModule
 from boltax.tune._space import SearchSpace, optuna_module
 from boltax.tune._values import SEED, kinds_of_names
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 MakeTrainer = Callable[..., Any]
 LOOKS = 8
@@ -53,7 +51,7 @@ class Description:
 
 def described_trainer(
     make_trainer: MakeTrainer, hyperparameters: Mapping[str, Any]
-) -> "TrainerModule":
+) -> TrainerModule:
     """The trainer that `make_trainer` would make, with its arguments and nothing else.
 
     Raises:
@@ -66,7 +64,7 @@ def described_trainer(
             f"{dict(hyperparameters)!r}; expected a function from hyperparameters to a "
             "boltax.TrainerModule. Write def make_trainer(lr): return MyTrainer(...)."
         )
-    return made
+    return cast("TrainerModule", made)
 
 
 def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
@@ -89,7 +87,7 @@ def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
     return {name for name, values in seen.items() if len(values) > 1}
 
 
-def description_of(trainer: "TrainerModule") -> Description:
+def description_of(trainer: TrainerModule) -> Description:
     """What a trainer was made with."""
     optimizer: Any = trainer.optimizer_hparams
     numbers = {name: value for name, value in flat(optimizer).items() if _is_number(value)}

@@ -1,14 +1,12 @@
 """The objective of a study for Ray Tune, which trains each trial in a process of its own."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boltax._build._twin import stand_in_of
 from boltax.callbacks._base import Callback, View
+from boltax.trainer import TrainerModule
 from boltax.tune._groups import MakeTrainer
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 Report = Callable[[dict[str, float]], Any]
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from boltax._base._monitor import Monitor, check_monitor, is_better
-from boltax._build._stored import write_described
+from boltax._build._remade import write_described
 from boltax._build._twin import stand_in_of
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError, noting
+from boltax.trainer import TrainerModule
 from boltax.tune._groups import (
     Description,
     MakeTrainer,
@@ -37,7 +38,6 @@ from boltax.tune._worker import REASON, Worker
 if TYPE_CHECKING:
     import optuna
 
-    from boltax.trainer import TrainerModule
 
 HYPERPARAMETERS, METRICS, LOG_DIR = "boltax:hyperparameters", "boltax:metrics", "boltax:log_dir"
 
@@ -48,7 +48,7 @@ class Asked:
 
     trial: "optuna.Trial"
     hyperparameters: Mapping[str, Any]
-    trainer: "TrainerModule"
+    trainer: TrainerModule
     description: Description
 
 
@@ -171,7 +171,7 @@ class Search:
         self._groups.append(Group(description, deque([asked])))
         return asked
 
-    def _trainer(self, asked: Asked) -> "TrainerModule":
+    def _trainer(self, asked: Asked) -> TrainerModule:
         """The trainer of a group's population: that of its first trial."""
         trainer: TrainerModule = self._make_trainer(**asked.hyperparameters)
         if not description_of(trainer).varying(self._varied).shares_program(asked.description):
@@ -195,7 +195,7 @@ class Trials(Scheduler):
         trainer: of the population.
     """
 
-    def __init__(self, search: Search, group: Group, trainer: "TrainerModule") -> None:
+    def __init__(self, search: Search, group: Group, trainer: TrainerModule) -> None:
         self._search, self._group, self._trainer = search, group, trainer
         self._running: dict[int, Asked] = {}
         self._best: dict[int, Mapping[str, Any]] = {}

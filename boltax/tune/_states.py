@@ -1,7 +1,7 @@
 """The training states of members: made anew, and given other values."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,8 @@ from boltax._step._initialise import call_model, first_keys, init_variables
 from boltax._step._steps import compile_create, compile_init, compile_per_member
 from boltax.optim._plateau import first_evaluations
 from boltax.optim._traced import TracedOptimizer
+from boltax.trainer import TrainerModule
 from boltax.tune._values import Varied
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 
 class MemberStates:
@@ -33,9 +31,7 @@ class MemberStates:
         optimizer: see there.
     """
 
-    def __init__(
-        self, trainer: "TrainerModule", varied: Varied, optimizer: TracedOptimizer
-    ) -> None:
+    def __init__(self, trainer: TrainerModule, varied: Varied, optimizer: TracedOptimizer) -> None:
         self.optimizer = optimizer
         self._trainer, self._varied = trainer, varied
         is_own = overrides(trainer, "run_model_init")

@@ -7,7 +7,7 @@ import pytest
 
 import boltax as bx
 from boltax._build._construction import NEW, current, described_by, previewing
-from boltax._build._stored import describe_trainer, rebuild, variant, write_variant
+from boltax._build._remade import describe_trainer, rebuild, variant, write_variant
 from boltax.checkpoint._files import read_json
 from boltax.errors import TrainingError
 from dummies import Classifier, Mlp, classes, classifier, loader

@@ -9,7 +9,7 @@ import pytest
 
 import boltax as bx
 from boltax._build._foreign_options import LINES, check_hyperparameters
-from boltax._build._stored import rebuild
+from boltax._build._remade import rebuild
 from boltax.checkpoint._files import read_json, write_json
 from boltax.errors import ConfigurationError
 from dummies import Classifier, classifier
