@@ -1,5 +1,6 @@
 """The constructor of a trainer's class, as it is seen from outside, and a call of it."""
 
+import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
@@ -36,4 +37,14 @@ def noted_call(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> C
         name: plain_containers(value) if is_ours[name] and name != "exmp_input" else value
         for name, value in call.named.items()
     }
-    return replace(call, named=named)
+    return replace(call, named={**named, **_unfolded(named)})
+
+
+def _unfolded(named: Mapping[str, Any]) -> dict[str, Any]:
+    """The class behind a `functools.partial`, and all its arguments: these can be stored."""
+    model = named.get("model_class")
+    hparams = named.get("model_hparams") or {}
+    if not isinstance(model, functools.partial) or model.args or not isinstance(hparams, dict):
+        return {}
+    keywords = plain_containers(model.keywords)
+    return {"model_class": model.func, "model_hparams": {**keywords, **hparams}}

@@ -63,13 +63,14 @@ def test_a_batch_with_keys_of_several_types_is_refused(tmp_path):
         classifier(tmp_path, exmp_input={"part": [batch]})
 
 
-def test_an_integer_that_no_device_holds_is_a_hyperparameter_as_any_other(tmp_path):
+def test_an_integer_that_no_device_holds_is_a_hyperparameter_as_any_other(tmp_path, caplog):
     class Reading(Classifier):
         def loss_function(self, model, batch, train):
             loss, metrics = super().loss_function(model, batch, train)
             return loss * (model.hparams["large"] % 7), metrics
 
-    options = {"loop": bx.LoopOptions(log_every=1)}
+    params = {"base_log_dir": str(tmp_path), "logger_type": "TensorBoard"}
+    options = {"loop": bx.LoopOptions(log_every=1), "logger_params": params}
     trainer = classifier(tmp_path, Reading, large=2**80, **options)
     plain = classifier(tmp_path)
     losses = [
@@ -78,4 +79,15 @@ def test_an_integer_that_no_device_holds_is_a_hyperparameter_as_any_other(tmp_pa
     ]
     assert losses[0] == pytest.approx(losses[1] * (2**80 % 7), rel=1e-6)
     trainer.train_model(loader(), loader(), num_epochs=1)
+    assert not [record for record in caplog.records if "failed" in record.getMessage()]
     assert Reading.load_from_checkpoint(trainer.log_dir).hparams["large"] == 2**80
+
+
+def test_an_integer_that_no_device_holds_is_told_where_the_loss_computes_with_it(tmp_path):
+    class Scaled(Classifier):
+        def loss_function(self, model, batch, train):
+            loss, metrics = super().loss_function(model, batch, train)
+            return loss * model.hparams["large"], metrics
+
+    with pytest.raises(errors.LossError, match=r"fits into no dtype of JAX. Write it as a float"):
+        classifier(tmp_path, Scaled, large=2**80)

@@ -1,12 +1,15 @@
 """A trainer comes from its run by its own way, where the subclass has one."""
 
+import functools
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from dummies import Classifier, classifier, loader
+from boltax.errors import HyperparameterError, ModelError
+from dummies import Classifier, Mlp, classifier, loader
 
 
 class OwnFiles(Classifier):
@@ -63,3 +66,35 @@ def test_one_checkpoint_of_a_run_is_loaded_as_it_is(tmp_path):
     assert Counting.loads == 0
     Counting.load_from_checkpoint(trainer.log_dir)
     assert Counting.loads == 1
+
+
+def test_a_partial_of_a_model_is_stored_as_its_class_and_its_arguments(tmp_path):
+    trainer = classifier(
+        tmp_path,
+        model_class=functools.partial(Mlp, features=4, dropout=0.0),
+        model_hparams={"dropout": 0.5},
+    )
+    trainer.train_model(loader(), num_epochs=1)
+    again = Classifier.load_from_checkpoint(trainer.log_dir)
+    assert (again.model.features, again.model.dropout) == (4, 0.5)
+    jax.tree.map(np.testing.assert_array_equal, again.state.params, trainer.state.params)
+
+
+def make_model():
+    return Mlp()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"model_hparams": {"features": nn.Dense(3)}},
+            HyperparameterError,
+            "expected no module that is built already. Write its class and its arguments",
+        ),
+        ({"model_class": make_model}, ModelError, r"a function; expected a class of Flax"),
+    ],
+)
+def test_what_makes_a_model_is_asked_for_as_class_and_arguments(tmp_path, options, error, message):
+    with pytest.raises(error, match=message):
+        classifier(tmp_path, **options)
