@@ -299,8 +299,7 @@ def _add_tune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--monitor",
         nargs=2,
         metavar=("METRIC", "MIN|MAX"),
-        default=("val/acc", "max"),
-        help="what is optimized (default: val/acc max)",
+        help="what is optimized (default: the monitor of the trainers)",
     )
     tune.add_argument(
         "--loaders",

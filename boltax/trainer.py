@@ -25,6 +25,7 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from boltax._base._argument_names import with_known_names
 from boltax._base._monitor import GUIDE_ORDER, is_better
@@ -159,8 +160,10 @@ class TrainerModule(Constructed):
             OptimizerError: for settings that contradict each other or need a number of steps that
                 nobody knows.
         """
-        max_steps = self.run.limits.max_steps if self.run else None
-        total_steps = planned_steps(num_epochs, num_steps_per_epoch, max_steps)
+        limits = self.run.limits if self.run else Limits()
+        total_steps = planned_steps(num_epochs, num_steps_per_epoch, limits.max_steps)
+        # a resumed run keeps the schedule of its first start
+        total_steps = limits.schedule_steps or total_steps
         optimizer = build_optimizer(self.optimizer_hparams, total_steps, type(self))
         with self._made.progress.status(f"setting up the optimizer: {optimizer.describe}"):
             self.state = state_with_optimizer(self.state, optimizer, self.hparams, self.loop)
@@ -173,7 +176,7 @@ class TrainerModule(Constructed):
         train_loader: Any,
         val_loader: Any = None,
         test_loader: Any = None,
-        num_epochs: int = 500,
+        num_epochs: int | None = None,
         *,
         max_steps: int | None = None,
         max_time: str | float | timedelta | None = None,
@@ -186,12 +189,15 @@ class TrainerModule(Constructed):
             val_loader: validated on every `check_val_every_n_epoch` epochs, and after the last one.
                 Without one, the newest model is the best.
             test_loader: tested on at the end, with the best model, which is loaded for it.
-            num_epochs: passes over `train_loader`.
+            num_epochs: passes over `train_loader`; by default as many as `max_steps` takes, and
+                without that 500.
             max_steps: stop after so many steps, if the epochs have not ended before.
             max_time: stop after so much time: seconds, a `timedelta`, or ``"hh:mm:ss"``.
             resume: True goes on with the run in this trainer's folder exactly where its newest
                 resume checkpoint was saved, or starts it when there is none; a folder goes on with
                 the run in it, or from that one checkpoint, ``<log_dir>/checkpoints/resume/<step>``.
+                The schedule of the learning rate stays that of the first start, whose last value
+                later steps have.
 
         Returns:
             The metrics of the best validation and of its training epoch, and those of the test.
@@ -205,7 +211,7 @@ class TrainerModule(Constructed):
                 138 or 130. Ctrl-C in a notebook raises KeyboardInterrupt instead.
         """
         self._made.check_complete("train_model")
-        num_epochs = whole("num_epochs", num_epochs)
+        num_epochs = None if num_epochs is None else whole("num_epochs", num_epochs)
         max_steps = None if max_steps is None else whole("max_steps", max_steps)
         max_seconds = None if max_time is None else parse_duration(max_time)
         loaders = Loaders(train_loader, val_loader, test_loader)
@@ -380,6 +386,8 @@ class TrainerModule(Constructed):
     def predict_model(self, loader: Any) -> PyTree:
         """The outputs of `predict_function` for a whole loader, in its order.
 
+        Each batch has random keys of its own, which follow from the seed and its place alone.
+
         Args:
             loader: anything that yields batches.
 
@@ -389,7 +397,7 @@ class TrainerModule(Constructed):
         source = (self.run or Run()).known_source(loader)
         return predict(
             self._made.steps,
-            evaluated(self.state),
+            evaluated(self.state, self._made.root_key),
             source,
             track=self.tracker,
             prefetch=self.loop.prefetch,
@@ -505,6 +513,7 @@ class TrainerModule(Constructed):
             summary=self._made.summary,
             names=self._made.names,
             overridden=overridden(type(self)),
+            root_key=self._made.root_key,
         )
 
     def _renewed_parts(self) -> Parts:
@@ -517,11 +526,16 @@ class TrainerModule(Constructed):
         """A run of this trainer as the loop trains it."""
         return Single(self, self._parts, self._made.live, run)
 
-    def predict_batch(self, batch: Batch) -> PyTree:
-        """The outputs of `predict_function` for one host batch, as NumPy arrays."""
-        return jax.device_get(
-            self._made.steps.predict(evaluated(self.state), jax.device_put(batch))
-        )
+    def predict_batch(self, batch: Batch, batch_idx: int = 0) -> PyTree:
+        """The outputs of `predict_function` for one host batch, as NumPy arrays.
+
+        Args:
+            batch: as the loader gives it.
+            batch_idx: its place among the batches of its data, from which random keys follow.
+        """
+        state = evaluated(self.state, self._made.root_key)
+        outputs = self._made.steps.predict(state, np.int32(batch_idx), jax.device_put(batch))
+        return jax.device_get(outputs)
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""

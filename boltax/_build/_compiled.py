@@ -5,11 +5,11 @@ from typing import Any
 
 from boltax._base._options import LoopOptions
 from boltax._progress._progress import Progress
-from boltax._step._bodies import EvalStep, TrainStep, completed, counted_once
+from boltax._step._bodies import EvalStep, PredictStep, TrainStep, completed, counted_once
 from boltax._step._loss import LossSteps
 from boltax._step._programs import Compilations
 from boltax._step._state import is_traced_hyperparameter
-from boltax._step._steps import PredictStep, Steps, compile_steps, host_steps
+from boltax._step._steps import Steps, compile_steps, host_steps
 from boltax.models._adapter import ModelAdapter
 from boltax.models._precision import in_precision
 

@@ -28,7 +28,7 @@ from boltax._build._arguments import (
 from boltax._build._compiled import compile_for, loss_steps_of, steps_as_set, with_options
 from boltax._build._construction import take
 from boltax._build._copies import Copies
-from boltax._build._first_state import state_without_optimizer, traced_hparams
+from boltax._build._first_state import root_key_of, state_without_optimizer, traced_hparams
 from boltax._build._loggers import complete_logger, open_loggers
 from boltax._build._made import Made
 from boltax._build._mappings import plain_containers, plain_mapping
@@ -161,6 +161,7 @@ class Constructed:
         if made.construction.has_hparams:
             write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
         self.init_model(self.exmp_input)
+        made.root_key = None if made.uses_loss_steps else root_key_of(self.state)
         self.print_tabulate(self.exmp_input)
         self.__make_steps()
 

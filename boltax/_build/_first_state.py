@@ -51,6 +51,15 @@ def state_without_optimizer(
     )
 
 
+def root_key_of(state: Any) -> Any:
+    """The root random key of a run in memory of its own; None for a state that has none.
+
+    A user's own steps may put another one into the state, and evaluation draws from the first.
+    """
+    rng = getattr(state, "rng", None)
+    return None if rng is None else jnp.array(rng, copy=True)
+
+
 def build_optimizer(hparams: Any, total_steps: int | None, trainer_class: type) -> Optimizer:
     """The optimizer of `optimizer_hparams`.
 

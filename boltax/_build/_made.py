@@ -1,6 +1,7 @@
 """What a trainer has made of its constructor's arguments, under one name that nobody else uses."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from boltax._build._construction import Construction
 from boltax._build._copies import Copies
@@ -35,6 +36,7 @@ class Made:
         saver: writes to the disk in the background.
         copies: copies the state on the device.
         live: where the state of now lies.
+        root_key: the root random key, where a user's own steps may change that of the state.
         calls: with what the model was called when it was initialised; None when the user did that.
         summary: the table of the model's layers.
         is_begun: whether the constructor of `TrainerModule` was called.
@@ -50,6 +52,7 @@ class Made:
     saver: Saver = field(init=False)
     copies: Copies = field(init=False)
     live: Live = field(default_factory=Live)
+    root_key: Any = None
     calls: list[Call] | None = None
     summary: str = ""
     is_begun: bool = False

@@ -40,6 +40,7 @@ class Parts:
         summary: the table of the model's layers.
         names: where functions and classes of stored values are looked up.
         overridden: names of the methods that the trainer's class overrides.
+        root_key: the root random key, where a user's own steps may change that of the state.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Parts:
     summary: str
     names: Lookup
     overridden: frozenset[str]
+    root_key: Any
 
     @property
     def directory(self) -> RunDirectory:

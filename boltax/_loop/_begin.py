@@ -1,7 +1,6 @@
 """What is done and checked before the first epoch."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from boltax._loop._resume import resume_run, start_anew
 from boltax._loop._sanity_check import SanityCheck
 from boltax._loop._saving import save_resume
 from boltax._loop._trainees import Loaders, Trainees
-from boltax.errors import ConfigurationError
 
 
 def begin(
@@ -40,13 +38,3 @@ def begin(
 def _is_repeatable(loader: Any) -> bool:
     """Whether there is a loader that gives what was read of it once more."""
     return loader is not None and not hasattr(loader, "__next__")
-
-
-def check_monitors(monitors: Iterable[object], val_loader: Any) -> None:
-    """Refuses a monitor of the validation where there is none."""
-    for name in monitors:
-        if val_loader is None and str(name).startswith("val/"):
-            raise ConfigurationError(
-                f"Received monitor {name!r} but no val_loader; expected one to compute it from. "
-                "Write train_model(train_loader, val_loader, ...), or monitor a train/ metric."
-            )

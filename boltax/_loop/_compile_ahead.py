@@ -34,7 +34,8 @@ def compile_steps_ahead(one: One, val_loader: Any) -> Future[Any] | None:
         if (chunk := _first_of_arrays(source, steps.evaluate)) is None:
             return None
         total = planned_batches(source, one.parts.loop.limit_val_batches)
-        return compile_ahead(steps, evaluated(state), chunk, total, trained)
+        state = evaluated(state, one.parts.root_key)
+        return compile_ahead(steps, state, chunk, total, trained)
 
 
 def _first_distance(one: One) -> int:

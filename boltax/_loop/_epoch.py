@@ -21,7 +21,7 @@ from boltax._step._fused import MOST_STEPS, count_on_device
 from boltax.data._prefetch import one_item_each
 from boltax.data._source import Source
 from boltax.errors import TrainingError
-from boltax.metrics._accumulate import Metrics, SavedMetrics
+from boltax.metrics._accumulate import Metrics, SavedMetrics, plain_names
 
 
 def run_epoch(trainees: Trainees, source: Source) -> list[Metrics] | None:
@@ -120,12 +120,23 @@ def interval_of(trainees: Trainees, chunk: Chunk) -> list[Any]:
     held = metrics.interval
     if held is None or isinstance(held[0], SavedMetrics):
         saved: Any = held or [None] * len(trainees.states)
-        metrics.interval = [
+        begun = [
             trainees.steps_of(index).empty_train(state, chunk, saved[index])
             for index, state in enumerate(trainees.states)
         ]
+        _check_names(trainees, begun[0])
+        metrics.interval = begun
     interval: Any = metrics.interval
     return interval
+
+
+def _check_names(trainees: Trainees, empty: Metrics) -> None:
+    """Compares what is followed with the names of training, as soon as its step is traced."""
+    if trainees.run.metrics.examples or not trainees.steps.train.is_compiled:
+        return
+    one = trainees.one_of(empty)
+    if (names := plain_names(one, "train/")) is not None:
+        trainees.check_training_names(names)
 
 
 def _whole_epoch(trainees: Trainees) -> list[Metrics] | None:

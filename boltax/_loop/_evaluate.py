@@ -88,7 +88,7 @@ def evaluate_for(
     run = run or Run()
     return evaluate(
         parts.steps,
-        evaluated(state),
+        evaluated(state, parts.root_key),
         run.known_source(loader),
         track=track,
         prefix=prefix,

@@ -13,12 +13,15 @@ class Limits:
         max_steps: steps after which to stop.
         deadline: `time.monotonic()` at which to stop.
         total_steps: steps in all, which a schedule of the learning rate follows; None when unknown.
+        schedule_steps: steps over which a resumed run has its schedule laid out, those in all at
+            its first start; None where that is now.
     """
 
     num_epochs: int | None = None
     max_steps: int | None = None
     deadline: float | None = None
     total_steps: int | None = None
+    schedule_steps: int | None = None
 
     def reached(self, step: int) -> str | None:
         """Which limit a run has come to, in words; None for none."""
@@ -50,11 +53,39 @@ def deadline_in(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
 
 
+DEFAULT_EPOCHS = 500
+"""Epochs of a run for which the user names no limit, neither epochs nor steps; as in the guide."""
+
+
+def planned_epochs(
+    num_epochs: int | None, steps_per_epoch: int | None, max_steps: int | None
+) -> int:
+    """The epochs of a run; `max_steps` alone, without `num_epochs`, has as many as it takes.
+
+    Args:
+        num_epochs: as the user gives it; None where it is not given.
+        steps_per_epoch: of the loader; None when it does not tell.
+        max_steps: as the user gives it; None where it is not given.
+
+    Returns:
+        A number that ends no run before `max_steps`, unless the user names it.
+
+    Example:
+        >>> planned_epochs(None, 1, 600), planned_epochs(10, 1, 600), planned_epochs(None, 7, None)
+        (600, 10, 500)
+    """
+    if num_epochs is not None:
+        return num_epochs
+    if max_steps is None:
+        return DEFAULT_EPOCHS
+    # An epoch has a step at least.
+    return max_steps if not steps_per_epoch else -(-max_steps // steps_per_epoch)
+
+
 def planned_steps(
     num_epochs: int, steps_per_epoch: int | None, max_steps: int | None
 ) -> int | None:
     """The number of steps of a whole run, or None when nobody knows it."""
-    known = [
-        n for n in (steps_per_epoch and steps_per_epoch * num_epochs, max_steps) if n is not None
-    ]
+    of_epochs = None if steps_per_epoch is None else steps_per_epoch * num_epochs
+    known = [n for n in (of_epochs, max_steps) if n is not None]
     return min(known) if known else None

@@ -83,6 +83,7 @@ def _view(one: One, phase: str, metrics: Mapping[str, Any], row: Mapping[str, An
         log_dir=parts.folder,
         summary=lambda: parts.summary,
         predict=one.hooks.predict_batch,
+        monitor=parts.monitor,
     )
 
 

@@ -32,8 +32,9 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
         copy=not source.owns_batches,
         is_compiled=steps.evaluate.is_compiled,
     )
-    for chunk in shown(stream, track, total=source.num_batches, desc="Prediction"):
-        outputs = steps.predict(state, chunk.feed)
+    bar = shown(stream, track, total=source.num_batches, desc="Prediction")
+    for place, chunk in enumerate(bar):
+        outputs = steps.predict(state, np.int32(place), chunk.feed)
         _check_outputs(outputs, chunk.size)
         in_flight.append(outputs)
         if len(in_flight) > prefetch:

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from boltax.checkpoint._rundir import RunDirectory
 from boltax.data._fingerprint import check_fingerprint
 from boltax.errors import CheckpointError, ConfigurationError
 from boltax.loggers._history import History
+from boltax.optim._build import needs_total_steps
 
 _log = logging.getLogger("boltax")
 
@@ -61,6 +63,7 @@ def resume_run(trainees: Trainees, resume: Literal[True] | str | os.PathLike[str
     with readable(found):
         _check_data(run, progress["data"])
         _warn_of_changes(parts, run, progress)
+        _keep_schedule(trainees, schedule_steps(progress))
         run.go_on_from(Counters.from_json(progress))
         run.metrics.interval = saved_metrics(found.arrays["interval"])
         run.metrics.epoch = saved_metrics(found.arrays["epoch"])
@@ -134,10 +137,41 @@ def _warn_of_changes(parts: Parts, run: Run, progress: dict[str, Any]) -> None:
     if changes:
         _log.warning(
             "The run goes on with other settings than it was saved with: %s. What is part of the "
-            "state stays as it was saved, the learning rate too: to change that, start a new run "
-            "with trainer.load_weights(folder).",
+            "state stays as it was saved: parameters, the optimizer's averages, lr and "
+            "weight_decay. All else is as it is now. To change what stays, start a new run with "
+            "trainer.load_weights(folder).",
             "; ".join(changes),
         )
+
+
+def schedule_steps(progress: dict[str, Any]) -> int | None:
+    """Over how many steps the schedule was laid out at the first start; None when unknown.
+
+    Older checkpoints have the steps in all alone.
+    """
+    steps = progress.get("schedule_steps", progress["total_steps"])
+    if steps is not None and (type(steps) is not int or steps < 1):
+        raise TypeError(f"schedule_steps is {steps!r}")
+    return steps
+
+
+def _keep_schedule(trainees: Trainees, steps: int | None) -> None:
+    """Lays the schedule out over the steps of the first start, where a resume has others."""
+    run, parts = trainees.run, trainees.parts
+    run.limits = replace(run.limits, schedule_steps=steps)
+    total, optimizer = run.limits.total_steps, parts.config["optimizer_hparams"]
+    is_text = isinstance(optimizer, str)  # a transformation, in words
+    is_laid_out = not is_text and needs_total_steps(optimizer)
+    if steps in (None, total) or not (is_laid_out or parts.overrides("init_optimizer")):
+        return
+    trainees.keep_schedule(steps or 0)
+    _log.warning(
+        "The schedule of the learning rate stays laid out over %d steps%s, those of the first "
+        "start.%s",
+        steps,
+        "" if total is None else f" of now {total}",
+        " Later steps have its last value." if total is None or total > (steps or 0) else "",
+    )
 
 
 _NO_MATTER = ("logger_params", "enable_progress_bar", "debug")

@@ -77,6 +77,7 @@ def _submit_resume(trainees: Trainees) -> None:
     counters, clock, source = run.now(), run.clock, run.train_source
     rest = {
         "total_steps": run.limits.total_steps,
+        "schedule_steps": run.limits.schedule_steps or run.limits.total_steps,
         "config": plain(parts.config),
         "devices": jax.device_count(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._base._chunks import Chunk, Plan
-from boltax._base._monitor import GUIDE_ORDER, Monitor, check_monitor
+from boltax._base._monitor import GUIDE_ORDER, Monitor
 from boltax._base._trees import is_deleted
 from boltax._base._types import ScalarMetrics
 from boltax._loop import _validate
@@ -23,6 +23,7 @@ from boltax._loop._best_files import history_rows, restore_best, write_files
 from boltax._loop._compile_ahead import compile_steps_ahead
 from boltax._loop._counters import Stage
 from boltax._loop._epoch import interval_of
+from boltax._loop._names import check_training_names, check_validation_names
 from boltax._loop._nonfinite import NonFiniteWatch
 from boltax._loop._notify import hook, log, notify
 from boltax._loop._one import One
@@ -42,7 +43,7 @@ from boltax.checkpoint._resume import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError, noting
 from boltax.loggers._history import History
 from boltax.metrics._accumulate import Metrics, compute, merge, rebuilt, unpack
-from boltax.optim._plateau import check_followed, check_metrics
+from boltax.optim._plateau import check_followed
 
 
 class Single(One):
@@ -119,7 +120,7 @@ class Single(One):
 
     def sanity_states(self) -> Sequence[Any]:
         """The state as an evaluation reads it."""
-        return (evaluated(self.live.state),)
+        return (evaluated(self.live.state, self.parts.root_key),)
 
     def one_of(self, metrics: Metrics) -> Metrics:
         """The metrics as they are."""
@@ -127,15 +128,11 @@ class Single(One):
 
     def check_names(self, names: Collection[str]) -> None:
         """Refuses a monitor, or what the optimizer follows, that a validation does not give."""
-        if self.parts.overrides("on_validation_epoch_end") or overriding(
-            self.parts.callbacks, "on_validation_epoch_end"
-        ):
-            return  # they may add metrics
-        monitor = self.parts.monitor
-        if monitor and monitor[0].startswith("val/"):
-            check_monitor(monitor, names)
-        if (evaluations := evaluations_of(self.live.state)) is not None:
-            check_metrics(evaluations, names)
+        check_validation_names(self.parts, names, evaluations_of(self.live.state))
+
+    def check_training_names(self, names: Collection[str]) -> None:
+        """Refuses what follows a metric that training does not give."""
+        check_training_names(self.parts, names)
 
     def on_training_start(self) -> None:
         """Calls the hooks, which may change the state."""
@@ -271,6 +268,15 @@ class Single(One):
         """Reads a checkpoint of a state like this one."""
         template = {"state": state_tree(self.live.state), "interval": ..., "epoch": ...}
         return checkpoints.restore(template, step)
+
+    def keep_schedule(self, steps: int) -> None:
+        """Makes the optimizer anew, whose functions hold the schedule; its arrays are read later.
+
+        An `init_optimizer` of a user's own gets as many epochs as have these steps.
+        """
+        planned = self.run.train_source.num_batches
+        epochs = -(-steps // planned) if planned else self.run.limits.num_epochs
+        self.hooks.init_optimizer(epochs or 0, planned)
 
     def take(self, found: Resume) -> None:
         """Goes on with the state, the best models, callbacks and files of a checkpoint."""

@@ -4,10 +4,10 @@ from typing import Any
 
 from boltax._base._types import ScalarMetrics
 from boltax._build._parts import Parts
-from boltax._loop._begin import check_monitors
 from boltax._loop._clock import SaveClock, save_trigger
 from boltax._loop._epoch import run_epoch
-from boltax._loop._limits import Limits, deadline_in, planned_steps
+from boltax._loop._limits import Limits, deadline_in, planned_epochs, planned_steps
+from boltax._loop._names import check_loaders
 from boltax._loop._run import Run
 from boltax._loop._single import Single
 from boltax._loop._stream import open_train_source
@@ -19,7 +19,7 @@ from boltax.metrics._accumulate import compute
 def start_run(
     parts: Parts,
     loaders: Loaders,
-    num_epochs: int,
+    num_epochs: int | None,
     max_steps: int | None,
     max_seconds: float | None,
 ) -> Run:
@@ -35,11 +35,11 @@ def start_run(
         if loader is not None:
             run.source(loader, name)
     run.train_source = open_train_source(run, loaders.train, parts.loop.steps_per_epoch)
-    total_steps = planned_steps(num_epochs, run.train_source.num_batches, max_steps)
+    planned = run.train_source.num_batches
+    num_epochs = planned_epochs(num_epochs, planned, max_steps)
+    total_steps = planned_steps(num_epochs, planned, max_steps)
     run.limits = Limits(num_epochs, max_steps, deadline_in(max_seconds), total_steps)
-    monitors = [parts.monitor[0]] if parts.monitor else []
-    monitors += [name for name in (getattr(c, "monitor", "") for c in parts.callbacks) if name]
-    check_monitors(monitors, loaders.val)
+    check_loaders(parts, loaders.val)
     return run
 
 

@@ -153,6 +153,10 @@ class Moments(Protocol):
         """Refuses what follows metrics that a validation does not give."""
         ...
 
+    def check_training_names(self, names: Collection[str]) -> None:
+        """The same for the metrics of training."""
+        ...
+
     def on_training_start(self) -> None:
         """Comes before the first epoch."""
         ...
@@ -234,6 +238,10 @@ class Content(Protocol):
 
     def find(self, checkpoints: ResumeCheckpoints, step: int | None) -> Resume | None:
         """Reads a checkpoint whose arrays fit what is trained; None when there is none."""
+        ...
+
+    def keep_schedule(self, steps: int) -> None:
+        """Lays the schedule of the learning rate out over so many steps, before `take`."""
         ...
 
     def take(self, found: Resume) -> None:

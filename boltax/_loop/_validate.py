@@ -16,8 +16,11 @@ _log = logging.getLogger("boltax")
 def validate(one: One, val_loader: Any) -> None:
     """Validates, tells hooks, loggers and the optimizer, and saves the model if it is the best."""
     run, hooks, record = one.run, one.hooks, one.run.counters.record
-    if val_loader is None:  # nothing to compare by: the newest model is the one to keep
-        _keep(one, dict(record))
+    if val_loader is None:  # but for a monitor of training there is nothing to compare by
+        monitor = one.parts.monitor
+        is_compared = monitor is not None and monitor[0].startswith("train/")
+        if not is_compared or hooks.is_new_model_better(record, run.best):
+            _keep(one, dict(record))
         return
     with run.ledger.spent("evaluation"), noting(f"{one.parts.name}.eval_model", run.where("val")):
         metrics = hooks.eval_model(val_loader, log_prefix="val/")
@@ -31,7 +34,7 @@ def validate(one: One, val_loader: Any) -> None:
     tell_optimizer(one, metrics)
     hooks.save_metrics(f"eval_epoch_{run.epoch:03d}", metrics)
     with hook(one, "is_new_model_better", "val"):
-        is_better = bool(hooks.is_new_model_better(metrics, run.best))
+        is_better = bool(hooks.is_new_model_better({**record, **metrics}, run.best))
     if is_better:
         _keep(one, {**metrics, **record})
     run.count(row=run.counters.row | metrics)

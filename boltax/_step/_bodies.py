@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from boltax._base._keys import step_key
 from boltax._base._trees import choose, num_examples, tree_bytes
 from boltax._base._types import Batch, PyTree
 from boltax._step._loss_scale import has_overflowed
@@ -25,6 +26,7 @@ from boltax.optim._named import NamedState
 
 TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
 EvalStep = Callable[[Any, Batch], dict[str, Any]]
+PredictStep = Callable[[Any, Batch], Any]
 Body = Callable[[Any, Any, Batch], tuple[Any, Any]]
 """One step: ``(constants, carry, batch) -> (carry, outputs)``."""
 
@@ -161,7 +163,7 @@ def is_step_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:
 def eval_body(
     eval_step: EvalStep, constants: Evaluation, metrics: Metrics, batch: Batch
 ) -> tuple[Metrics, tuple[()]]:
-    batch_metrics = eval_step(with_batch_rng(constants.state, metrics), batch)
+    batch_metrics = eval_step(with_batch_rng(constants.state, "eval", metrics.batches), batch)
     size = num_examples(batch)
     real = None
     if are_per_example(batch_metrics, size):
@@ -205,7 +207,21 @@ def counted_once(train_step: TrainStep) -> TrainStep:
     return step
 
 
-def with_batch_rng(state: Any, metrics: Metrics) -> Any:
-    """Gives each evaluation batch a key of its own, in a state that is thrown away after it."""
+def predict_body(predict_step: PredictStep, state: Any, place: Any, batch: Batch) -> Any:
+    return predict_step(with_batch_rng(state, "predict", place), batch)
+
+
+def with_batch_rng(state: Any, phase: str, place: Any) -> Any:
+    """The state with the key of one batch in place of the root key; thrown away after the batch.
+
+    That key follows from the root key, the phase and the place of the batch in the data, and from
+    nothing else: no step of training moves it, nor how batches are sent off. Validation and test
+    are one phase, since they are one compiled step.
+
+    Args:
+        state: with the root key, where it has one.
+        phase: ``"eval"`` or ``"predict"``.
+        place: batches of the data before this one, an integer scalar.
+    """
     rng = getattr(state, "rng", None)
-    return state if rng is None else state.replace(rng=jax.random.fold_in(rng, metrics.batches))
+    return state if rng is None else state.replace(rng=step_key(rng, phase, place))

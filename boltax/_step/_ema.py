@@ -63,11 +63,18 @@ def first_ema(state: Any, decay: float) -> Ema:
     return Ema(variables, jnp.zeros((), jnp.float32), jnp.asarray(decay, jnp.float32))
 
 
-def evaluated(state: Any) -> Any:
+def evaluated(state: Any, root: Any = None) -> Any:
     """The state as it is evaluated and saved: with the average of its parameters in their place.
 
     A state that keeps no average is evaluated as it is.
+
+    Args:
+        state: the state of training.
+        root: the root random key of the run, where steps of a user's own may have changed that of
+            the state: what evaluation draws is not to depend on how far training is.
     """
+    if root is not None:
+        state = state.replace(rng=root)
     ema = getattr(state, "ema", None)
     if ema is None:
         return state

@@ -34,6 +34,11 @@ def first_keys(seed: int) -> tuple[jax.Array, jax.Array]:
     return compile_init(two_keys)(np.int64(seed))  # as jax.random.key takes a seed
 
 
+def root_key(seed: jax.Array) -> jax.Array:
+    """The first of `first_keys`; traced."""
+    return jax.random.split(jax.random.key(seed))[0]
+
+
 def call_model(model: ModelView, inputs: Sequence[Any]) -> None:
     """Runs a model on inputs alone, where there is no loss."""
     model(*inputs)

@@ -1,7 +1,7 @@
 """From a user's `loss_function` to the pure steps that are compiled. Everything here is traced.
 
-A step sees the state and a batch and nothing else: its random keys are folded from the state's root
-key and step, the model's collections come out of the state and go back into it.
+A step sees the state and a batch and nothing else: its random keys come from the state's key, in
+training together with its step, the model's collections come out of the state and go back into it.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from boltax._base._keys import step_key
+from boltax._base._keys import fold_name, step_key
 from boltax._base._trees import choose, describe, describe_leaf, num_examples
 from boltax._base._types import Batch, PyTree, Variables
 from boltax._step._microbatches import Part, over_parts
@@ -159,7 +159,10 @@ class LossSteps:
     def _view(
         self, state: TrainState, variables: Variables, phase: str, part: Any = None
     ) -> ModelView:
-        key = step_key(state.rng, phase, jnp.asarray(state.step, jnp.int32))
+        if phase == "train":
+            key = step_key(state.rng, phase, jnp.asarray(state.step, jnp.int32))
+        else:  # the state's key is that of the batch, and no step of training is to move it
+            key = fold_name(state.rng, phase)
         key = key if part is None else jax.random.fold_in(key, part)
         hparams = {**self.hparams, **(state.hparams or {})}
         return ModelView(self.adapter, variables, key, train=phase == "train", hparams=hparams)

@@ -53,7 +53,8 @@ class Padding:
                     evaluate(alone, empty_like(metrics), _filled(chunk, full, is_reversed=reverse))
                     for reverse in (False, True)
                 )
-                is_masked = int(one[0].examples) == chunk.size
+                examples = np.asarray(jax.device_get(one[0].examples))  # of several members, too
+                is_masked = bool((examples == chunk.size).all())
                 self.is_exact = is_masked and _are_equal(one[0], other[0])
             return evaluate(constants, metrics, _filled(chunk, full))[0] if self.is_exact else None
 

@@ -27,6 +27,7 @@ from boltax._step._bodies import (
     Body,
     EvalStep,
     Evaluation,
+    PredictStep,
     Training,
     TrainStep,
     accumulate,
@@ -35,6 +36,7 @@ from boltax._step._bodies import (
     checked_result,
     eval_body,
     is_step_bad,
+    predict_body,
     train_body,
     turn_metrics,
     with_batch_rng,
@@ -54,7 +56,6 @@ from boltax.metrics._accumulate import (
     start,
 )
 
-PredictStep = Callable[[Any, Batch], Any]
 LoopForm = Callable[..., tuple[Any, Any]]
 """A loop of steps as traced: ``(body, constants, carry, count, feed) -> (carry, outputs)``."""
 
@@ -114,7 +115,8 @@ class Steps:
             a loop ``(are_bad, Ended)``, see `train_loop`.
         evaluate: ``(Evaluation(state, examples), metrics, chunk) -> (metrics, ())``; donates the
             metrics.
-        predict: ``(state, batch) -> outputs``.
+        predict: ``(state, place, batch) -> outputs``; the place are the batches of the data before
+            this one, an int32 scalar, from which random keys follow.
         train_step: ``(state, batch) -> (state, metrics of the batch)``, compiled, nothing donated:
             for users.
         eval_step: ``(state, batch) -> metrics of the batch``, likewise.
@@ -130,7 +132,7 @@ class Steps:
 
     train: Step
     evaluate: Step
-    predict: PredictStep
+    predict: Callable[[Any, Any, Batch], Any]
     train_step: TrainStep
     eval_step: EvalStep
     empty_train: Callable[[Any, Chunk, SavedMetrics | None], Any]
@@ -175,11 +177,8 @@ def compile_steps(
     """
     # The inner jits are what users call; the outer ones find their traces, so each step is traced
     # only once.
-    train_step, eval_step, predict_step = (
-        jax.jit(train_step),
-        jax.jit(eval_step),
-        jax.jit(predict_step),
-    )
+    train_step, eval_step = jax.jit(train_step), jax.jit(eval_step)
+    predict = jax.jit(partial(predict_body, predict_step))
     compilations = compilations or Compilations()
     fused = partial(compile_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
     train, evaluate = partial(train_body, train_step, on_nonfinite), partial(eval_body, eval_step)
@@ -201,7 +200,7 @@ def compile_steps(
     return Steps(
         train=fused(train, f"train step{of}", many=train_many),
         evaluate=fused(evaluate, f"evaluation step{of}", may_be_ragged=True),
-        predict=Program(predict_step, "prediction step", compilations, may_be_ragged=True),
+        predict=Program(predict, "prediction step", compilations, may_be_ragged=True),
         train_step=train_step,
         eval_step=eval_step,
         empty_train=_empty(partial(jax.eval_shape, train_metrics)),
@@ -307,7 +306,8 @@ def host_steps(
     def evaluate(
         constants: Evaluation, metrics: Metrics, batch: Batch
     ) -> tuple[Metrics, tuple[()]]:
-        batch_metrics = eval_step(with_batch_rng(constants.state, metrics), batch)
+        state = with_batch_rng(constants.state, "eval", metrics.batches)
+        batch_metrics = eval_step(state, batch)
         return add(metrics, batch_metrics, num_examples(batch)), ()
 
     # The shapes of the metrics are not known before the functions have run, and running them twice
@@ -318,8 +318,9 @@ def host_steps(
     def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Any:
         return none(state, chunk, None) if saved is None else saved
 
+    predict = partial(predict_body, predict_step)
     return Steps(
-        _HostStep(train), _HostStep(evaluate), predict_step, train_step, eval_step, empty, empty
+        _HostStep(train), _HostStep(evaluate), predict, train_step, eval_step, empty, empty
     )
 
 

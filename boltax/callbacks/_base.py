@@ -52,6 +52,7 @@ class View:
         log_dir: the folder of the run.
         summary: gives the table of the model's layers as text.
         predict: gives the outputs of `predict_function` for a host batch, as NumPy arrays.
+        monitor: the trainer's ``(metric, "min" or "max")``; None when it has none.
     """
 
     phase: str
@@ -66,6 +67,7 @@ class View:
     log_dir: str
     summary: Callable[[], str]
     predict: Callable[[Batch], PyTree]
+    monitor: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,16 @@
 """Stops a run whose metric no longer gets better. Keeps nothing: the history has all it needs."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from boltax._base._monitor import Followed, direction_of, missing
 from boltax.callbacks._base import Callback, Stop, View
 from boltax.errors import ConfigurationError, MetricsError, unknown_name
 
 MODES = ("min", "max")
-SMALLER_IS_BETTER = {
-    *("loss", "nll", "perplexity", "ppl", "bpc", "bpd", "error", "err", "val_metric"),
-    *("mae", "mape", "mse", "rmse", "cer", "wer", "fid", "regret"),
-}
-LARGER_IS_BETTER = {
-    *("acc", "accuracy", "precision", "recall", "sensitivity", "specificity", "f1", "mcc", "kappa"),
-    *("auc", "auroc", "auprc", "ap", "map", "iou", "miou", "dice", "r2", "psnr", "ssim"),
-    *("bleu", "rouge", "elbo", "return", "reward"),
-}
 
 
 class EarlyStopping(Callback):
@@ -30,9 +21,9 @@ class EarlyStopping(Callback):
     after each validation.
 
     Args:
-        monitor: the metric, e.g. ``"val/loss"``.
+        monitor: the metric, e.g. ``"val/loss"``; None for the trainer's monitor.
         mode: ``"min"`` if smaller is better, ``"max"`` if larger is; None tells it from the
-            metric's name.
+            metric's name, or takes it from the trainer's monitor.
         patience: validations without improvement after which to stop.
         min_delta: an improvement is a change for the better by more than this.
         check_finite: whether to stop at once when the metric is NaN or infinite.
@@ -40,7 +31,8 @@ class EarlyStopping(Callback):
     Raises:
         ConfigurationError: when the mode cannot be told from the name, or an argument makes no
             sense.
-        MetricsError: in the run, when the monitor is not among the metrics.
+        MetricsError: when the monitor is not among the metrics: before the first step where their
+            names are known by then.
 
     Example:
         >>> EarlyStopping("val/acc", patience=5)
@@ -49,16 +41,16 @@ class EarlyStopping(Callback):
 
     def __init__(
         self,
-        monitor: str,
+        monitor: str | None = None,
         mode: str | None = None,
         patience: int = 3,
         min_delta: float = 0.0,
         check_finite: bool = True,
     ) -> None:
-        if not isinstance(monitor, str) or not monitor:
+        if monitor is not None and (not isinstance(monitor, str) or not monitor):
             raise ConfigurationError(
-                f"Received EarlyStopping(monitor={monitor!r}); expected the name of a metric. "
-                "Write EarlyStopping('val/loss')."
+                f"Received EarlyStopping(monitor={monitor!r}); expected the name of a metric, or "
+                "None for the trainer's monitor. Write EarlyStopping('val/loss')."
             )
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
             raise ConfigurationError(
@@ -75,7 +67,7 @@ class EarlyStopping(Callback):
         if mode is not None and mode not in MODES:
             raise unknown_name("mode", mode, MODES)
         self.monitor = monitor
-        self.mode = mode or _mode_of(monitor)
+        self.mode = mode or (None if monitor is None else _mode_of(monitor))
         self.patience = patience
         self.min_delta = float(min_delta)
         self.check_finite = check_finite
@@ -86,37 +78,58 @@ class EarlyStopping(Callback):
             f"min_delta={self.min_delta}, check_finite={self.check_finite})"
         )
 
+    def on_training_start(self, view: View) -> None:
+        """Refuses to begin where nothing says what to follow."""
+        self._followed(view)
+
     def on_training_epoch_end(self, view: View) -> Stop | None:
         """Decides for a metric of the training set."""
-        return self._decide(view) if self.monitor.startswith("train/") else None
+        name, mode = self._followed(view)
+        return self._decide(view, name, mode) if name.startswith("train/") else None
 
     def on_validation_epoch_end(self, view: View) -> Stop | None:
         """Decides for every other metric."""
-        return None if self.monitor.startswith("train/") else self._decide(view)
+        name, mode = self._followed(view)
+        return None if name.startswith("train/") else self._decide(view, name, mode)
 
-    def _decide(self, view: View) -> Stop | None:
+    def _followed(self, view: View) -> tuple[str, str]:
+        """The metric and its direction: its own, or those of the trainer's monitor."""
+        if self.monitor is not None:
+            return self.monitor, self.mode or _mode_of(self.monitor)
+        if view.monitor is None:
+            raise ConfigurationError(
+                "Received EarlyStopping() without a monitor, in a trainer that has none either; "
+                "expected a metric to follow. Write EarlyStopping('val/loss'), or "
+                "monitor=('val/loss', 'min') for the trainer."
+            )
+        name, mode = view.monitor
+        return name, self.mode or mode
+
+    def _decide(self, view: View, name: str, mode: str) -> Stop | None:
         rows = _with_current(view)
-        values = [(row["epoch"], self._number(row)) for row in rows if self.monitor in row]
-        if self.monitor not in rows[-1]:
-            raise _missing(self.monitor, rows[-1])
+        if name not in rows[-1]:
+            raise missing(Followed(name, mode, "EarlyStopping", is_pair=False), rows[-1])
+        values = [(row["epoch"], _number(name, row)) for row in rows if name in row]
         epoch, value = values[-1]
         if self.check_finite and not math.isfinite(value):
-            return Stop(f"{self.monitor} is {value} in epoch {epoch}, which is not a finite number")
-        best_epoch, best, waited = self._best(values)
+            return Stop(f"{name} is {value} in epoch {epoch}, which is not a finite number")
+        best_epoch, best, waited = self._best(values, mode)
         if waited < self.patience:
             return None
         by = f" by more than {self.min_delta:g}" if self.min_delta else ""
         checks = "check" if waited == 1 else f"{waited} checks"
         if best_epoch is None:
-            return Stop(f"{self.monitor} has not been a finite number in the last {checks}")
+            return Stop(f"{name} has not been a finite number in the last {checks}")
         return Stop(
-            f"{self.monitor} has not improved{by} in the last {checks}: it is {value:.4g} in epoch "
+            f"{name} has not improved{by} in the last {checks}: it is {value:.4g} in epoch "
             f"{epoch}, and was best in epoch {best_epoch} with {best:.4g}"
         )
 
-    def _best(self, values: Sequence[tuple[int, float]]) -> tuple[int | None, float, int]:
+    def _best(
+        self, values: Sequence[tuple[int, float]], mode: str
+    ) -> tuple[int | None, float, int]:
         """The best value, its epoch (None if no value was finite), and the checks since then."""
-        sign = 1.0 if self.mode == "min" else -1.0
+        sign = 1.0 if mode == "min" else -1.0
         best_epoch, best, waited = None, sign * math.inf, 0
         for epoch, value in values:
             if math.isfinite(value) and sign * value < sign * best - self.min_delta:
@@ -125,27 +138,26 @@ class EarlyStopping(Callback):
                 waited += 1
         return best_epoch, best, waited
 
-    def _number(self, row: Mapping[str, Any]) -> float:
-        value = np.asarray(row[self.monitor])
-        if value.size != 1 or value.dtype.kind not in "biuf":
-            raise MetricsError(
-                f"Received {self.monitor} as {value.dtype} of shape {value.shape}; EarlyStopping "
-                "expected one number. Monitor another metric, or return a scalar."
-            )
-        return float(value.item())
+
+def _number(name: str, row: Mapping[str, Any]) -> float:
+    value = np.asarray(row[name])
+    if value.size != 1 or value.dtype.kind not in "biuf":
+        raise MetricsError(
+            f"Received {name} as {value.dtype} of shape {value.shape}; EarlyStopping expected one "
+            "number. Monitor another metric, or return a scalar."
+        )
+    return float(value.item())
 
 
 def _mode_of(monitor: str) -> str:
-    name = monitor.rpartition("/")[2].lower()
-    words = {name, *re.split(r"[^a-z0-9]+", name)}
-    is_min, is_max = bool(words & SMALLER_IS_BETTER), bool(words & LARGER_IS_BETTER)
-    if is_min == is_max:
+    mode = direction_of(monitor)
+    if mode is None:
         raise ConfigurationError(
             f"Received monitor {monitor!r}, whose name does not tell whether smaller or larger is "
             f"better; expected mode='min' or mode='max'. Write EarlyStopping({monitor!r}, "
             "mode='max')."
         )
-    return "min" if is_min else "max"
+    return mode
 
 
 def _with_current(view: View) -> list[Mapping[str, Any]]:
@@ -156,13 +168,3 @@ def _with_current(view: View) -> list[Mapping[str, Any]]:
     for row in (*running, view.metrics):
         current.update(row)
     return [*past, current]
-
-
-def _missing(monitor: str, row: Mapping[str, Any]) -> MetricsError:
-    names = sorted(name for name in row if name not in ("epoch", "step"))
-    return MetricsError(
-        f"Received EarlyStopping(monitor={monitor!r}), which is not among the metrics; expected "
-        f"one of: {', '.join(names) or 'none yet'}. Write "
-        f"EarlyStopping({(names or ['val/loss'])[0]!r}), or return {monitor.rpartition('/')[2]!r} "
-        "from the evaluation."
-    )

@@ -134,7 +134,8 @@ class ModelView:
             name: names the purpose, so that draws for one do not move those for another.
 
         Returns:
-            A typed key, another one in each step and at each call.
+            A typed key, another one in each step and at each call. In evaluation and prediction it
+            follows from the seed and the place of the batch in the data, whatever was trained.
         """
         return jax.random.fold_in(fold_name(self._key, f"rng/{name}"), next(self._draws[name]))
 

@@ -267,6 +267,26 @@ def from_settings(
     )
 
 
+def needs_total_steps(optimizer_hparams: OptimizerHparams) -> bool:
+    """Whether the length of the run is in the optimizer: in its schedule, or in its method.
+
+    Example:
+        >>> needs_total_steps({"schedule": "cosine"}), needs_total_steps({"schedule": "constant"})
+        (True, False)
+    """
+    if _is_transformation(optimizer_hparams):
+        return False
+    if callable(optimizer_hparams):
+        return True
+    if isinstance(optimizer_hparams, Mapping) and "optimizers" in optimizer_hparams:
+        return any(map(needs_total_steps, several(optimizer_hparams).values()))
+    try:
+        build(optimizer_hparams, None)
+    except OptimizerError:
+        return True
+    return False
+
+
 def schedule_of(settings: Settings, total_steps: int | None) -> Schedule | None:
     """The schedule; None where the optimizer goes without a learning rate of ours."""
     # A run of no steps (num_epochs=0) still has an optimizer.

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 import optax.contrib
 
+from boltax._base._monitor import metric_names, nearest
 from boltax.errors import ConfigurationError, MetricsError, OptimizerError, noting, unknown_name
 
 NAME = "reduce_on_plateau"
@@ -198,10 +199,12 @@ def check_metrics(evaluations: Evaluations, metrics: Collection[str]) -> None:
     """
     missing = [name for name in evaluations.metrics if name not in metrics]
     if missing:
+        near = nearest(missing[0], metric_names(metrics))
+        hint = f" Did you mean {near!r}?" if near else ""
         raise MetricsError(
             f"Received a validation with {', '.join(sorted(metrics)) or 'no metrics'}; expected "
-            f"{missing[0]}, which schedule {NAME!r} of optimizer_hparams follows. Return it from "
-            'loss_function or eval_step, or write another "monitor".'
+            f"{missing[0]}, which schedule {NAME!r} of optimizer_hparams follows.{hint} Return it "
+            'from loss_function or eval_step, or write another "monitor".'
         )
 
 

@@ -25,8 +25,9 @@ ScheduleSpec: TypeAlias = str | Mapping[str, Any] | Shape | None
 def names() -> tuple[str, ...]:
     """The names of all schedules, sorted.
 
-    Ours take `lr`, `warmup` and the length of the run from `optimizer_hparams`. They rise from 0 to
-    `lr` in `warmup` steps, and fall to ``end * lr`` in the rest of the run:
+    Ours take `lr` and `warmup` from `optimizer_hparams`, and know the length of the run, which is
+    that of its first start also where a resume makes it longer. They rise from 0 to `lr` in
+    `warmup` steps, and fall to ``end * lr`` in the rest of the run; later steps keep that:
 
     - ``constant`` does not fall;
     - ``warmup_cosine`` (end 0.01) and ``cosine`` (end 0) fall as half a cosine, ``linear`` (end 0)

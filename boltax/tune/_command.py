@@ -11,7 +11,7 @@ from boltax.errors import ConfigurationError
 from boltax.trainer import TrainerModule
 from boltax.tune._configuration import hyperparameters_of, read_configuration, save_configuration
 from boltax.tune._space import check_arguments_of, optuna_module, read_space
-from boltax.tune._study import optimize
+from boltax.tune._study import SETTINGS, optimize
 
 if TYPE_CHECKING:
     import optuna
@@ -48,7 +48,7 @@ def tune(options: argparse.Namespace) -> str:
         num_epochs=options.epochs,
         n_trials=options.trials,
         population=options.population,
-        monitor=tuple(options.monitor),
+        monitor=None if options.monitor is None else tuple(options.monitor),
         sampler=optuna.samplers.TPESampler(seed=options.seed),
         pruner=getattr(optuna.pruners, PRUNERS[options.pruner])(),
         storage=options.storage,
@@ -84,12 +84,12 @@ def _loaders(options: argparse.Namespace, find: Callable[[str], Any]) -> tuple[A
 
 
 def _summary(study: "optuna.Study", options: argparse.Namespace) -> str:
-    best = study.best_trial
+    best, monitor = study.best_trial, study.user_attrs[SETTINGS]["monitor"]
     again = f"boltax tune {options.file} --train {options.best}"
     if options.loaders != "make_loaders":
         again += f" --loaders {options.loaders}"
     return (
-        f"best: trial {best.number}, {options.monitor[0]} {best.value:.4g}, "
+        f"best: trial {best.number}, {monitor[0]} {best.value:.4g}, "
         f"{json.dumps(hyperparameters_of(best))}\n"
         f"written to {Path(options.best)}; train it again: {again}"
     )

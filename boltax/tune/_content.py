@@ -174,6 +174,7 @@ def _as_of_now(progress: dict[str, Any]) -> dict[str, Any]:
         "stop_reason": None,
         "seconds_of_epoch": 0.0,
         "total_steps": None,
+        "schedule_steps": None,
         "devices": None,
         "in_pass": trained,
         "counted": {},

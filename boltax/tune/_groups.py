@@ -6,20 +6,26 @@ The numbers in a dict of `optimizer_hparams` and the floats among the extra hype
 Of these numbers the study varies some; the others are constants, as in a run of their own.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jax
 import numpy as np
 
+from boltax._base._monitor import GUIDE_ORDER, Monitor, none_of
+from boltax._build._construction import previewing
 from boltax._build._remade import describe_trainer
-from boltax.errors import ConfigurationError
+from boltax.errors import ConfigurationError, noting
 from boltax.optim._named import changed, flat
 from boltax.trainer import TrainerModule
+from boltax.tune._members import validation_metrics
 from boltax.tune._space import SearchSpace, optuna_module
 from boltax.tune._values import SEED, kinds_of_names
+
+if TYPE_CHECKING:
+    import optuna
 
 MakeTrainer = Callable[..., Any]
 LOOKS = 8
@@ -67,24 +73,68 @@ def described_trainer(
     return cast("TrainerModule", made)
 
 
+def monitor_of_trainers(make_trainer: MakeTrainer, space: SearchSpace) -> Monitor:
+    """What tells the best model of the trainers of a space: their monitor, or the guide's order.
+
+    Raises:
+        MetricsError: when a trainer has no monitor, and none of the guide's metrics.
+    """
+    hyperparameters, trainer = _first_described(make_trainer, space)
+    if (monitor := trainer.monitor) is not None:
+        return monitor
+    metrics: Mapping[str, Any] = {}
+    with suppress(Exception), previewing():  # a trial will tell what is wrong
+        metrics = validation_metrics(make_trainer(**hyperparameters))
+    if not metrics:  # nobody knows before a validation
+        return GUIDE_ORDER[1]
+    known = [monitor for monitor in GUIDE_ORDER if monitor[0] in metrics]
+    if not known:
+        raise none_of(GUIDE_ORDER, metrics)
+    return known[0]
+
+
 def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
     """The numbers that differ between trials, by a look at some configurations of the space.
 
     One that is overlooked costs a group for each of its values, and nothing else.
     """
+    seen: dict[str, set[Any]] = {SEED: {None, ...}}
+    for trial in _looks(space, LOOKS):
+        with suppress(Exception):  # a trial of this configuration will tell what is wrong
+            trainer = described_trainer(make_trainer, space.hyperparameters(trial))
+            for name, value in description_of(trainer).values.items():
+                seen.setdefault(name, set()).add(value)
+    return {name for name, values in seen.items() if len(values) > 1}
+
+
+def _first_described(
+    make_trainer: MakeTrainer, space: SearchSpace
+) -> tuple[dict[str, Any], TrainerModule]:
+    """The first of some configurations whose trainer can be made, described.
+
+    Raises:
+        Exception: what the last one raised, when none can.
+    """
+    for number, trial in enumerate(_looks(space, LOOKS), 1):
+        try:
+            with noting("make_trainer", "before the study"):
+                hyperparameters = space.hyperparameters(trial)
+                return hyperparameters, described_trainer(make_trainer, hyperparameters)
+        except Exception:
+            if number == LOOKS:
+                raise
+    raise AssertionError("there are some looks")
+
+
+def _looks(space: SearchSpace, number: int) -> "Generator[optuna.Trial]":
+    """Trials with some configurations of the space, always the same, in a study of their own."""
     optuna = optuna_module()
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     optuna.logging.set_verbosity(verbosity)
-    seen: dict[str, set[Any]] = {SEED: {None, ...}}
-    for _ in range(LOOKS):
-        with suppress(Exception):  # a trial of this configuration will tell what is wrong
-            hyperparameters = space.hyperparameters(study.ask(space.distributions))
-            trainer = described_trainer(make_trainer, hyperparameters)
-            for name, value in description_of(trainer).values.items():
-                seen.setdefault(name, set()).add(value)
-    return {name for name, values in seen.items() if len(values) > 1}
+    for _ in range(number):
+        yield study.ask(space.distributions)
 
 
 def description_of(trainer: TrainerModule) -> Description:

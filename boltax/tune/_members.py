@@ -168,8 +168,19 @@ class Members:
     def view(self) -> PopulationView:
         """The population as a scheduler sees it."""
         return PopulationView(
-            epoch=self.run.epoch, num_epochs=self.num_epochs, members=tuple(self.members)
+            epoch=self.run.epoch,
+            num_epochs=self.num_epochs,
+            members=tuple(self.members),
+            monitor=self.parts.monitor,
         )
+
+    def root_keys(self, index: int) -> Any:
+        """The root random keys of a group where steps may change those of the states, else None."""
+        if self.parts.root_key is None:
+            return None
+        group = [self.occupants[0] if n == EMPTY else n for n in self.group(index)]
+        seeds = [self.members[number].seed for number in group]
+        return self.maker.root_keys(seeds, self.size, self.device_of(index))
 
 
 def validation_metrics(trainer: TrainerModule) -> dict[str, Any]:
@@ -177,4 +188,6 @@ def validation_metrics(trainer: TrainerModule) -> dict[str, Any]:
     if not trainer._made.uses_loss_steps:  # the example is that of the model, and no batch
         return {}
     metrics = jax.eval_shape(trainer.eval_step, trainer.state, trainer.exmp_input)
+    if any(callable(getattr(form, "compute", None)) for form in metrics.values()):
+        return {}  # objects, which may compute several values each
     return {f"val/{name}": form for name, form in metrics.items()}

@@ -36,7 +36,7 @@ from boltax.parallel._devices import Device, Devices, default_device, devices_of
 from boltax.trainer import TrainerModule
 from boltax.tune._member_folders import table_of, trainer_of
 from boltax.tune._members import validation_metrics
-from boltax.tune._schedulers import Member, Scheduler, Status
+from boltax.tune._schedulers import Member, Scheduler, Status, check_names
 from boltax.tune._states import MemberStates
 from boltax.tune._table import Table
 from boltax.tune._trainees import MemberTrainees
@@ -165,7 +165,7 @@ class Population:
         self,
         train_loader: Any,
         val_loader: Any = None,
-        num_epochs: int = 500,
+        num_epochs: int | None = None,
         *,
         test_loader: Any = None,
         max_steps: int | None = None,
@@ -299,8 +299,13 @@ class Population:
         optimizer = self._varied.optimizer(run.limits.total_steps)
         check_followed(optimizer.optimizer.metrics, val_loader)
         followed = first_evaluations(optimizer.optimizer.metrics)
-        if followed is not None and (metrics := validation_metrics(trainer)):
+        is_followed = trainer.monitor or hasattr(self.scheduler, "monitor")
+        metrics = validation_metrics(trainer) if followed is not None or is_followed else {}
+        if followed is not None and metrics:
             check_metrics(followed, metrics)
+        is_added = parts.overrides("on_validation_epoch_end")
+        is_known = metrics and val_loader is not None and not is_added
+        check_names(self.scheduler, trainer.monitor, metrics, ("val",) if is_known else ())
         members = self._fresh(self._given)
         return MemberTrainees(
             hooks=trainer,

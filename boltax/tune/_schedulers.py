@@ -21,15 +21,22 @@ one that took a place at pass k equals a single run that is given the loader's e
 Nothing here knows JAX. A scheduler holds no reference to the population and changes nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from boltax._base._monitor import check_form
-from boltax.errors import ConfigurationError, MetricsError, unknown_name
+from boltax._base._monitor import (
+    Followed,
+    Monitor,
+    check_form,
+    check_monitors,
+    followed_of,
+    missing,
+)
+from boltax.errors import ConfigurationError, unknown_name
 
 
 class Status(Enum):
@@ -90,11 +97,13 @@ class PopulationView:
         num_epochs: epochs that each member trains.
         members: all members that there ever were, by number, with those that have ended. Those
             whose last epoch this was are among them, as finished, and can be replaced.
+        monitor: the trainer's ``(metric, "min" or "max")``; None when it has none.
     """
 
     epoch: int
     num_epochs: int
     members: tuple[Member, ...]
+    monitor: tuple[str, str] | None = None
 
     @property
     def training(self) -> tuple[Member, ...]:
@@ -210,7 +219,8 @@ class SuccessiveHalving(Scheduler):
     one. So `factor` times fewer members train `factor` times longer.
 
     Args:
-        monitor: metric by which members are compared, and ``"min"`` or ``"max"``.
+        monitor: metric by which members are compared, and ``"min"`` or ``"max"``; None for the
+            trainer's monitor.
         min_epochs: epochs before the first halving.
         factor: see above; 2 halves.
 
@@ -230,8 +240,10 @@ class SuccessiveHalving(Scheduler):
         optimization", AISTATS 2016.
     """
 
-    def __init__(self, monitor: tuple[str, str], *, min_epochs: int = 1, factor: int = 2) -> None:
-        _check_monitor("SuccessiveHalving", monitor)
+    def __init__(
+        self, monitor: tuple[str, str] | None = None, *, min_epochs: int = 1, factor: int = 2
+    ) -> None:
+        check_form(monitor)
         _check_whole("SuccessiveHalving", 1, min_epochs=min_epochs)
         _check_whole("SuccessiveHalving", 2, factor=factor)
         self.monitor, self.min_epochs, self.factor = monitor, min_epochs, factor
@@ -242,7 +254,9 @@ class SuccessiveHalving(Scheduler):
         for epoch in sorted({member.epoch for member in view.training}):
             if not self._is_rung(epoch):
                 continue
-            ranked = best_first(self.monitor, [m for m in view.training if m.epoch == epoch])
+            monitor = monitor_of(self, view.monitor)
+            came = [member for member in view.training if member.epoch == epoch]
+            ranked = best_first(monitor, came, type(self).__name__)
             kept = max(1, len(ranked) // self.factor)
             requests += [
                 Stop(member.number, f"not among the best {kept} of {len(ranked)} at epoch {epoch}")
@@ -266,7 +280,8 @@ class PopulationBasedTraining(Scheduler):
     `seed`, epoch and member alone, so a population that is resumed does the same.
 
     Args:
-        monitor: metric by which members are compared, and ``"min"`` or ``"max"``.
+        monitor: metric by which members are compared, and ``"min"`` or ``"max"``; None for the
+            trainer's monitor.
         perturb: the hyperparameters to change, each with its lower and upper bound, or None for no
             bounds.
         every: epochs between two such moments.
@@ -292,7 +307,7 @@ class PopulationBasedTraining(Scheduler):
 
     def __init__(
         self,
-        monitor: tuple[str, str],
+        monitor: tuple[str, str] | None,
         perturb: Mapping[str, tuple[float, float] | None],
         *,
         every: int = 1,
@@ -302,7 +317,7 @@ class PopulationBasedTraining(Scheduler):
         seed: int = 0,
     ) -> None:
         name = "PopulationBasedTraining"
-        _check_monitor(name, monitor)
+        check_form(monitor)
         _check_whole(name, 1, every=every)
         _check_perturb(perturb, resample)
         if not 0 < quantile <= 0.5 or not factors or not all(f > 0 for f in factors):
@@ -319,7 +334,8 @@ class PopulationBasedTraining(Scheduler):
         """Overwrites the worst members, when it is time."""
         if view.epoch % self.every:
             return []
-        ranked = best_first(self.monitor, view.training)
+        monitor = monitor_of(self, view.monitor)
+        ranked = best_first(monitor, view.training, type(self).__name__)
         if len(ranked) < 2:
             return []
         number = max(1, int(len(ranked) * self.quantile))
@@ -343,12 +359,36 @@ class PopulationBasedTraining(Scheduler):
         return Overwrite(member.number, source.number, values)
 
 
-def best_first(monitor: tuple[str, str], members: Iterable[Member]) -> list[Member]:
+def monitor_of(scheduler: Any, monitor: Monitor | None) -> Monitor:
+    """What a scheduler compares members by: its own monitor, or else the trainer's.
+
+    Args:
+        scheduler: one with the attribute `monitor`.
+        monitor: that of the trainer.
+
+    Raises:
+        ConfigurationError: when there is neither.
+    """
+    found: Monitor | None = scheduler.monitor or monitor
+    if found is None:
+        name = type(scheduler).__name__
+        raise ConfigurationError(
+            f"Received {name} without a monitor, for a trainer that has none either; expected a "
+            f"metric and a direction. Write {name}(monitor=('val/loss', 'min')), or "
+            "monitor=('val/loss', 'min') for the trainer."
+        )
+    return found
+
+
+def best_first(
+    monitor: tuple[str, str], members: Iterable[Member], owner: str = ""
+) -> list[Member]:
     """Members from the best to the worst; a metric that is not finite is the worst of all.
 
     Args:
         monitor: the metric, and ``"min"`` or ``"max"``.
         members: members that have the metric.
+        owner: whose monitor it is, for messages.
 
     Raises:
         MetricsError: when a member has no such metric.
@@ -357,15 +397,39 @@ def best_first(monitor: tuple[str, str], members: Iterable[Member]) -> list[Memb
 
     def key(member: Member) -> tuple[bool, float, int]:
         if name not in member.metrics:
-            raise MetricsError(
-                f"Received monitor {name!r} for member {member.number}, whose metrics are "
-                f"{', '.join(sorted(member.metrics)) or 'none yet'}; expected one of these. For a "
-                "val/ metric hand a val_loader to train_model."
-            )
+            error = missing(Followed(name, mode, owner), member.metrics)
+            error.add_note(f"of member {member.number}; val/ metrics need a val_loader")
+            raise error
         value = float(member.metrics[name])
         return not np.isfinite(value), value if mode == "min" else -value, member.number
 
     return sorted(members, key=key)
+
+
+def check_names(
+    scheduler: Scheduler,
+    monitor: Monitor | None,
+    names: Collection[str],
+    phases: Collection[str],
+) -> None:
+    """Refuses a scheduler or a trainer's monitor that follows a metric that members will not have.
+
+    Args:
+        scheduler: the scheduler; what it follows is its attribute `monitor`.
+        monitor: that of the trainer.
+        names: the names of metrics that are known.
+        phases: those whose metrics are all among them, ``"val"`` and ``"train"``.
+
+    Raises:
+        ConfigurationError: for a scheduler that is to follow the trainer's monitor where it has
+            none.
+        MetricsError: for a metric that there will not be, with what was probably meant.
+    """
+    own = followed_of(scheduler)
+    if own is None and hasattr(scheduler, "monitor"):
+        monitor_of(scheduler, monitor)
+    of_trainer = None if monitor is None else Followed(*monitor)
+    check_monitors([f for f in (own, of_trainer) if f is not None], names, phases)
 
 
 def as_requests(answer: object, scheduler: Scheduler) -> list[Request]:
@@ -387,15 +451,6 @@ def as_requests(answer: object, scheduler: Scheduler) -> list[Request]:
         "Stop(member, reason), Replace(member, values), Overwrite(member, source, values), a list "
         "of these, or None."
     )
-
-
-def _check_monitor(owner: str, monitor: object) -> None:
-    if monitor is None:
-        raise ConfigurationError(
-            f"Received {owner}(monitor=None); expected a metric and its direction. Write "
-            'monitor=("val/acc", "max").'
-        )
-    check_form(cast("Any", monitor))
 
 
 def _check_whole(owner: str, least: int, **values: object) -> None:

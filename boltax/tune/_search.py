@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from boltax._base._monitor import Monitor, check_monitor, is_better
+from boltax._base._monitor import Followed, Monitor, check_monitor, check_monitors, is_better
 from boltax._build._remade import write_described
 from boltax._build._twin import stand_in_of
 from boltax.checkpoint._rundir import RunDirectory
@@ -180,8 +180,8 @@ class Search:
                 f"{dict(asked.hyperparameters)!r}; expected one that follows from these alone. "
                 "Write the trainer's arguments into make_trainer, or into the space."
             )
-        if self.monitor[0].startswith("val/") and (metrics := validation_metrics(trainer)):
-            check_monitor(self.monitor, metrics)
+        if metrics := validation_metrics(trainer):
+            check_monitors([Followed(*self.monitor)], metrics, ("val",))
         # The table shows more than the trainer would, and the study knows what is optimized.
         return stand_in_of(trainer, is_silent=True, monitor=self.monitor)
 

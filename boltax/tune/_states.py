@@ -11,10 +11,11 @@ from flax import core
 from boltax._base._types import PyTree, Variables
 from boltax._build._first_state import fields_of_options, state_without_optimizer, traced_hparams
 from boltax._build._methods import overrides
-from boltax._step._initialise import call_model, first_keys, init_variables
+from boltax._step._initialise import call_model, first_keys, init_variables, root_key
 from boltax._step._steps import compile_create, compile_init, compile_per_member
 from boltax.optim._plateau import first_evaluations
 from boltax.optim._traced import TracedOptimizer
+from boltax.parallel._devices import Device, on_device
 from boltax.trainer import TrainerModule
 from boltax.tune._values import Varied
 
@@ -41,6 +42,7 @@ class MemberStates:
         self._create: Callable[[PyTree], Any] = compile_create(self._state)
         self._set_one = jax.jit(self.changed)
         self._set_each = compile_per_member(self.changed)
+        self._roots = compile_per_member(root_key)
 
     def fresh(self, seed: int, values: Mapping[str, float]) -> Any:
         """The state of a member before its first step, as its single run has it."""
@@ -50,6 +52,12 @@ class MemberStates:
             root, init_rng = first_keys(seed)
             variables = core.unfreeze(self._variables(self._example(), init_rng, arrays))
             return self._create((variables, root, arrays))
+
+    def root_keys(self, seeds: Sequence[int], size: int, device: Device) -> Any:
+        """The root random keys of a group of members, as `fresh` gives them to their states."""
+        with jax.transfer_guard("allow"):
+            keys = self._roots(np.asarray(seeds, np.int64))
+            return on_device(keys if size > 1 else keys[0], device)
 
     def form(self) -> Any:
         """The shapes and dtypes of such a state."""

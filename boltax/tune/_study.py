@@ -32,10 +32,10 @@ What happens:
 
 from typing import TYPE_CHECKING, Any
 
-from boltax._base._monitor import Monitor, check_form
+from boltax._base._monitor import Monitor, advice, check_form
 from boltax._build._arguments import check_positive
 from boltax.errors import ConfigurationError
-from boltax.tune._groups import MakeTrainer
+from boltax.tune._groups import MakeTrainer, monitor_of_trainers
 from boltax.tune._members_table import members_table
 from boltax.tune._search import Search
 from boltax.tune._space import SearchSpace, Space, optuna_module
@@ -57,7 +57,7 @@ def optimize(
     num_epochs: int,
     n_trials: int,
     population: int = 16,
-    monitor: Monitor = ("val/acc", "max"),
+    monitor: Monitor | None = None,
     sampler: "optuna.samplers.BaseSampler | None" = None,
     pruner: "optuna.pruners.BasePruner | None" = None,
     storage: Storage = None,
@@ -91,7 +91,9 @@ def optimize(
         n_trials: trials that the study shall have, those of earlier calls and of other workers
             included.
         population: trials that train at the same time.
-        monitor: the metric that is optimized, with ``"min"`` or ``"max"``.
+        monitor: the metric that is optimized, with ``"min"`` or ``"max"``; by default the monitor
+            of the trainers that `make_trainer` makes, and where these have none what tells their
+            best model: the first that exists of ``val/val_metric``, ``val/acc``, ``val/loss``.
         sampler: of Optuna; its own default.
         pruner: of Optuna; its own default, the median pruner. ``optuna.pruners.NopPruner()``
             prunes nothing.
@@ -132,10 +134,13 @@ def optimize(
     """
     optuna_module()  # a missing extra is told first
     check_positive(num_epochs=num_epochs, n_trials=n_trials, population=population)
-    _check_monitor(monitor, val_loader)
+    check_form(monitor)
     _check_heartbeat(heartbeat)
     search_space = SearchSpace(space)
     search_space.check_names(make_trainer)
+    if monitor is None:
+        monitor = monitor_of_trainers(make_trainer, search_space)
+    _check_loader(monitor, val_loader)
     settings = {
         "space": search_space.to_json(),
         "monitor": list(monitor),
@@ -203,12 +208,11 @@ def _shown(form: Any) -> str:
     return f"{form['name']}({arguments})"
 
 
-def _check_monitor(monitor: Any, val_loader: Any) -> None:
-    check_form(monitor or "nothing")
+def _check_loader(monitor: Monitor, val_loader: Any) -> None:
     if val_loader is None and monitor[0].startswith("val/"):
         raise ConfigurationError(
             f"Received monitor {monitor[0]!r} but no val_loader; expected one to compute it from. "
-            'Write optimize(..., train_loader, val_loader, ...), or monitor=("train/loss", "min").'
+            f"Write optimize(..., train_loader, val_loader, ...), or {advice('train/loss')}."
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from boltax._base._monitor import Monitor, is_better
+from boltax._base._monitor import Monitor, advice, is_better, metric_names
 from boltax._base._optional import import_optional
 from boltax.errors import ConfigurationError, unknown_name
 
@@ -74,8 +74,8 @@ class Table:
         if best is None:
             raise ConfigurationError(
                 f"Received a table in which no member has any of {', '.join(names)}; expected a "
-                "validation that was finite. Hand train_model a val_loader, or write monitor=(...) "
-                "for the trainer."
+                "validation that was finite. Hand train_model a val_loader, or write "
+                f"{self._advice()} for the trainer."
             )
         return best
 
@@ -154,6 +154,10 @@ class Table:
             )
             for label, by_epoch in values.items()
         ]
+
+    def _advice(self) -> str:
+        known = metric_names([n for n in _columns([*self.rows, *self.history]) if "/" in n])
+        return advice(known[0] if known else "val/loss")
 
     def _label(self, row: Mapping[str, Any]) -> str:
         own = [

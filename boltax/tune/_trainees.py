@@ -21,7 +21,6 @@ from typing import Any
 import jax
 
 from boltax._base._chunks import Chunk, Mode, Plan
-from boltax._base._monitor import check_monitor
 from boltax._base._types import Cursor, ScalarMetrics
 from boltax._loop._accumulators import Due
 from boltax._loop._counters import Stage
@@ -43,7 +42,8 @@ from boltax.tune._member_folders import table_of, write_best, write_table
 from boltax.tune._member_records import record_epoch, record_of, shown
 from boltax.tune._members import Members
 from boltax.tune._memory import check_wanted
-from boltax.tune._schedulers import Status
+from boltax.tune._schedulers import Status, check_names
+from boltax.tune._states import MemberStates
 from boltax.tune._test import test_members
 from boltax.tune._used import check_used
 from boltax.tune._validate import validate_members
@@ -135,7 +135,7 @@ class MemberTrainees(Members):
 
     def sanity_states(self) -> Sequence[Any]:
         """The first group, when it is known how members lie."""
-        return [] if self.layout is None else [evaluated(self.states[0])]
+        return [] if self.layout is None else [evaluated(self.states[0], self.root_keys(0))]
 
     def one_of(self, metrics: Metrics) -> Metrics:
         """The metrics of the first member."""
@@ -145,11 +145,14 @@ class MemberTrainees(Members):
         """Refuses a monitor, or what optimizers follow, that a validation does not give."""
         if self.parts.overrides("on_validation_epoch_end"):
             return  # it may add metrics
-        monitor = self.parts.monitor
-        if monitor and monitor[0].startswith("val/"):
-            check_monitor(monitor, names)
+        check_names(self.scheduler, self.parts.monitor, names, ("val",))
         if self.states and (evaluations := evaluations_of(self.states[0])) is not None:
             check_metrics(evaluations, names)
+
+    def check_training_names(self, names: Collection[str]) -> None:
+        """Refuses what follows a metric that training does not give."""
+        phases = ("train",) if self.is_validated else ("train", "val")
+        check_names(self.scheduler, self.parts.monitor, names, phases)
 
     def on_training_start(self) -> None:
         """Calls nothing: a population has no single state to call hooks with."""
@@ -298,6 +301,10 @@ class MemberTrainees(Members):
     def find(self, checkpoints: ResumeCheckpoints, step: int | None) -> Resume | None:
         """Reads a checkpoint of the same members."""
         return _content.find(self, checkpoints, step)
+
+    def keep_schedule(self, steps: int) -> None:
+        """Makes the optimizer of all members anew, whose functions hold the schedules."""
+        self.maker = MemberStates(self.hooks, self.varied, self.varied.optimizer(steps))
 
     def take(self, found: Resume) -> None:
         """Goes on with the members of a checkpoint."""

@@ -61,7 +61,7 @@ def _evaluated(members: Members, source: Source) -> dict[int, ScalarMetrics]:
         passes=validations_left(run, members.parts),
         members=len(states),
     )
-    each = [evaluated(state) for state in states]
+    each = [evaluated(state, members.root_keys(index)) for index, state in enumerate(states)]
     metrics = evaluate_states(members, each, chunks, desc="Validation", poll=run.signals.poll)
     return {
         number: compute(own, "val/")
@@ -115,11 +115,11 @@ def _tell_optimizers(members: Members) -> None:
 def _keep_best(members: Members) -> None:
     """Keeps the variables of the members whose validation is the best they had."""
     better: set[int] = set()
+    monitor = members.parts.monitor
+    is_compared = members.is_validated or (monitor is not None and monitor[0].startswith("train/"))
     for member in members.training:
         old = None if member.best is None else dict(member.best)
-        if members.is_validated and not members.hooks.is_new_model_better(
-            dict(member.metrics), old
-        ):
+        if is_compared and not members.hooks.is_new_model_better(dict(member.metrics), old):
             continue
         better.add(member.number)
         best = {**member.metrics, "epoch": member.epoch, "step": member.step}

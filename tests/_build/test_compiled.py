@@ -1,6 +1,7 @@
 """The steps that the loop calls: compiled from pure ones, or those that an override has set."""
 
 import jax.numpy as jnp
+import numpy as np
 
 from boltax._base._options import LoopOptions
 from boltax._build._compiled import compile_for, steps_as_set
@@ -35,7 +36,8 @@ def test_compiled_steps_compute_what_the_pure_ones_do():
     state, metrics = steps.train_step(jnp.float32(1), batch)
     assert (float(state), float(metrics["loss"])) == (7.0, 1.5)
     assert float(steps.eval_step(jnp.float32(1), batch)["loss"]) == 2.5
-    assert steps.predict(jnp.float32(2), batch).tolist() == [0.0, 2.0, 4.0, 6.0]
+    outputs = steps.predict(jnp.float32(2), np.int32(0), batch)
+    assert outputs.tolist() == [0.0, 2.0, 4.0, 6.0]
 
 
 def test_compiled_steps_stay_where_nobody_has_set_others():

@@ -1,5 +1,7 @@
 """When it stops, when not, and what it says."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -117,10 +119,35 @@ def test_a_metric_that_is_no_number_is_an_error(views):
         EarlyStopping("val/acc").on_validation_epoch_end(seen[0])
 
 
-def test_a_monitor_that_is_not_among_the_metrics_lists_those_that_are(views):
+def test_a_monitor_that_is_not_among_the_metrics_lists_those_that_are_and_no_times(views):
     seen = views("val/loss", [1.0])
-    with pytest.raises(MetricsError, match=r"'val/acc'.*not among.*one of: time/train, val/loss"):
-        EarlyStopping("val/acc").on_validation_epoch_end(seen[0])
+    with pytest.raises(
+        MetricsError, match=r"'val_loss' of EarlyStopping.*not among.*one of: val/loss\."
+    ) as caught:
+        EarlyStopping("val_loss").on_validation_epoch_end(seen[0])
+    assert str(caught.value).endswith(
+        "Did you mean 'val/loss'? Write EarlyStopping(monitor='val/loss')."
+    )
+    assert "time/" not in str(caught.value)
+
+
+def test_without_a_metric_of_its_own_it_follows_the_trainers_monitor(views):
+    seen = [replace(view, monitor=("val/score", "max")) for view in views("val/score", [1, 2, 3])]
+    assert stopped_in(EarlyStopping(patience=1), seen) is None
+    seen = [replace(view, monitor=("val/score", "min")) for view in views("val/score", [1, 2, 3])]
+    assert stopped_in(EarlyStopping(patience=1), seen) == 2
+
+
+def test_a_metric_of_its_own_wins_over_the_trainers_monitor(views):
+    seen = [replace(view, monitor=("val/score", "max")) for view in views("val/loss", [1, 2, 3])]
+    assert stopped_in(EarlyStopping("val/loss", patience=1), seen) == 2
+
+
+def test_without_any_monitor_it_refuses_to_begin(views):
+    with pytest.raises(
+        ConfigurationError, match=r"trainer that has none.*EarlyStopping\('val/loss'"
+    ):
+        EarlyStopping().on_training_start(views("val/loss", [1.0])[0])
 
 
 @pytest.mark.parametrize(
@@ -152,7 +179,7 @@ def test_a_name_that_does_not_tell_asks_for_the_mode(monitor):
 @pytest.mark.parametrize(
     "settings,message",
     [
-        ({"monitor": None}, "monitor=None.*expected the name of a metric"),
+        ({"monitor": ""}, "monitor=''.*expected the name of a metric"),
         ({"monitor": ("val/loss", "min")}, "expected the name of a metric"),
         ({"patience": 0}, "patience=0.*at least 1"),
         ({"patience": 1.5}, "patience=1.5.*whole number"),

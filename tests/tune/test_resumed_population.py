@@ -9,6 +9,7 @@ import pytest
 
 import boltax as bx
 from boltax.errors import CheckpointError, DataError
+from boltax.optim import learning_rate
 from boltax.tune import (
     Overwrite,
     Population,
@@ -120,3 +121,39 @@ def test_it_goes_on_bit_for_bit_on_fewer_cores(tmp_path, monkeypatch):
     last.train_model(train_loader(), loader(32, 8), num_epochs=4, resume=True)
     assert (first._trainees.layout.lanes, last._trainees.layout.lanes) == (3, 2)
     assert_same(whole, last)
+
+
+def test_more_epochs_leave_the_schedules_as_they_were_at_the_first_start(tmp_path, caplog):
+    def trained(epochs, scheduler=None, **options):
+        trainer = classifier(
+            tmp_path,
+            optimizer_hparams={"optimizer": "sgd", "lr": 0.05},  # warmup_cosine, the default
+            logger_params={"log_dir": str(tmp_path / "run"), "logger_type": "none"},
+        )
+        members = [{"seed": 0}, {"seed": 1, "lr": 0.02}]
+        population = Population(trainer, members, scheduler=scheduler)
+        population.train_model(loader(32, 8), num_epochs=epochs, **options)
+        return population
+
+    with pytest.raises(SystemExit):
+        trained(2, Ending(1))
+    with pytest.raises(SystemExit):  # its checkpoint has the steps of the first start, too
+        trained(3, Ending(2), resume=True)
+    population = trained(4, resume=True)
+    assert [member.step for member in population.members] == [16, 16]
+    states = [population.member(number).state for number in (0, 1)]
+    rates = [float(learning_rate(state.opt_state)) for state in states]
+    assert rates == pytest.approx([0.0005, 0.0002])  # the last values of 8 steps
+    for total in (12, 16):
+        assert f"laid out over 8 steps of now {total}, those of" in caplog.text
+
+
+class Ending(Scheduler):
+    """Ends the process after an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_validation_epoch_end(self, view):
+        if view.epoch == self.epoch:
+            os.kill(os.getpid(), signal.SIGTERM)

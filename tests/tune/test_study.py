@@ -6,11 +6,13 @@ import numpy as np
 import optuna
 import pytest
 
+import boltax as bx
 import tune_project as project
 from boltax.errors import ConfigurationError, MetricsError, UnknownNameError
 from boltax.tune import _measure, load_configuration, open_storage, optimize, save_configuration
 from boltax.tune._configuration import hyperparameters_of
 from compile_counts import STEPS, compiled
+from dummies import Linear
 
 
 @pytest.fixture(autouse=True)
@@ -160,11 +162,22 @@ def test_an_exception_puts_the_trials_back():
 
     space = {"lr": (0.01, 0.1), "width": [8]}
     with pytest.raises(RuntimeError, match="no such width") as caught:
-        study_of(space, make_trainer, storage="study.journal")
+        study_of(space, make_trainer, storage="study.journal", monitor=("val/acc", "max"))
     assert "trial 0" in caught.value.__notes__[0]
     study = study_of(space, n_trials=1, storage="study.journal")
     assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
     assert study.trials[1].params == study.trials[0].params
+
+
+def test_a_trainer_that_cannot_be_made_is_told_before_there_is_a_study(tmp_path):
+    def make_trainer(lr):
+        raise RuntimeError("no such file")
+
+    storage = tmp_path / "study.journal"
+    with pytest.raises(RuntimeError, match="no such file") as caught:
+        study_of({"lr": (0.01, 0.1)}, make_trainer, storage=str(storage))
+    assert "make_trainer" in caught.value.__notes__[0]
+    assert not storage.exists()
 
 
 # Bad input: each is told before anything is compiled.
@@ -200,7 +213,12 @@ BAD = {
         r"monitor=\('val/acc', 'max'\)",
     ),
     "a direction": ({"monitor": ("val/acc", "maximize")}, ConfigurationError, "a direction"),
-    "no monitor": ({"monitor": None}, ConfigurationError, "expected a metric and a direction"),
+    "a direction alone": ({"monitor": "max"}, ConfigurationError, "expected a metric and a dir"),
+    "a name in other letters": (
+        {"monitor": ("val_acc", "max")},
+        MetricsError,
+        r"Did you mean 'val/acc'\? Write monitor=\('val/acc', 'max'\)",
+    ),
     "no trials": ({"n_trials": 0}, ConfigurationError, "n_trials=0"),
     "no places": ({"population": 0}, ConfigurationError, "population=0"),
     "a heart that stands still": ({"heartbeat": 0}, ConfigurationError, "heartbeat=0"),
@@ -224,6 +242,39 @@ def test_bad_input_is_told_before_anything_trains(options, error, message):
 def test_a_monitor_of_the_validation_needs_one():
     with pytest.raises(ConfigurationError, match="but no val_loader"):
         optimize(project.make_trainer, {"lr": (0.01, 0.1)}, [], num_epochs=1, n_trials=1)
+
+
+class Regressor(bx.TrainerModule):
+    """Of its metrics none tells by itself which model is best, but for the loss."""
+
+    def loss_function(self, model, batch, train):
+        error = ((model(batch[0]) - batch[1][:, None].astype(np.float32)) ** 2).mean(-1)
+        return error, {"mse": error, "score": -error}
+
+
+@pytest.mark.parametrize(
+    ("trainer_class", "monitor", "followed"),
+    [
+        (Regressor, ("val/score", "max"), ("val/score", "max")),
+        (Regressor, None, ("val/loss", "min")),
+        (project.Classifier, None, ("val/acc", "max")),
+        (project.Classifier, ("val/loss", "min"), ("val/loss", "min")),
+    ],
+)
+def test_a_study_follows_what_tells_the_best_model_of_its_trainers(
+    trainer_class, monitor, followed
+):
+    def make_trainer(lr):
+        model = project.Mlp if trainer_class is project.Classifier else Linear
+        settings = {"logger_params": {"logger_type": "none"}, "enable_progress_bar": False}
+        example = next(iter(project.make_loaders()[0]))
+        return trainer_class(model, {}, {"lr": lr}, example, monitor=monitor, rate=0.1, **settings)
+
+    study = study_of({"lr": (0.01, 0.1)}, make_trainer, n_trials=2)
+    assert tuple(study.user_attrs["boltax:settings"]["monitor"]) == followed
+    assert study.direction.name == {"max": "MAXIMIZE", "min": "MINIMIZE"}[followed[1]]
+    for trial in study.trials:
+        assert trial.value == trial.user_attrs["boltax:metrics"][followed[0]]
 
 
 def test_a_make_trainer_that_makes_two_is_known_by_the_one_that_it_returns():

@@ -85,15 +85,16 @@ def test_a_last_batch_with_fewer_examples_is_filled_up_exactly(tmp_path, size):
 
 @SIZES
 def test_max_steps_ends_within_an_epoch_and_a_resume_goes_on(tmp_path, size):
-    whole, parts = population(tmp_path / "whole", size=size), tmp_path / "parts"
+    hparams, parts = {**SGD, "schedule": "constant"}, tmp_path / "parts"
+    whole = population(tmp_path / "whole", size=size, optimizer_hparams=hparams)
     expected = whole.train_model(train_loader(), loader(32, 8), num_epochs=3)
-    first = population(parts, size=size)
+    first = population(parts, size=size, optimizer_hparams=hparams)
     table = first.train_model(train_loader(), loader(32, 8), num_epochs=3, max_steps=11)
     assert [row["step"] for row in table] == [11, 11, 11]
     assert {row["status"] for row in table} == {Status.FINISHED.value}
     assert table[0]["reason"] == "max_steps=11 is reached"
     assert all(np.isfinite(row["val/loss"]) for row in table)
-    last = population(parts, size=size)
+    last = population(parts, size=size, optimizer_hparams=hparams)
     table = last.train_model(train_loader(), loader(32, 8), num_epochs=3, resume=True)
     assert [row["step"] for row in table] == [24, 24, 24]
     assert table.rows == expected.rows

@@ -1,13 +1,18 @@
 """Schedulers: whom they stop and overwrite, in a population that trains."""
 
+from dataclasses import replace
+
+import jax.numpy as jnp
 import pytest
 
+from boltax.errors import ConfigurationError, MetricsError
 from boltax.tune import (
     Member,
     Overwrite,
     Population,
     PopulationBasedTraining,
     PopulationView,
+    Scheduler,
     SuccessiveHalving,
 )
 from boltax.tune._schedulers import best_first
@@ -96,3 +101,71 @@ def test_evolving_a_population_lets_bad_members_go_on_from_good_ones(tmp_path):
     assert all(m.copied_from for m in (together.members[1], together.members[3]))
     assert min(row["lr"] for row in table.rows) > 0.02
     assert max(row["val/loss"] for row in table.rows) < 0.9
+
+
+def test_a_scheduler_without_a_monitor_follows_the_trainers():
+    def stopped(monitor):
+        seen = replace(view([0.1, 0.9, 0.5, 0.3], metric="val/score"), monitor=monitor)
+        return [stop.member for stop in SuccessiveHalving().on_validation_epoch_end(seen)]
+
+    assert stopped(("val/score", "max")) == [3, 0]
+    assert stopped(("val/score", "min")) == [2, 1]
+    seen = replace(view([0.1, 0.9]), monitor=("val/loss", "min"))
+    [request] = PopulationBasedTraining(None, {"lr": None}).on_validation_epoch_end(seen)
+    assert (request.member, request.source) == (1, 0)
+    with pytest.raises(ConfigurationError, match="SuccessiveHalving without a monitor"):
+        stopped(None)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "monitor", "loaders", "error", "said"),
+    [
+        (
+            SuccessiveHalving(("val_acc", "max")),
+            None,
+            2,
+            MetricsError,
+            r"'val_acc' of SuccessiveHalving.*monitor=\('val/acc', 'max'\)",
+        ),
+        (
+            SuccessiveHalving(("val/f1", "max")),
+            None,
+            1,
+            MetricsError,
+            "'val/f1' of SuccessiveHalving.*train/acc, train/grad_norm, train/loss",
+        ),
+        (
+            PopulationBasedTraining(("train/accuracy", "max"), {"lr": None}),
+            None,
+            2,
+            MetricsError,
+            "'train/accuracy' of PopulationBasedTraining.*Did you mean 'train/acc'",
+        ),
+        (SuccessiveHalving(), None, 2, ConfigurationError, "without a monitor"),
+        (Scheduler(), ("val/mse", "min"), 2, MetricsError, "'val/mse', which is not among"),
+    ],
+)
+def test_what_follows_a_metric_that_there_will_not_be_is_told_before_the_first_step(
+    tmp_path, scheduler, monitor, loaders, error, said
+):
+    trainer = classifier(tmp_path, monitor=monitor)
+    population = Population(trainer, [{"seed": 0}, {"seed": 1}], scheduler=scheduler)
+    with pytest.raises(error, match=said):
+        population.train_model(*(train_loader(), loader())[:loaders], num_epochs=2)
+    assert all(member.step == 0 for member in population.members)
+
+
+def test_without_a_validation_a_monitor_of_training_tells_the_best_of_a_member(tmp_path):
+    def schedule(step):  # downhill, and then uphill again
+        return jnp.where(step < 16, 0.05, -0.05)
+
+    trainer = classifier(
+        tmp_path,
+        monitor=("train/loss", "min"),
+        optimizer_hparams={"optimizer": "sgd", "schedule": schedule},
+    )
+    population = Population(trainer, [{"seed": 0}, {"seed": 1}])
+    table = population.train_model(train_loader(), num_epochs=5)
+    for row in table.rows:
+        losses = [own["train/loss"] for own in table.history if own["member"] == row["member"]]
+        assert row["train/loss"] == min(losses) < losses[-1]
