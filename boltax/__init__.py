@@ -18,7 +18,7 @@ from boltax import callbacks, data, errors, loggers, metrics, optim
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._inspect._preflight import Preflight
-from boltax._process._allocator import keep_memory as _keep_memory
+from boltax._process._allocator import install as _keep_memory
 from boltax._step._state import TrainState
 from boltax.trainer import TrainerModule
 
@@ -35,7 +35,7 @@ else:
 
 __version__ = "0.1.0"
 
-_keep_memory()  # helps only before JAX's CPU backend has started its threads
+_keep_memory()  # may be left out; before JAX's CPU backend has started its threads
 
 __all__ = [
     "CheckpointOptions",

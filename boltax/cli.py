@@ -149,7 +149,7 @@ def _check_folder(path: str) -> None:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from boltax._build._setup import previewing
+    from boltax._build._construction import previewing
     from boltax._inspect._replay import replay
     from boltax._process._user_files import find_in_file
 

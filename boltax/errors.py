@@ -6,7 +6,7 @@
     │   ├── HyperparameterError             a hyperparameter that cannot be stored or given back
     │   └── OptimizerError                  optimizer settings that contradict each other
     ├── ModelError (TypeError)              the model and the example input do not fit
-    ├── LossError (ValueError)              loss_function returned something that is not a loss
+    ├── LossError (ValueError)              loss_function failed, or returned what is not a loss
     ├── MetricsError (ValueError)           a metric that cannot be accumulated, or is missing
     ├── DataError (ValueError)              a loader or a batch that cannot be used
     ├── CheckpointError (ValueError)        a checkpoint that cannot be read or does not fit
@@ -54,7 +54,7 @@ class ModelError(BoltaxError, TypeError):
 
 
 class LossError(BoltaxError, ValueError):
-    """`loss_function` returned something that is not a loss."""
+    """`loss_function` failed at construction, or returned something that is not a loss."""
 
 
 class MetricsError(BoltaxError, ValueError):

@@ -13,37 +13,31 @@
     metrics = trainer.train_model(train_loader, val_loader, test_loader, num_epochs=10)
     model = Classifier.load_from_checkpoint(trainer.log_dir).bind_model()
 
-What happens between the methods is in `boltax/_loop/_fit.py`, the loop, and
-`boltax/_step/_steps.py`, which compiles; here is no logic of either.
+Its constructor, and what the constructor calls, is `boltax/_build/_constructed.py`. What happens
+between the methods is in `boltax/_loop/_fit.py`, the loop, and `boltax/_step/_steps.py`, which
+compiles; here is no logic of either.
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import core
 
+from boltax._base._argument_names import with_known_names
 from boltax._base._monitor import GUIDE_ORDER, is_better
 from boltax._base._narrow import narrowed
-from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._base._trees import num_examples
-from boltax._base._types import Batch, PyTree, ScalarMetrics, Variables
-from boltax._build import _setup
-from boltax._build._arguments import (
-    LOADING,
-    check_arguments,
-    check_positive,
-    overridden_methods,
-    overrides,
-)
-from boltax._build._copies import Copies
-from boltax._build._hooks import Live
+from boltax._base._types import Batch, PyTree, ScalarMetrics
+from boltax._build._arguments import whole
+from boltax._build._constructed import Constructed
+from boltax._build._first_state import build_optimizer, state_with_optimizer
+from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
+from boltax._build._remade import rebuild
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._inspect._preflight import Preflight
@@ -56,30 +50,22 @@ from boltax._loop._saving import save_best, save_small, save_snapshot
 from boltax._loop._single import Single
 from boltax._loop._start import running, start_run, train_epoch
 from boltax._loop._trainees import Loaders
-from boltax._progress._progress import Progress
-from boltax._step._bodies import EvalStep, TrainStep
 from boltax._step._ema import evaluated
-from boltax._step._initialise import call_model, first_keys, initialise
 from boltax._step._loss import inputs_of
 from boltax._step._state import variables_of, with_variables
-from boltax._step._steps import Steps
-from boltax.callbacks._base import Callback, as_callbacks
 from boltax.callbacks._timer import parse_duration
-from boltax.checkpoint._constructor_call import ConstructorCall
 from boltax.checkpoint._differences import Difference
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._metrics_json import plain_metrics
 from boltax.checkpoint._partial import load_variables
 from boltax.checkpoint._rundir import RunDirectory, locate
 from boltax.checkpoint._saver import Saver
-from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError
-from boltax.models._adapter import adapt
-from boltax.models._calls import Call
+from boltax.models._bound import BoundModel
 from boltax.models._view import ModelView
 
 
-class TrainerModule:
+class TrainerModule(Constructed):
     """Trains a model: subclass it and write `loss_function`.
 
     Attributes that are set before ``super().__init__()`` may be used in every method; the model is
@@ -109,182 +95,30 @@ class TrainerModule:
         **hparams: further hyperparameters. They are stored with the run, and `loss_function` reads
             them as ``model.hparams[name]``.
 
+    Attributes:
+        model_class: as given, and so `model_hparams`, `optimizer_hparams`, `exmp_input` (with
+            NumPy's arrays), `seed`, `enable_progress_bar`, `debug`, `check_val_every_n_epoch`,
+            `callbacks`, `monitor`, `loop` and `checkpoint`; mappings of other libraries are dicts.
+        hparams: the further hyperparameters.
+        config: all of these as loggers and ``hparams.json`` have them.
+        model: the Linen module, or the NNX module with shapes in place of its arrays.
+        logger: of the run: ``self.logger.log_metrics({...}, step)``, ``log_image``, ...
+        log_dir: the run's folder.
+        state: the training state, with the model's variables as of now.
+        run: where the training is: ``self.run.epoch``, ``.step``, ``.history``, ``.ledger``; None
+            before the first.
+        train_step: ``(state, batch) -> (state, metrics)``, compiled.
+        eval_step: ``(state, batch) -> metrics``, compiled.
+
+    All other names are free for attributes of subclasses.
+
     Raises:
         ConfigurationError: for arguments that cannot work, before anything is compiled.
         ModelError: when the example input does not fit the model.
+        LossError: when `loss_function` raises, or returns what is no loss.
     """
 
-    rng_streams: ClassVar[Sequence[str]] = ("dropout",)
-    call: ConstructorCall
-    _live: Live
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Notes the constructor's arguments, which `load_from_checkpoint` gives back."""
-        trainer = super().__new__(cls)
-        trainer.call = ConstructorCall.of(cls, args, kwargs)
-        trainer._live = Live()
-        return trainer
-
-    def __init__(
-        self,
-        model_class: type[Any],
-        model_hparams: Mapping[str, Any] | None = None,
-        optimizer_hparams: Any = None,
-        exmp_input: Any = None,
-        seed: int = 42,
-        logger_params: Mapping[str, Any] | None = None,
-        enable_progress_bar: bool = True,
-        debug: bool = False,
-        check_val_every_n_epoch: int = 1,
-        *,
-        callbacks: Iterable[Callback] = (),
-        monitor: tuple[str, str] | None = None,
-        loop: LoopOptions | None = None,
-        checkpoint: CheckpointOptions | None = None,
-        parallel: None = None,
-        **hparams: Any,
-    ) -> None:
-        if "cluster" in hparams:  # the guide's earlier name
-            enable_progress_bar = not hparams.pop("cluster")
-        self.model_class = model_class
-        self.model_hparams = dict(model_hparams or {})
-        self.optimizer_hparams = {} if optimizer_hparams is None else optimizer_hparams
-        self.exmp_input = exmp_input = None if exmp_input is None else to_host(exmp_input)[0]
-        self.seed = seed
-        self.enable_progress_bar, self.debug = enable_progress_bar, debug
-        self.check_val_every_n_epoch = check_val_every_n_epoch
-        self.callbacks, self.monitor = as_callbacks(callbacks), monitor
-        self.loop, self.checkpoint = loop or LoopOptions(), checkpoint or CheckpointOptions()
-        self.hparams = hparams
-        self.name = type(self).__name__
-        self._uses_loss = overrides(self, "loss_function")
-        self.uses_loss_steps = not overrides(self, "create_functions")
-        self.names = self.call.names
-        check_arguments(self, parallel, logger_params)
-        self.call.check_storable(self.model_hparams, hparams)
-        self.progress = Progress(enable_progress_bar)
-        _setup.prepare_process(self)
-        self.run: Run | None = None
-        self.saver, self.copies = Saver(), Copies()
-        self.adapter = adapt(model_class, self.model_hparams, rng_streams=tuple(self.rng_streams))
-        self.model = self.adapter.model
-        self.config = _setup.config_of(self, logger_params)
-        self.summary = ""
-        self._calls: list[Call] | None = None
-        self.loss_steps = _setup.loss_steps_of(self)
-        self.logger: Any = None
-        self.log_dir: str = ""
-        self.state = None
-        self.is_loaded = LOADING.get()
-        self.init_logger(dict(logger_params or {}))
-        _setup.complete_logger(self)
-        if not self.is_loaded:
-            _setup.write_hparams(self, self.call)
-        self.init_model(exmp_input)
-        self.root_key = None if self.uses_loss_steps else _setup.root_key_of(self.state)
-        self.print_tabulate(exmp_input)
-        self.train_step: Any = None
-        self.eval_step: Any = None
-        self.steps: Steps = _setup.compiled_steps(self)
-
-    @property
-    def state(self) -> Any:
-        """The training state of now: a `TrainState`; None before there is one.
-
-        A step takes the memory of the state before it: keep a copy with `jax.device_get`.
-        """
-        return self._live.state
-
-    @state.setter
-    def state(self, state: Any) -> None:
-        self._live.state = state
-
-    def init_logger(self, logger_params: dict[str, Any]) -> None:
-        """Makes the run's folder and its loggers: sets `self.logger` and `self.log_dir`.
-
-        Args:
-            logger_params: as given to the constructor.
-
-        Raises:
-            RunDirectoryError: when the folder cannot be made.
-            UnknownNameError: for a logger that does not exist.
-        """
-        self.log_dir, self.logger = _setup.open_loggers(
-            self, logger_params, is_new_run=not self.is_loaded
-        )
-
-    def init_model(self, exmp_input: Any) -> None:
-        """Initialises the model's variables and sets `self.state`, without an optimizer yet.
-
-        Args:
-            exmp_input: the example batch (with `create_functions`: the model's inputs).
-        """
-        if not self._uses_loss and not isinstance(exmp_input, list | tuple):
-            exmp_input = [exmp_input]
-        _setup.prepare_memory(self, exmp_input)
-        root, init_rng = first_keys(self.seed)
-        variables = core.unfreeze(self.run_model_init(exmp_input, init_rng))
-        self.state = _setup.state_without_optimizer(self, variables, root)
-
-    def run_model_init(self, exmp_input: Any, init_rng: jax.Array) -> Variables:
-        """Makes the model's variables for the example input, compiled.
-
-        With `loss_function`, by running it once in initialisation mode, so any structure of batch
-        works; otherwise by calling the model with ``*exmp_input`` and ``train=True``.
-
-        Args:
-            exmp_input: an example batch, or a sequence of inputs.
-            init_rng: random key.
-
-        Returns:
-            Variables by collection, ``{"params": ..., ...}``.
-
-        Raises:
-            ModelError: when the input does not fit the model.
-        """
-        run = self.loss_steps.run if self._uses_loss else call_model
-        is_abstract = LOADING.get()
-        hparams = {"hparams": self.hparams, "traced_hparams": _setup.traced_hparams(self)}
-        with nullcontext() if is_abstract else self.progress.status("initialising the model"):
-            variables, self._calls = initialise(
-                self.adapter, run, exmp_input, init_rng, **hparams, is_abstract=is_abstract
-            )
-        return variables
-
-    def print_tabulate(self, exmp_input: Any) -> None:
-        """Prints a summary of the model, and writes the whole of it to ``model.txt``.
-
-        Args:
-            exmp_input: as given to the constructor.
-        """
-        self.summary, shown = _setup.summaries(self, self._calls)
-        if not self.is_loaded:
-            RunDirectory(self.log_dir).model_txt.write_text(self.summary)
-            self.progress.note(shown)
-
-    def create_functions(self) -> tuple[TrainStep, EvalStep]:
-        """The pure steps; by default made from `loss_function`.
-
-        Returns:
-            ``train_step(state, batch) -> (state, metrics)`` and ``eval_step(state, batch) ->
-            metrics``. Metrics are scalars (means over the batch), arrays ``[batch, ...]``, of which
-            the mean over all entries counts, pairs ``(total, count)``, or objects with ``merge``
-            and ``compute``.
-        """
-        return self.loss_steps.train_step, self.loss_steps.eval_step
-
-    def create_jitted_functions(self) -> None:
-        """Compiles the steps and sets `self.train_step` and `self.eval_step`.
-
-        With ``debug=True`` they stay Python. An override that sets both has them called as they
-        are, once for each batch.
-        """
-        train_step, eval_step = _setup.pure_steps(self)
-        if self.debug:
-            self.train_step, self.eval_step = train_step, eval_step
-        else:
-            self.steps = _setup.compile_for(self, train_step, eval_step)
-            self.train_step, self.eval_step = self.steps.train_step, self.steps.eval_step
+    run: Run | None
 
     def loss_function(self, model: ModelView, batch: Batch, train: bool) -> Any:
         """The loss of a batch: write this. It is traced, so it must be pure.
@@ -301,8 +135,8 @@ class TrainerModule:
             counts, or a pair ``(total, count)`` whose quotient it is; and a dict of metrics.
         """
         raise ConfigurationError(
-            f"Received a call of loss_function, which {self.name} does not have; expected one, as "
-            "def loss_function(self, model, batch, train): ... return loss, {}"
+            f"Received a call of loss_function, which {type(self).__name__} does not have; "
+            "expected one, as def loss_function(self, model, batch, train): ... return loss, {}"
         )
 
     def batch_size_of(self, batch: Batch) -> int:
@@ -346,12 +180,13 @@ class TrainerModule:
         total_steps = planned_steps(num_epochs, num_steps_per_epoch, limits.max_steps)
         # a resumed run keeps the schedule of its first start
         total_steps = limits.schedule_steps or total_steps
-        optimizer = _setup.build_optimizer(self, total_steps)
-        with self.progress.status(f"setting up the optimizer: {optimizer.describe}"):
-            self.state = _setup.state_with_optimizer(self, optimizer, self.state)
+        optimizer = build_optimizer(self.optimizer_hparams, total_steps, type(self))
+        with self._made.progress.status(f"setting up the optimizer: {optimizer.describe}"):
+            self.state = state_with_optimizer(self.state, optimizer, self.hparams, self.loop)
         if self.run is None:
             self.run = Run(Limits(num_epochs=num_epochs, total_steps=total_steps))
 
+    @with_known_names
     def train_model(
         self,
         train_loader: Any,
@@ -391,7 +226,9 @@ class TrainerModule:
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the run is saved: with status 143,
                 138 or 130. Ctrl-C in a notebook raises KeyboardInterrupt instead.
         """
-        check_positive(num_epochs=num_epochs, max_steps=max_steps)
+        self._made.check_complete("train_model")
+        num_epochs = None if num_epochs is None else whole("num_epochs", num_epochs)
+        max_steps = None if max_steps is None else whole("max_steps", max_steps)
         max_seconds = None if max_time is None else parse_duration(max_time)
         loaders = Loaders(train_loader, val_loader, test_loader)
 
@@ -558,7 +395,7 @@ class TrainerModule:
         Raises:
             CheckpointError: when there is none, or it does not fit the model.
         """
-        self.saver.wait()
+        self._made.saver.wait()
         variables = load_variables(self.log_dir, variables_of(self.state))[0]
         self.state = with_variables(self.state, variables)
 
@@ -575,16 +412,20 @@ class TrainerModule:
         """
         source = (self.run or Run()).known_source(loader)
         return predict(
-            self.steps,
-            evaluated(self.state, self.root_key),
+            self._made.steps,
+            evaluated(self.state, self._made.root_key),
             source,
             track=self.tracker,
             prefetch=self.loop.prefetch,
         )
 
-    def bind_model(self) -> Any:
-        """The model with its parameters, in evaluation mode: call it as ``model(inputs)``."""
-        return self.adapter.bind(variables_of(evaluated(self.state)))
+    def bind_model(self) -> BoundModel:
+        """The model with its parameters, in evaluation mode: call it as ``model(inputs)``.
+
+        Returns:
+            The model; of NNX the module itself, where none of its methods is told its mode.
+        """
+        return self._made.adapter.bind(variables_of(evaluated(self.state)))
 
     def load_weights(
         self,
@@ -631,8 +472,19 @@ class TrainerModule:
         Raises:
             CheckpointError: when the folder is not a run's, or lacks something.
         """
-        trainer = _setup.rebuild(cls, locate(checkpoint)[0], exmp_input, arguments)
-        trainer.load_weights(checkpoint)
+        folder, _, one = locate(checkpoint)
+        is_own = one is None and overrides(cls, "load_model")
+        trainer = rebuild(cls, folder, exmp_input, arguments, has_values=is_own)
+        if not trainer._made.construction.is_complete:
+            return trainer
+        if not is_own:
+            trainer.load_weights(checkpoint)
+            return trainer
+        new_folder, trainer.log_dir = trainer.log_dir, str(folder)  # where the model lies
+        try:
+            trainer.load_model()
+        finally:
+            trainer.log_dir = new_folder
         return trainer
 
     def tracker(self, iterator: Iterable[Any], **kwargs: Any) -> Iterable[Any]:
@@ -642,7 +494,9 @@ class TrainerModule:
             iterator: what is iterated over.
             **kwargs: as for tqdm: ``desc``, ``total``, ``leave``, ``unit``.
         """
-        return self.progress.track(iterator, **kwargs) if self.enable_progress_bar else iterator
+        return (
+            self._made.progress.track(iterator, **kwargs) if self.enable_progress_bar else iterator
+        )
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int) -> None:
         """Hands the scalars among the metrics to the loggers.
@@ -658,35 +512,35 @@ class TrainerModule:
     def _parts(self) -> Parts:
         """What a run is made of."""
         return Parts(
-            name=self.name,
-            steps=self.steps,
-            loss_steps=self.loss_steps,
+            name=self._made.name,
+            steps=self._made.steps,
+            loss_steps=self._made.loss_steps,
             loop=self.loop,
             checkpoint=self.checkpoint,
             callbacks=self.callbacks,
             monitor=self.monitor,
             check_val_every_n_epoch=self.check_val_every_n_epoch,
             logger=self.logger,
-            progress=self.progress,
-            saver=self.saver,
-            copies=self.copies,
+            progress=self._made.progress,
+            saver=self._made.saver,
+            copies=self._made.copies,
             folder=self.log_dir,
             config=self.config,
-            summary=self.summary,
-            names=self.names,
-            overridden=overridden_methods(self),
-            root_key=self.root_key,
+            summary=self._made.summary,
+            names=self._made.names,
+            overridden=overridden(type(self)),
+            root_key=self._made.root_key,
         )
 
     def _renewed_parts(self) -> Parts:
         """The parts for a run that begins: nothing waits to be written for an older one."""
-        self.saver.wait()
-        self.saver = Saver()
+        self._made.saver.wait()
+        self._made.saver = Saver()
         return self._parts
 
     def _single(self, run: Run) -> Single:
         """A run of this trainer as the loop trains it."""
-        return Single(self, self._parts, self._live, run)
+        return Single(self, self._parts, self._made.live, run)
 
     def predict_batch(self, batch: Batch, batch_idx: int = 0) -> PyTree:
         """The outputs of `predict_function` for one host batch, as NumPy arrays.
@@ -695,9 +549,9 @@ class TrainerModule:
             batch: as the loader gives it.
             batch_idx: its place among the batches of its data, from which random keys follow.
         """
-        state = evaluated(self.state, self.root_key)
+        state = evaluated(self.state, self._made.root_key)
         batch = jax.device_put(narrowed(batch, "a batch"))
-        outputs = self.steps.predict(state, np.int32(batch_idx), batch)
+        outputs = self._made.steps.predict(state, np.int32(batch_idx), batch)
         return jax.device_get(outputs)
 
     def save_snapshot(self) -> None:

@@ -15,8 +15,8 @@ from dummies import Classifier, Linear, Mlp, classes, classifier, loader
     [
         (
             {"exmp_input": np.zeros((4, 4, 4), np.int32)},
-            errors.ModelError,
-            r"Received exmp_input with .*int32\[4, 4, 4\]",
+            errors.LossError,
+            r"inputs, labels = batch.*exmp_input: int32\[4, 4, 4\]",
         ),
         (
             {"monitor": "val/acc"},

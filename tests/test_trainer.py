@@ -370,9 +370,9 @@ def test_state_and_accumulators_are_donated_to_the_step(tmp_path):
     trainer = classifier(tmp_path)
     trainer.init_optimizer(1, 4)
     chunk = Chunk(Plan(), jax.device_put(classes(8)), [{"epoch": 1, "batch": 1}], 8)
-    nothing = trainer.steps.empty_train(trainer.state, chunk, None)
-    begun, _ = trainer.steps.train((), Training(trainer.state, nothing), chunk)
-    carry, _ = trainer.steps.train((), begun, chunk)
+    nothing = trainer._made.steps.empty_train(trainer.state, chunk, None)
+    begun, _ = trainer._made.steps.train((), Training(trainer.state, nothing), chunk)
+    carry, _ = trainer._made.steps.train((), begun, chunk)
     for old in (trainer.state, begun.state):
         donated = jax.tree.leaves((old.params, old.opt_state, old.batch_stats))
         assert all(leaf.is_deleted() for leaf in donated)

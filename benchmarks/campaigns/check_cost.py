@@ -147,13 +147,13 @@ def _by_boltax(
     run = trainer.run
     assert run is not None
     chunk = Chunk(Plan(), batch, [{"epoch": 1, "batch": 1}], num_examples(batch))
-    empty = partial(trainer.steps.empty_train, trainer.state, chunk, None)
+    empty = partial(trainer._made.steps.empty_train, trainer.state, chunk, None)
 
     def steps(number: int) -> None:
         metrics, watch = empty(), NonFiniteWatch(trainer._single(run))  # noqa: SLF001
         for _ in range(number):
             carry = Training(trainer.state, metrics)
-            (trainer.state, metrics), is_bad = trainer.steps.train((), carry, chunk)
+            (trainer.state, metrics), is_bad = trainer._made.steps.train((), carry, chunk)
             watch.add(chunk, is_bad, None)
         watch.look(up_to=run.step)
         jax.block_until_ready(trainer.state)

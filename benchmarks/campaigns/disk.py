@@ -81,14 +81,14 @@ class Trouble(Callback):
     def on_step_end(self, view: Any) -> None:
         """Begins and ends the trouble; a callback's turn is before the save of a step."""
         if view.step == self.step:
-            self.trainer.saver.wait()
+            self.trainer._made.saver.wait()
             (workload.notes(self.folder) / "before").write_text(str(checkpoints(self.folder)))
             if self.trouble == DELETED:
                 shutil.rmtree(self.folder / "checkpoints")
             else:
                 fill_up(self.folder / "filler")
         if view.step == self.step + 1 and self.trouble == FREED:
-            self.trainer.saver.wait()
+            self.trainer._made.saver.wait()
             (workload.notes(self.folder) / "after").write_text(str(checkpoints(self.folder)))
             (self.folder / "filler").unlink()
 

@@ -108,7 +108,7 @@ def _measure(megabytes: int, rounds: int, work: Path) -> dict[str, Measured]:
         checkpoint=bx.CheckpointOptions(every_minutes=None),
     )
     trainer.train_model([np.ones(1, np.float32)], num_epochs=1)
-    trainer.saver.wait()
+    trainer._made.saver.wait()
     batch = jax.device_put(np.ones(1, np.float32))
     found: dict[str, list[Measured]] = {}
     with _sides(trainer, work) as sides:
@@ -145,23 +145,23 @@ def _one_save(trainer: Trainer, batch: Any, side: Side) -> Measured:
 
 def _steps(trainer: Trainer, batch: Any, number: int) -> None:
     chunk = Chunk(Plan(), batch, [{"epoch": 1, "batch": 1}], num_examples(batch))
-    metrics = trainer.steps.empty_train(trainer.state, chunk, None)
+    metrics = trainer._made.steps.empty_train(trainer.state, chunk, None)
     for _ in range(number):
         carry = Training(trainer.state, metrics)
-        (trainer.state, metrics), _ = trainer.steps.train((), carry, chunk)
+        (trainer.state, metrics), _ = trainer._made.steps.train((), carry, chunk)
     jax.block_until_ready(trainer.state)
 
 
 @contextlib.contextmanager
 def _sides(trainer: Trainer, work: Path) -> Generator[dict[str, Side]]:
-    run, copy = trainer.run, trainer.copies.take
+    run, copy = trainer.run, trainer._made.copies.take
     assert run is not None
 
     def by_boltax() -> None:
         run.count(step=run.step + 1)
         # The loop does not wait for the copy, but its next step does: it belongs to the stall.
         take = mock.Mock(side_effect=lambda tree: jax.block_until_ready(copy(tree)))
-        with mock.patch.object(trainer.copies, "take", take):
+        with mock.patch.object(trainer._made.copies, "take", take):
             save_resume(trainer._single(run))  # noqa: SLF001
 
     def by_numpy() -> None:
@@ -175,7 +175,7 @@ def _sides(trainer: Trainer, work: Path) -> Generator[dict[str, Side]]:
             os.fsync(file.fileno())
 
     with contextlib.ExitStack() as stack:
-        sides = {"boltax": Side(by_boltax, trainer.saver.wait)}
+        sides = {"boltax": Side(by_boltax, trainer._made.saver.wait)}
         for name, is_async in (("orbax, async", True), ("orbax, sync", False)):
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=2, enable_async_checkpointing=is_async

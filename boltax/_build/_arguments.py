@@ -3,111 +3,165 @@
 import difflib
 import inspect
 from collections.abc import Mapping
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from numbers import Integral
+from typing import Any
 
-from boltax._base._monitor import check_form
+import jax
+
 from boltax._base._options import CheckpointOptions, LoopOptions
-from boltax.checkpoint._constructor_call import lacks_parts
-from boltax.errors import ConfigurationError, unknown_name
-from boltax.optim._build import check_hparams
+from boltax._build._foreign_options import check_hyperparameters
+from boltax._build._mappings import plain_mapping
+from boltax._build._methods import base_of, overrides
+from boltax.data._batches import to_host
+from boltax.errors import ConfigurationError, noting, unknown_name
 
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
-
-LOADING = ContextVar("loading", default=False)
-"""Whether a trainer is made for a run that there is: it leaves the folder as it is."""
 LOGGER_PARAMS = ("base_log_dir", "logger_name", "logger_type", "project_name", "log_dir")
+_SIMILAR = 0.85
+_SEED_BITS = 63
 
 
-def check_arguments(
-    trainer: "TrainerModule", parallel: object, logger_params: Mapping[str, Any] | None
-) -> None:
-    """Refuses arguments that cannot work.
+def logger_params_of(value: Any) -> dict[str, Any]:
+    """The argument `logger_params` as a dict of known names.
+
+    Raises:
+        ConfigurationError: for something else.
+    """
+    given = value if isinstance(value, str) else "TensorBoard"
+    example = f'logger_params={{"logger_type": "{given}"}}'
+    params = plain_mapping(value, "logger_params", example)
+    for name in params:
+        if name not in LOGGER_PARAMS:
+            raise unknown_name("logger parameter", name, LOGGER_PARAMS)
+    return params
+
+
+def check_names(cls: type, hparams: Mapping[str, Any], *, is_new: bool) -> None:
+    """Refuses hyperparameters whose names are nearly arguments, or belong elsewhere.
+
+    Args:
+        cls: the trainer's class.
+        hparams: the arguments that its constructor does not know.
+        is_new: whether the run begins here; that of a stored one may have been begun with anything.
+
+    Raises:
+        ConfigurationError: naming the first of them.
+    """
+    own = [
+        name
+        for name in inspect.signature(base_of(cls).__init__).parameters
+        if name not in ("self", "hparams")
+    ]
+    for name in hparams:
+        if difflib.get_close_matches(name, own, n=1, cutoff=_SIMILAR):
+            raise unknown_name("argument", name, own)
+    if is_new:
+        check_hyperparameters(hparams, cls.__name__, own)
+
+
+def check_options(cls: type, loop: Any, checkpoint: Any) -> None:
+    """Refuses options that are none, and those of the step where boltax does not make the step.
 
     Raises:
         ConfigurationError: naming the first of them, and what to write.
     """
-    if not overrides(trainer, "loss_function") and not overrides(trainer, "create_functions"):
-        raise ConfigurationError(
-            f"Received {trainer.name} with neither loss_function nor create_functions; expected "
-            "one of them. Write def loss_function(self, model, batch, train): ... return loss, {}"
-        )
-    for name in logger_params or {}:
-        if name not in LOGGER_PARAMS:
-            raise unknown_name("logger parameter", name, LOGGER_PARAMS)
-    own = [
-        name
-        for name in inspect.signature(_base(trainer).__init__).parameters
-        if name not in ("self", "hparams")
-    ]
-    for name in trainer.hparams:
-        if difflib.get_close_matches(name, own, n=1, cutoff=0.85):
-            raise unknown_name("argument", name, own)
-    for name, kind in (("loop", LoopOptions), ("checkpoint", CheckpointOptions)):
-        if not isinstance(getattr(trainer, name), kind):
+    for name, value, kind in (
+        ("loop", loop, LoopOptions),
+        ("checkpoint", checkpoint, CheckpointOptions),
+    ):
+        if not isinstance(value, kind):
             raise ConfigurationError(
-                f"Received {name}={getattr(trainer, name)!r}; expected {kind.__name__}. Write "
+                f"Received {name}={value!r}; expected {kind.__name__}. Write "
                 f"{name}=boltax.{kind.__name__}(...)."
             )
-    _check_step_options(trainer)
-    check_form(trainer.monitor)
-    check_positive(check_val_every_n_epoch=trainer.check_val_every_n_epoch)
-    if parallel is not None:
-        raise ConfigurationError(
-            f"Received parallel={parallel!r}; expected None: this version uses one device."
-        )
-    # An optimizer is needed only to train; a stored one may ask for files that are elsewhere.
-    if not LOADING.get() and not lacks_parts(trainer.optimizer_hparams):
-        check_hparams(trainer.optimizer_hparams)
-
-
-def _check_step_options(trainer: "TrainerModule") -> None:
-    """Refuses options of the step where boltax does not make the step."""
-    loop, default = trainer.loop, LoopOptions()
     needs = {"ema": "create_jitted_functions", "log_norms": "create_jitted_functions"}
-    if not overrides(trainer, "loss_function"):
+    if not overrides(cls, "loss_function"):
         needs |= {"microbatches": "create_functions", "precision": "create_functions"}
     for name, method in needs.items():
         value = getattr(loop, name)
-        if value == getattr(default, name) or not overrides(trainer, method):
+        if value == getattr(LoopOptions(), name) or not overrides(cls, method):
             continue
         write = "loss_function" if method == "create_functions" else "create_functions"
         raise ConfigurationError(
-            f"Received LoopOptions({name}={value!r}) for {trainer.name}, which writes its steps "
+            f"Received LoopOptions({name}={value!r}) for {cls.__name__}, which writes its steps "
             f"itself in {method}; expected steps that boltax can complete. Write {write} instead, "
             f"or leave {name} out and do it in your own step."
         )
 
 
-def overridden_methods(trainer: object) -> frozenset[str]:
-    """The names of the methods that a trainer's class has its own version of."""
-    base, own = _base(trainer), type(trainer)
-    names = (name for name, value in vars(base).items() if callable(value) and name[:2] != "__")
-    return frozenset(name for name in names if getattr(own, name) is not getattr(base, name))
+def check_parallel(parallel: object) -> None:
+    """Refuses what this version cannot do."""
+    if parallel is not None:
+        raise ConfigurationError(
+            f"Received parallel={parallel!r}; expected None: this version uses one device."
+        )
 
 
-def overrides(trainer: "TrainerModule", method: str) -> bool:
-    """Whether the trainer's class has its own version of a method."""
-    return getattr(type(trainer), method) is not getattr(_base(trainer), method)
-
-
-def is_trainer(value: object) -> bool:
-    """Whether a value is a `TrainerModule`, which the folders before `trainer` may not import."""
-    return any(cls.__module__ == "boltax.trainer" for cls in type(value).__mro__)
-
-
-def check_positive(**values: int | None) -> None:
-    """Refuses what is not a whole number of at least 1."""
+def check_positive(**values: Any) -> None:
+    """Refuses what is not a whole number of at least 1; those of NumPy are whole numbers, too."""
     for name, value in values.items():
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < 1
-        ):
+        if value is not None and (not is_whole(value) or value < 1):
             raise ConfigurationError(
                 f"Received {name}={value!r}; expected a whole number of at least 1."
             )
 
 
-def _base(trainer: object) -> Any:
-    """`TrainerModule` itself, which this module may not import."""
-    return next(cls for cls in type(trainer).__mro__ if cls.__module__ == "boltax.trainer")
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, of Python or NumPy."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def whole(name: str, value: Any) -> int:
+    """A whole number of at least 1, as Python has it."""
+    check_positive(**{name: value})
+    if value is None:
+        raise ConfigurationError(f"Received {name}=None; expected a whole number of at least 1.")
+    return int(value)
+
+
+def seed_of(value: Any) -> int:
+    """The argument `seed` as Python has it.
+
+    Raises:
+        ConfigurationError: for one from which JAX makes no key.
+    """
+    if not is_whole(value) or not -(2**_SEED_BITS) <= int(value) < 2**_SEED_BITS:
+        raise ConfigurationError(
+            f"Received seed={value!r} ({type(value).__name__}); expected a whole number of at most "
+            "64 bits. Write seed=42."
+        )
+    return int(value)
+
+
+def example_of(value: Any, cls: type) -> Any:
+    """The argument `exmp_input`, with NumPy's arrays.
+
+    Raises:
+        ConfigurationError: when the model's variables cannot follow from it.
+    """
+    if value is None:
+        if overrides(cls, "run_model_init") or overrides(cls, "init_model"):
+            return None
+        raise ConfigurationError(
+            f"Received no exmp_input for {cls.__name__}; expected an example batch, from which the "
+            "shapes of the model's variables follow. Write exmp_input=next(iter(train_loader))."
+        )
+    _check_keys(value)
+    with noting("exmp_input"):
+        return to_host(value)[0]
+
+
+def _check_keys(batch: Any, path: str = "exmp_input") -> None:
+    """Refuses dicts whose keys JAX cannot bring into an order."""
+    if isinstance(batch, Mapping):
+        kinds = sorted({type(key).__name__ for key in batch})
+        if len(kinds) > 1:
+            raise ConfigurationError(
+                f"Received {path} as a dict with keys {list(batch)!r} ({', '.join(kinds)}); "
+                "expected keys of one type, which JAX can sort. Write strings for all of them."
+            )
+        for key, part in batch.items():
+            _check_keys(part, f"{path}[{key!r}]")
+    elif isinstance(batch, list | tuple):
+        for number, part in enumerate(batch):
+            if not isinstance(part, jax.Array):
+                _check_keys(part, f"{path}[{number}]")

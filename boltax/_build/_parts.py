@@ -80,11 +80,11 @@ def renewed_parts(trainer: Any) -> Parts:
 
 def live_of(trainer: Any) -> Live:
     """Where a `TrainerModule` finds its state."""
-    live: Live = trainer._live  # noqa: SLF001
+    live: Live = trainer._made.live
     return live
 
 
 def parts_of(trainer: Any) -> Parts:
     """The parts of a `TrainerModule`, for what stands beside its methods."""
-    parts: Parts = trainer._parts  # noqa: SLF001 - subclasses may use every public name
+    parts: Parts = trainer._parts
     return parts

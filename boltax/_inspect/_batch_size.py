@@ -7,16 +7,14 @@ Nothing is executed and nothing runs out of memory: see `_preflight`, which asks
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boltax._base._types import Batch
 from boltax._build._arguments import check_positive
+from boltax._build._constructed import Constructed
 from boltax._inspect._preflight import Subject, cost_of, memory_of
 from boltax._inspect._preflight_text import shown_bytes
 from boltax.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 SHARE = 0.9
 """The part of the device's memory that is filled: the rest is lost to gaps."""
@@ -25,7 +23,7 @@ _BISECT_FROM = 8  # programs compiled; by then the memory is no straight line
 
 
 def find_batch_size(
-    trainer: "TrainerModule", batch: Batch, *, limit: int | None = None, largest: int = 65536
+    trainer: Constructed, batch: Batch, *, limit: int | None = None, largest: int = 65536
 ) -> int:
     """The largest batch size with which training fits into the memory.
 
@@ -57,7 +55,7 @@ def find_batch_size(
     size, least = largest_within(needed, limit, min(subject.batch_size, largest), largest)
     if not size:
         raise ConfigurationError(
-            f"Received a limit of {shown_bytes(limit)} for {trainer.name}, which needs "
+            f"Received a limit of {shown_bytes(limit)} for {trainer._made.name}, which needs "
             f"{shown_bytes(least)} for a batch of one example, {shown_bytes(subject.saving)} of "
             "that for a copy of the state; expected more memory or a smaller step. Use a smaller "
             "model, jax.checkpoint around its layers, or parameters and activations in bfloat16."

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from boltax._base._optional import import_optional
 from boltax._base._trees import examples_or_one
 from boltax._base._types import Batch, Cursor
 from boltax._build._arguments import check_positive
-from boltax._build._setup import twin_of
+from boltax._build._constructed import Constructed
+from boltax._build._twin import twin_of
 from boltax._step._programs import Compilations
 from boltax._step._steps import compile_fused
 from boltax.data._order import keeping_order
@@ -33,9 +34,6 @@ from boltax.errors import ConfigurationError, OptimizerError, TrainingError
 from boltax.metrics._accumulate import start
 from boltax.optim._learning_rate import learning_rate, with_learning_rate
 from boltax.optim._registry import lookup
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 LEAST_STEPS = 10
 SMOOTHING = 0.9
@@ -89,7 +87,7 @@ class LearningRateTest:
 
 
 def lr_find(
-    trainer: "TrainerModule", train_loader: Any, min_lr: float, max_lr: float, num_steps: int
+    trainer: Constructed, train_loader: Any, min_lr: float, max_lr: float, num_steps: int
 ) -> LearningRateTest:
     """Runs the test; see `TrainerModule.lr_find`."""
     _check_range(min_lr, max_lr, num_steps)
@@ -100,7 +98,7 @@ def lr_find(
             "it: lr_find(lambda: batches())."
         )
     rates = np.geomspace(min_lr, max_lr, num_steps)
-    with keeping_order(train_loader), trainer.progress.status("testing learning rates"):
+    with keeping_order(train_loader), trainer._made.progress.status("testing learning rates"):
         source = as_source(train_loader, name="train_loader")
         used, losses = _trained(trainer, source, _state(trainer, min_lr, num_steps), rates)
     if not np.allclose(used, rates, rtol=1e-3):
@@ -140,13 +138,13 @@ def result_of(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Learni
 
 
 def _trained(
-    trainer: "TrainerModule", source: Source, state: Any, rates: NDArray[np.float64]
+    trainer: Constructed, source: Source, state: Any, rates: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The learning rate and the loss of each step."""
     step = compile_fused(
         _body(trainer.create_functions()[0]),
         "learning rate test",
-        compilations=Compilations(trainer.progress.status),
+        compilations=Compilations(trainer._made.progress.status),
         wanted=trainer.loop.steps_per_execution,
     )
     count = len(rates)
@@ -202,7 +200,7 @@ def _endless(source: Source) -> Iterator[tuple[Batch, Cursor]]:
             return
 
 
-def _state(trainer: "TrainerModule", min_lr: float, num_steps: int) -> Any:
+def _state(trainer: Constructed, min_lr: float, num_steps: int) -> Any:
     """A copy of the trainer's state with its optimizer anew, whose learning rate can be set."""
     hparams: Any = trainer.optimizer_hparams
     if isinstance(hparams, Mapping):
@@ -212,7 +210,7 @@ def _state(trainer: "TrainerModule", min_lr: float, num_steps: int) -> Any:
             raise _no_rate_error(trainer, why)
         others = {name: value for name, value in hparams.items() if name != "warmup"}
         hparams = {**others, "lr": min_lr, "schedule": "constant"}
-    copy = trainer.copies.copy(trainer.state)
+    copy = trainer._made.copies.copy(trainer.state)
     twin = twin_of(trainer, optimizer_hparams=hparams, state=copy)
     twin.init_optimizer(1, num_steps)
     if learning_rate(twin.state.opt_state) is None:
@@ -220,7 +218,7 @@ def _state(trainer: "TrainerModule", min_lr: float, num_steps: int) -> Any:
     return twin.state
 
 
-def _no_rate_error(trainer: "TrainerModule", why: str) -> OptimizerError:
+def _no_rate_error(trainer: Constructed, why: str) -> OptimizerError:
     given: Any = trainer.optimizer_hparams
     shown = given if isinstance(given, Mapping) else type(given).__name__
     return OptimizerError(

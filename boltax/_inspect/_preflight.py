@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,18 +22,17 @@ from boltax._base._chunks import Mode
 from boltax._base._trees import num_examples, tree_bytes
 from boltax._base._types import Batch, PyTree
 from boltax._build._arguments import check_positive
-from boltax._build._setup import prepare_process, size_of, twin_of
+from boltax._build._constructed import Constructed
+from boltax._build._twin import twin_of
 from boltax._inspect._preflight_text import table
 from boltax._loop._saving import state_tree
+from boltax._process._compilation_cache import enable_compilation_cache
 from boltax._step._bodies import Training, batch_metrics_of
 from boltax._step._flops import count_flops, peak_of
 from boltax._step._fused import MOST_BYTES, MOST_STEPS, UNROLLED, FusedStep
 from boltax._step._state import params_of
 from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError, TrainingError, noting
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 _MANY_STEPS = 10**6  # for schedules, when the number is not given; the memory does not depend on it
 
@@ -121,7 +120,7 @@ class Preflight:
         return table(self)
 
 
-def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = None) -> Preflight:
+def preflight(trainer: Constructed, batch: Batch, total_steps: int | None = None) -> Preflight:
     """What a training step needs, before there is one: memory, operations, and whether it fits.
 
     Compiles the step and runs nothing, so it also answers for what does not fit.
@@ -145,11 +144,11 @@ def preflight(trainer: "TrainerModule", batch: Batch, total_steps: int | None = 
             f"{subject.device.device_kind} too small; expected a step that fits. Write "
             "trainer.find_batch_size(batch) for the largest batches that do."
         )
-    counted = count_flops(trainer.steps.train_step, subject.state, subject.batch)
+    counted = count_flops(trainer._made.steps.train_step, subject.state, subject.batch)
     state: Any = subject.state
     others = (getattr(state, "batch_stats", None), getattr(state, "collections", None))
     return Preflight(
-        trainer=trainer.name,
+        trainer=trainer._made.name,
         batch_size=subject.batch_size,
         parameters=_arrays(params_of(state)),
         collections=_arrays(others),
@@ -183,17 +182,17 @@ def sized(batch: Batch, size: int) -> PyTree:
 class Subject:
     """A trainer with the shapes of a state that has an optimizer, and those of a batch."""
 
-    trainer: "TrainerModule"
+    trainer: Constructed
     step: FusedStep
     state: PyTree
     batch: PyTree
 
     @classmethod
-    def of(cls, trainer: "TrainerModule", batch: Batch, total_steps: int | None) -> "Subject":
+    def of(cls, trainer: Constructed, batch: Batch, total_steps: int | None) -> "Subject":
         step = _compiled_step(trainer)
         batch = to_host(batch)[0]
-        trainer.steps.size_of(batch)
-        prepare_process(trainer)
+        trainer._made.steps.size_of(batch)
+        enable_compilation_cache()
         return cls(trainer, step, _state_shapes(trainer, total_steps), _shapes(batch))
 
     def sized(self, size: int) -> "Subject":
@@ -202,7 +201,7 @@ class Subject:
 
     @property
     def batch_size(self) -> int:
-        return self.trainer.steps.size_of(self.batch)
+        return self.trainer._made.steps.size_of(self.batch)
 
     @cached_property
     def device(self) -> Any:
@@ -238,12 +237,14 @@ class Cost(NamedTuple):
 def cost_of(subject: Subject) -> Cost | None:
     """The memory of the compiled step; None when the compiler finds that too small."""
     state, batch, size = subject.state, subject.batch, subject.batch_size
-    train_step = subject.trainer.steps.train_step
-    count = size_of(subject.trainer)
+    train_step = subject.trainer._made.steps.train_step
+    count = subject.trainer._made.size_of
     metrics = jax.eval_shape(partial(batch_metrics_of, train_step, True, count), state, batch)
     began = time.perf_counter()
     try:
-        with subject.trainer.progress.status(f"compiling the train step for batches of {size}"):
+        with subject.trainer._made.progress.status(
+            f"compiling the train step for batches of {size}"
+        ):
             program = subject.step.programs[Mode.SINGLE]
             compiled = program.lower((), Training(state, metrics), batch).compile()
     except jax.errors.JaxRuntimeError as error:
@@ -261,19 +262,19 @@ def cost_of(subject: Subject) -> Cost | None:
     return Cost(int(memory.argument_size_in_bytes + results) + temporaries, temporaries, seconds)
 
 
-def _compiled_step(trainer: "TrainerModule") -> FusedStep:
-    step = trainer.steps.train
+def _compiled_step(trainer: Constructed) -> FusedStep:
+    step = trainer._made.steps.train
     if isinstance(step, FusedStep):
         return step
     cause = "debug=True" if trainer.debug else "a create_jitted_functions of its own"
     raise ConfigurationError(
-        f"Received {trainer.name} with {cause}, whose steps boltax does not compile; expected "
-        "steps from loss_function or create_functions, compiled by boltax. For the preflight "
-        f"make a trainer without {cause}."
+        f"Received {trainer._made.name} with {cause}, whose steps boltax does not compile; "
+        "expected steps from loss_function or create_functions, compiled by boltax. For the "
+        f"preflight make a trainer without {cause}."
     )
 
 
-def _state_shapes(trainer: "TrainerModule", total_steps: int | None) -> PyTree:
+def _state_shapes(trainer: Constructed, total_steps: int | None) -> PyTree:
     """The shapes of the state, with the optimizer that training would begin with."""
     if getattr(trainer.state, "tx", trainer) is not None:
         return _shapes(trainer.state)
@@ -284,7 +285,7 @@ def _state_shapes(trainer: "TrainerModule", total_steps: int | None) -> PyTree:
         twin.init_optimizer(1, total_steps or _MANY_STEPS)
         return twin.state
 
-    with noting(f"{trainer.name}.init_optimizer", "preflight, on shapes instead of arrays"):
+    with noting(f"{trainer._made.name}.init_optimizer", "preflight, on shapes instead of arrays"):
         return jax.eval_shape(create, _shapes(trainer.state))
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from boltax._base._types import PyTree
-from boltax._build._arguments import check_positive, is_trainer
-from boltax._build._setup import previewing
+from boltax._build._arguments import check_positive
+from boltax._build._construction import previewing
+from boltax._build._methods import is_trainer
 from boltax._inspect._preflight import sized
 from boltax._process._user_files import find_in_file
 from boltax.errors import ConfigurationError
@@ -81,9 +82,9 @@ def _trainer_and_batch(made: Any, text: str) -> tuple[Any, PyTree]:
             "that returns a trainer, or a trainer and a batch. Write: def make_trainer(): return "
             "Classifier(...)"
         )
-    if batch is None and not trainer.uses_loss_steps:
+    if batch is None and not trainer._made.uses_loss_steps:
         raise ConfigurationError(
-            f"Received {trainer.name} from {text} without a batch; expected one, for its "
+            f"Received {trainer._made.name} from {text} without a batch; expected one, for its "
             "exmp_input is what the model is called with, and its steps are its own. Write: "
             "return trainer, next(iter(train_loader))"
         )

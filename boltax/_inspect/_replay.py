@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from boltax._build._parts import parts_of
-from boltax._build._setup import rebuild
+from boltax._build._remade import rebuild
 from boltax._loop._nonfinite import diagnose
 from boltax._loop._saving import state_tree
 from boltax.checkpoint._arrays import read_arrays
@@ -49,7 +49,7 @@ def replay(run: str | os.PathLike[str], trainer_class: type[Any], exmp_input: An
         )
     report = read_json(folder / "report.json")
     trainer = rebuild(trainer_class, folder.parents[1], exmp_input, {"enable_progress_bar": False})
-    batch = zeros_from_spec(report["batch"], trainer.names)
+    batch = zeros_from_spec(report["batch"], trainer._made.names)
     state, leaves = _load(trainer, folder, report)
     batch = jax.tree.unflatten(jax.tree.structure(batch), leaves)
     head = [f"{report['where']}: {report['found']}"]

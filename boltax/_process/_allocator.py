@@ -14,7 +14,9 @@ wins, and has a compiler take up to 1.6 times as long. So it is done for models 
 makes large values; `BOLTAX_ALLOCATOR=keep` has it done for all, ``system`` for none. For other
 models, and where it is too late, each thread keeps pieces of up to 32 MiB in an arena of its own.
 
-Starts no backend, imports no jax, changes no setting of JAX and no environment variable.
+Nothing else of boltax knows this file: it is called at the moments of `_moments`, once
+`boltax/__init__.py` has called `install`. Starts no backend, imports no jax, changes no setting of
+JAX and no environment variable.
 """
 
 import ctypes
@@ -29,6 +31,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from boltax._process._moments import after_compiling, before_first_model
 from boltax.errors import unknown_name
 
 VARIABLE = "BOLTAX_ALLOCATOR"
@@ -83,6 +86,17 @@ class Outcome(enum.Enum):
     ACCELERATOR = "JAX uses an accelerator, or may find one"
     SMALL = "the values of the model are small, or not known"
     LATE = "the threads of JAX's CPU backend have started"
+
+
+def install() -> None:
+    """The one way in: without this call, in `boltax/__init__.py`, nothing here is ever used.
+
+    Looks whether memory is to be kept already now, and again at the first model of the process;
+    gives back what a compiler has used.
+    """
+    keep_memory()
+    before_first_model.append(late_hint)
+    after_compiling.append(give_back)
 
 
 def keep_memory(count_values: Callable[[], int] | None = None) -> Outcome:

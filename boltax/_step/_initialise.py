@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._base._trees import describe
 from boltax._base._types import Variables
+from boltax._step._blame import explained
 from boltax._step._flops import value_bytes
 from boltax._step._steps import compile_init
-from boltax.errors import BoltaxError, ModelError
+from boltax.errors import BoltaxError
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call
 from boltax.models._view import ModelView
@@ -52,6 +52,7 @@ def initialise(
     *,
     hparams: Mapping[str, Any],
     traced_hparams: Mapping[str, jax.Array],
+    owner: str = "the trainer",
     is_abstract: bool = False,
 ) -> tuple[Variables, list[Call]]:
     """Variables of a model, made by running it once in initialisation mode.
@@ -63,6 +64,7 @@ def initialise(
         key: random key.
         hparams: what the view gives as ``model.hparams``.
         traced_hparams: the numbers among them that are traced.
+        owner: the name of the trainer's class, for messages.
         is_abstract: give shapes in place of arrays, for values that are loaded from elsewhere.
 
     Returns:
@@ -70,6 +72,7 @@ def initialise(
 
     Raises:
         ModelError: when the example does not fit the model.
+        LossError: when the loss itself cannot be run.
     """
     calls: list[Call] = []
     init = partial(init_variables, adapter, run, hparams, calls)
@@ -84,14 +87,11 @@ def initialise(
             "super().__init__()"
         )
         raise
-    except (TypeError, ValueError) as error:
-        message = (
-            f"Received exmp_input with {describe(example, 'exmp_input')}; expected an example that "
-            f"{adapter.name} accepts, but running it once raised {type(error).__name__}: {error}. "
-            "Hand in one batch of the loader, e.g. exmp_input=next(iter(train_loader)), and "
-            "compare its shapes with what the model takes."
-        )
-        raise ModelError(message).with_traceback(error.__traceback__) from error
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        better = explained(error, example, model=adapter.name, owner=owner)
+        if better is None:
+            raise
+        raise better.with_traceback(error.__traceback__) from error
 
 
 def forward_bytes(adapter: ModelAdapter, run: Run, example: Any, hparams: Mapping[str, Any]) -> int:

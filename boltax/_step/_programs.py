@@ -17,8 +17,8 @@ import jax
 from boltax._base._chunks import Rows
 from boltax._base._trees import common_size, describe, describe_leaf, form_of, path_name
 from boltax._base._types import PyTree
-from boltax._process._allocator import give_back
 from boltax._process._ledger import Ledger
+from boltax._process._moments import after_compiling
 from boltax._step._flops import flops_in, has_primitive
 from boltax.errors import RecompilationError
 
@@ -217,7 +217,8 @@ class Program:
         began = time.perf_counter()
         compiled = lowered.compile()
         self.compile_seconds = self.compile_seconds or time.perf_counter() - began + traced
-        _pool.submit(give_back)  # later, as the program is waited for
+        for act in after_compiling:
+            _pool.submit(act)  # later, as the program is waited for
         return compiled
 
     def _compiled(self, key: Any, args: tuple[Any, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""Compiles the steps: the only file that calls `jit`.
+"""Compiles the steps that train, evaluate and predict.
 
 The loop sees one kind of step, ``step(constants, carry, chunk) -> (carry, outputs)``: one or
 several of the user's steps, each followed by the accumulation of its metrics and a check that its

@@ -195,8 +195,14 @@ def _encode_array(value: Any, path: str) -> Any:
 
 def _encode_dataclass(value: Any, path: str, lookup: Lookup, depth: int) -> Any:
     kind = type(value)
+    if is_module(kind):
+        advice = (
+            f"Write its class and its arguments ({kind.__name__}, and a dict of them) as two "
+            "hyperparameters, and build it in the model."
+        )
+        raise _unstorable(value, path, "no module that is built already", advice)
     name = f"boltax:{kind.__name__}" if kind in OPTIONS.values() else lookup.name_of(kind)
-    if name is None or not name.startswith(("boltax:", "trainer:")) or is_module(kind):
+    if name is None or not name.startswith(("boltax:", "trainer:")):
         advice = "Hand over the class and its arguments, and build it in the model."
         raise _unstorable(
             value, path, f"a dataclass that module {lookup.own!r} has at its top level", advice

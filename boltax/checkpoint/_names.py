@@ -29,6 +29,8 @@ LIBRARIES = (  # in the order of search, so that `nn.relu` is called flax.linen:
     "optax.schedules",
     "jax",
 )
+_NOBODYS = ("boltax.trainer", "boltax._build._constructed", "builtins")
+"""Modules of a trainer's base classes that are not the user's."""
 _ROOTS = ("flax", "jax", "optax")
 # Library functions that read files or call other code, and so are nobody's hyperparameters.
 _REFUSED = frozenset(
@@ -54,11 +56,7 @@ class Lookup:
 
     def __init__(self, trainer: type | None) -> None:
         bases = () if trainer is None else trainer.__mro__
-        names = [
-            base.__module__
-            for base in bases
-            if base.__module__ not in ("boltax.trainer", "builtins")
-        ]
+        names = [base.__module__ for base in bases if base.__module__ not in _NOBODYS]
         self._own = [sys.modules[name] for name in dict.fromkeys(names) if name in sys.modules]
 
     @property

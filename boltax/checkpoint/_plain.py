@@ -15,6 +15,7 @@ import numpy as np
 
 _MOST_ELEMENTS = 100
 _MOST_LEVELS = 20
+_MOST_BITS = 63
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _repr = reprlib.Repr()
 _repr.maxother = _repr.maxstring = 100
@@ -67,6 +68,8 @@ def short(value: object) -> str:
 def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
+    if type(value) is int and value.bit_length() > _MOST_BITS:
+        return str(value)  # loggers and other readers of JSON have no such number
     if value is None or (isinstance(value, bool | int | str) and not isinstance(value, enum.Enum)):
         return value
     if isinstance(value, float):

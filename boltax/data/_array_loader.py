@@ -5,15 +5,15 @@ the middle of an epoch, sees what the uninterrupted one sees. May not keep a pos
 iteration has its own.
 """
 
-import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Self, final, overload
+from typing import Any, final, overload
 
 import jax
 import numpy as np
 
+from boltax._base._argument_names import with_known_names
 from boltax._base._chunks import Rows
 from boltax._base._narrow import (
     DoesNotFitError,
@@ -30,7 +30,7 @@ from boltax.data._batches import check_leaves, to_host
 from boltax.data._cursor import consumed
 from boltax.data._fingerprint import checksum
 from boltax.data._huggingface import is_rows, rows_of
-from boltax.errors import ConfigurationError, DataError, unknown_name
+from boltax.errors import ConfigurationError, DataError
 
 MOST_LOOKED_AT = 2**28
 """Bytes of an array whose integers are looked at all at once."""
@@ -78,14 +78,7 @@ class ArrayLoader:
             "instead: lambda: (augment(batch) for batch in loader)."
         )
 
-    def __new__(cls, *_: Any, **options: Any) -> Self:
-        """Looks at the names of the options before Python does."""
-        names = [*inspect.signature(cls.__init__).parameters][1:]
-        for name in options:
-            if name not in names:
-                raise unknown_name("option of ArrayLoader", name, names)
-        return super().__new__(cls)
-
+    @with_known_names
     def __init__(
         self,
         arrays: PyTree,

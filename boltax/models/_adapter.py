@@ -199,6 +199,12 @@ def _not_a_model(received: Any) -> ModelError:
             "parameters follow from the trainer's seed and are made compiled. Write "
             f"model_class={name}, model_hparams={{...}}."
         )
+    if inspect.isroutine(received):
+        return ModelError(
+            f"Received model_class={received.__name__}, a function; expected a class of Flax Linen "
+            "or Flax NNX modules, which a run can store and load. Write model_class=ResNet, "
+            'model_hparams={"num_classes": 10}, or functools.partial(ResNet, num_classes=10).'
+        )
     what = received.__name__ if isinstance(received, type) else repr(received)
     return ModelError(
         f"Received model_class={what} of type {type(received).__name__}; expected a class of Flax "

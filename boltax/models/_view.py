@@ -127,11 +127,6 @@ class ModelView:
         """The model's parameters, a nested dict; gradients flow through them."""
         return self.variables[PARAMS]
 
-    @property
-    def first_call(self) -> Call | None:
-        """With what the model was called first, in initialisation; None when it was not."""
-        return self.calls[0] if self.calls else None
-
     def rng(self, name: str = "default") -> jax.Array:
         """A new random key.
 

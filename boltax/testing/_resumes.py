@@ -99,7 +99,9 @@ def _compare(
         )
     for point in points:
         trainer = make_trainer(str(folders[1]))
-        trainer.steps = dataclasses.replace(trainer.steps, train=_Interrupted(trainer, point))
+        trainer._made.steps = dataclasses.replace(
+            trainer._made.steps, train=_Interrupted(trainer, point)
+        )
         with contextlib.suppress(_InterruptionError):
             trainer.train_model(*make_loaders(), num_epochs=num_epochs, resume=True)
     trainer = make_trainer(str(folders[1]))
@@ -129,7 +131,7 @@ class _Interrupted:
     """
 
     def __init__(self, trainer: TrainerModule, last: int) -> None:
-        self._trainer, self._step, self._last = trainer, trainer.steps.train, last
+        self._trainer, self._step, self._last = trainer, trainer._made.steps.train, last
         self.is_compiled = self._step.is_compiled
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from boltax._process._user_files import find_in_file
 from boltax.errors import ConfigurationError
+from boltax.trainer import TrainerModule
 from boltax.tune._configuration import hyperparameters_of, read_configuration, save_configuration
 from boltax.tune._space import check_arguments_of, optuna_module, read_space
 from boltax.tune._study import SETTINGS, optimize
@@ -15,7 +16,6 @@ from boltax.tune._study import SETTINGS, optimize
 if TYPE_CHECKING:
     import optuna
 
-    from boltax.trainer import TrainerModule
 
 PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
 

@@ -15,17 +15,17 @@ import jax
 import numpy as np
 
 from boltax._base._monitor import GUIDE_ORDER, Monitor, none_of
-from boltax._build._setup import describe_trainer, previewing
+from boltax._build._construction import previewing
+from boltax._build._remade import describe_trainer
 from boltax.errors import ConfigurationError, noting
 from boltax.optim._named import changed, flat
+from boltax.trainer import TrainerModule
 from boltax.tune._members import validation_metrics
 from boltax.tune._space import SearchSpace, optuna_module
 from boltax.tune._values import SEED, kinds_of_names
 
 if TYPE_CHECKING:
     import optuna
-
-    from boltax.trainer import TrainerModule
 
 MakeTrainer = Callable[..., Any]
 LOOKS = 8
@@ -57,7 +57,7 @@ class Description:
 
 def described_trainer(
     make_trainer: MakeTrainer, hyperparameters: Mapping[str, Any]
-) -> "TrainerModule":
+) -> TrainerModule:
     """The trainer that `make_trainer` would make, with its arguments and nothing else.
 
     Raises:
@@ -70,7 +70,7 @@ def described_trainer(
             f"{dict(hyperparameters)!r}; expected a function from hyperparameters to a "
             "boltax.TrainerModule. Write def make_trainer(lr): return MyTrainer(...)."
         )
-    return made
+    return cast("TrainerModule", made)
 
 
 def monitor_of_trainers(make_trainer: MakeTrainer, space: SearchSpace) -> Monitor:
@@ -109,7 +109,7 @@ def varied_names(make_trainer: MakeTrainer, space: SearchSpace) -> set[str]:
 
 def _first_described(
     make_trainer: MakeTrainer, space: SearchSpace
-) -> tuple[dict[str, Any], "TrainerModule"]:
+) -> tuple[dict[str, Any], TrainerModule]:
     """The first of some configurations whose trainer can be made, described.
 
     Raises:
@@ -137,7 +137,7 @@ def _looks(space: SearchSpace, number: int) -> "Generator[optuna.Trial]":
         yield study.ask(space.distributions)
 
 
-def description_of(trainer: "TrainerModule") -> Description:
+def description_of(trainer: TrainerModule) -> Description:
     """What a trainer was made with."""
     optimizer: Any = trainer.optimizer_hparams
     numbers = {name: value for name, value in flat(optimizer).items() if _is_number(value)}

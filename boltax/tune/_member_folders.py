@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from boltax._build._setup import variant, write_variant
+from boltax._build._remade import variant, write_variant
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.checkpoint._saver import Job

@@ -185,7 +185,7 @@ class Members:
 
 def validation_metrics(trainer: TrainerModule) -> dict[str, Any]:
     """The metrics that a validation will give, as shapes; none where only a validation can tell."""
-    if not trainer.uses_loss_steps:  # the example is that of the model, and no batch
+    if not trainer._made.uses_loss_steps:  # the example is that of the model, and no batch
         return {}
     metrics = jax.eval_shape(trainer.eval_step, trainer.state, trainer.exmp_input)
     if any(callable(getattr(form, "compute", None)) for form in metrics.values()):

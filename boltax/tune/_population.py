@@ -19,9 +19,10 @@ from typing import Any
 
 import jax
 
-from boltax._build._arguments import check_positive, is_trainer, overrides
+from boltax._build._arguments import check_positive
+from boltax._build._compiled import compile_for
+from boltax._build._methods import is_trainer, overrides
 from boltax._build._parts import Parts, live_of, renewed_parts
-from boltax._build._setup import compile_for
 from boltax._inspect._preflight import memory_of
 from boltax._loop._fit import fit
 from boltax._loop._run import Run
@@ -334,13 +335,21 @@ class Population:
         ]
 
     def _steps_of(self, size: int, device: Device) -> Steps:
-        steps = self.trainer.steps
+        steps = self.trainer._made.steps
         if size == 1 and device == self._devices[0]:
             return steps
         if (size, device) not in self._steps:
             members = size if size > 1 else None
             self._steps[size, device] = compile_for(
-                self.trainer, steps.train_step, steps.eval_step, members
+                steps.train_step,
+                steps.eval_step,
+                self.trainer._made.loss_steps.predict_step,
+                loop=self.trainer.loop,
+                progress=self.trainer._made.progress,
+                where=lambda: "the start",
+                members=members,
+                size_of=self.trainer._made.size_of,
+                example=self.trainer.exmp_input,
             )
         return self._steps[size, device]
 
@@ -356,9 +365,9 @@ def _check_trainer(trainer: Any) -> None:
     callbacks = [type(callback).__name__ for callback in trainer.callbacks]
     if hooks or callbacks:
         raise ConfigurationError(
-            f"Received {trainer.name} with {', '.join([*hooks, *callbacks])}, which work with one "
-            "state; expected a trainer without hooks and callbacks, since a population has many. "
-            "Write a boltax.tune.Scheduler for what ends or changes members."
+            f"Received {trainer._made.name} with {', '.join([*hooks, *callbacks])}, which work "
+            "with one state; expected a trainer without hooks and callbacks, since there are "
+            "many. Write a boltax.tune.Scheduler for what ends or changes members."
         )
     if trainer.debug:
         raise ConfigurationError(

@@ -1,13 +1,12 @@
 """The objective of a study for Ray Tune, which trains each trial in a process of its own."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from boltax._build._twin import stand_in_of
 from boltax.callbacks._base import Callback, View
+from boltax.trainer import TrainerModule
 from boltax.tune._groups import MakeTrainer
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 Report = Callable[[dict[str, float]], Any]
 
@@ -58,8 +57,9 @@ def as_ray_trainable(
 
     def train(config: Mapping[str, Any]) -> None:
         trainer: TrainerModule = make_trainer(**config)
-        trainer.callbacks = (*trainer.callbacks, _Reporting(report, val_loader is not None))
-        trainer.train_model(train_loader, val_loader, num_epochs=num_epochs)
+        callbacks = (*trainer.callbacks, _Reporting(report, val_loader is not None))
+        reporting = stand_in_of(trainer, is_silent=False, callbacks=callbacks)
+        reporting.train_model(train_loader, val_loader, num_epochs=num_epochs)
 
     return train
 

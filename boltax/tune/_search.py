@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from boltax._base._monitor import Followed, Monitor, check_monitor, check_monitors, is_better
-from boltax._build._setup import write_described
+from boltax._build._remade import write_described
+from boltax._build._twin import stand_in_of
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError, noting
+from boltax.trainer import TrainerModule
 from boltax.tune._groups import (
     Description,
     MakeTrainer,
@@ -36,7 +38,6 @@ from boltax.tune._worker import REASON, Worker
 if TYPE_CHECKING:
     import optuna
 
-    from boltax.trainer import TrainerModule
 
 HYPERPARAMETERS, METRICS, LOG_DIR = "boltax:hyperparameters", "boltax:metrics", "boltax:log_dir"
 
@@ -47,7 +48,7 @@ class Asked:
 
     trial: "optuna.Trial"
     hyperparameters: Mapping[str, Any]
-    trainer: "TrainerModule"
+    trainer: TrainerModule
     description: Description
 
 
@@ -170,20 +171,19 @@ class Search:
         self._groups.append(Group(description, deque([asked])))
         return asked
 
-    def _trainer(self, asked: Asked) -> "TrainerModule":
+    def _trainer(self, asked: Asked) -> TrainerModule:
         """The trainer of a group's population: that of its first trial."""
         trainer: TrainerModule = self._make_trainer(**asked.hyperparameters)
         if not description_of(trainer).varying(self._varied).shares_program(asked.description):
             raise ConfigurationError(
-                f"Received a make_trainer that makes several trainers for "
-                f"{dict(asked.hyperparameters)!r}; expected it to make one, the one that it "
-                "returns. Load or make others before, outside of it."
+                "Received a make_trainer that makes another trainer at each call for "
+                f"{dict(asked.hyperparameters)!r}; expected one that follows from these alone. "
+                "Write the trainer's arguments into make_trainer, or into the space."
             )
-        trainer.progress.enabled = trainer.enable_progress_bar = False  # the table shows more
         if metrics := validation_metrics(trainer):
             check_monitors([Followed(*self.monitor)], metrics, ("val",))
-        trainer.monitor = self.monitor
-        return trainer
+        # The table shows more than the trainer would, and the study knows what is optimized.
+        return stand_in_of(trainer, is_silent=True, monitor=self.monitor)
 
 
 class Trials(Scheduler):
@@ -195,7 +195,7 @@ class Trials(Scheduler):
         trainer: of the population.
     """
 
-    def __init__(self, search: Search, group: Group, trainer: "TrainerModule") -> None:
+    def __init__(self, search: Search, group: Group, trainer: TrainerModule) -> None:
         self._search, self._group, self._trainer = search, group, trainer
         self._running: dict[int, Asked] = {}
         self._best: dict[int, Mapping[str, Any]] = {}
@@ -257,7 +257,7 @@ class Trials(Scheduler):
         folder = member_folder(self._trainer.log_dir, member.number)
         attrs: dict[str, Any] = {LOG_DIR: str(folder)}
         if not RunDirectory(folder).hparams.exists():  # else the population writes its own
-            write_described(asked.trainer, self._trainer, folder)
+            write_described(asked.trainer, self._trainer._made.adapter.name, folder)
         if member.status is Status.DIVERGED:
             search.worker.end(trial, None, {REASON: member.reason, **attrs})
             return self._ended(asked, "diverged", member, member.reason)

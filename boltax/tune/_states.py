@@ -1,7 +1,7 @@
 """The training states of members: made anew, and given other values."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +9,15 @@ import numpy as np
 from flax import core
 
 from boltax._base._types import PyTree, Variables
-from boltax._build._arguments import overrides
-from boltax._build._setup import fields_of_options, state_without_optimizer, traced_hparams
+from boltax._build._first_state import fields_of_options, state_without_optimizer, traced_hparams
+from boltax._build._methods import overrides
 from boltax._step._initialise import call_model, first_keys, init_variables, root_key
 from boltax._step._steps import compile_create, compile_init, compile_per_member
 from boltax.optim._plateau import first_evaluations
 from boltax.optim._traced import TracedOptimizer
 from boltax.parallel._devices import Device, on_device
+from boltax.trainer import TrainerModule
 from boltax.tune._values import Varied
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
 
 
 class MemberStates:
@@ -34,9 +32,7 @@ class MemberStates:
         optimizer: see there.
     """
 
-    def __init__(
-        self, trainer: "TrainerModule", varied: Varied, optimizer: TracedOptimizer
-    ) -> None:
+    def __init__(self, trainer: TrainerModule, varied: Varied, optimizer: TracedOptimizer) -> None:
         self.optimizer = optimizer
         self._trainer, self._varied = trainer, varied
         is_own = overrides(trainer, "run_model_init")
@@ -93,13 +89,15 @@ class MemberStates:
 
     def _state(self, parts: tuple[Variables, jax.Array, Mapping[str, jax.Array]]) -> Any:
         variables, root, values = parts
-        state = state_without_optimizer(self._trainer, variables, root)
+        state = state_without_optimizer(
+            self._trainer._made.adapter, self._trainer.hparams, variables, root
+        )
         return state.replace(
             tx=self.optimizer.optimizer.tx,
             opt_state=self.optimizer.init(state.params, values),
             hparams=self._varied.state_hparams(values),
             evaluations=first_evaluations(self.optimizer.optimizer.metrics),
-            **fields_of_options(self._trainer, state),
+            **fields_of_options(self._trainer.loop, state),
         )
 
     def _by_trainer(self, example: Any, key: jax.Array, _: Mapping[str, jax.Array]) -> Variables:
@@ -109,10 +107,10 @@ class MemberStates:
         self, example: Any, key: jax.Array, values: Mapping[str, jax.Array]
     ) -> Variables:
         trainer = self._trainer
-        run = trainer.loss_steps.run if self._uses_loss() else call_model
+        run = trainer._made.loss_steps.run if self._uses_loss() else call_model
         own = {name: values[name] for name in self._varied.loss_names}
-        traced = {**traced_hparams(trainer), **own}
-        return init_variables(trainer.adapter, run, trainer.hparams, [], example, key, traced)
+        traced = {**traced_hparams(trainer.hparams), **own}
+        return init_variables(trainer._made.adapter, run, trainer.hparams, [], example, key, traced)
 
     def _uses_loss(self) -> bool:
         return overrides(self._trainer, "loss_function")

@@ -11,19 +11,17 @@ import math
 import numbers
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import jax
 import numpy as np
 
-from boltax._build._arguments import overrides
+from boltax._build._methods import overrides
 from boltax._step._state import is_traced_hyperparameter
 from boltax.errors import ConfigurationError, OptimizerError, unknown_name
 from boltax.optim._named import changed, flat
 from boltax.optim._traced import TracedOptimizer, check_settings, default_value, traceable
-
-if TYPE_CHECKING:
-    from boltax.trainer import TrainerModule
+from boltax.trainer import TrainerModule
 
 SEED = "seed"
 L2 = "l2_regularization"
@@ -58,7 +56,7 @@ class Varied:
         ConfigurationError: when a member lacks a value for which there is no default.
     """
 
-    def __init__(self, trainer: "TrainerModule", members: Sequence[Given]) -> None:
+    def __init__(self, trainer: TrainerModule, members: Sequence[Given]) -> None:
         names = dict.fromkeys(name for member in members for name in member.values)
         self.loss_names = tuple(name for name in names if name in trainer.hparams)
         own = [name for name in names if name not in trainer.hparams]
@@ -107,10 +105,6 @@ class Varied:
         names = (*self.optimizer_names, *((L2,) if self.has_l2 else ()))
         return changed(hparams, {name: values[name] for name in names})
 
-    def loss_hparams(self, values: Mapping[str, float]) -> dict[str, Any]:
-        """The extra hyperparameters of a single run with these values."""
-        return {**self._trainer.hparams, **{name: values[name] for name in self.loss_names}}
-
     def arrays(self, values: Mapping[str, float]) -> dict[str, jax.Array]:
         """Values as the compiled functions take them, float32 scalars on the device."""
         return {name: jax.device_put(np.float32(values[name])) for name in self.names}
@@ -139,7 +133,7 @@ class Varied:
         return default_value(self._trainer.optimizer_hparams, name)
 
 
-def read_members(trainer: "TrainerModule", members: object) -> list[Given]:
+def read_members(trainer: TrainerModule, members: object) -> list[Given]:
     """The members of a population as checked values.
 
     Raises:
@@ -161,7 +155,7 @@ def read_members(trainer: "TrainerModule", members: object) -> list[Given]:
 
 
 def read_member(
-    trainer: "TrainerModule", member: object, number: int, kinds: Mapping[str, bool] | None = None
+    trainer: TrainerModule, member: object, number: int, kinds: Mapping[str, bool] | None = None
 ) -> Given:
     """One member as checked values; see `read_members`."""
     kinds = kinds_of_names(trainer, _names([member])) if kinds is None else kinds
@@ -181,7 +175,7 @@ def read_member(
     return Given(_seed(named.get(SEED, trainer.seed), number), numbers_)
 
 
-def kinds_of_names(trainer: "TrainerModule", wanted: Collection[str]) -> dict[str, bool]:
+def kinds_of_names(trainer: TrainerModule, wanted: Collection[str]) -> dict[str, bool]:
     """Every name that a member may hold, and whether it may differ between members.
 
     The names that may not are those of the model and of what else is part of the compiled program:
@@ -199,7 +193,7 @@ def kinds_of_names(trainer: "TrainerModule", wanted: Collection[str]) -> dict[st
     return kinds | {SEED: True}
 
 
-def static_value(trainer: "TrainerModule", name: str) -> Any:
+def static_value(trainer: TrainerModule, name: str) -> Any:
     """What the trainer has under a name that may not differ between members."""
     homes = (trainer.hparams, trainer.model_hparams, flat(trainer.optimizer_hparams))
     return next((home[name] for home in homes if name in home), None)
@@ -218,7 +212,7 @@ def _check_names(members: Sequence[object], kinds: Mapping[str, bool], first: in
 
 
 def _check_groups(
-    trainer: "TrainerModule", members: Sequence[Any], kinds: Mapping[str, bool]
+    trainer: TrainerModule, members: Sequence[Any], kinds: Mapping[str, bool]
 ) -> None:
     """Refuses members that differ in what is part of the compiled program."""
     for name in dict.fromkeys(key for member in members for key in member):
@@ -232,7 +226,7 @@ def _check_groups(
 
 
 def _check_static(
-    trainer: "TrainerModule", member: Mapping[str, Any], kinds: Mapping[str, bool], number: int
+    trainer: TrainerModule, member: Mapping[str, Any], kinds: Mapping[str, bool], number: int
 ) -> None:
     for name, value in member.items():
         if not kinds[name] and repr(value) != repr(static_value(trainer, name)):
@@ -240,7 +234,7 @@ def _check_static(
 
 
 def _static(
-    trainer: "TrainerModule", name: str, groups: Mapping[str, list[int]]
+    trainer: TrainerModule, name: str, groups: Mapping[str, list[int]]
 ) -> ConfigurationError:
     own = static_value(trainer, name)
     shown = "; ".join(f"{name}={value}: members {_listed(n)}" for value, n in groups.items())
@@ -255,7 +249,7 @@ def _static(
 
 
 def _check_optimizer_values(
-    trainer: "TrainerModule", values: Mapping[str, float], number: int
+    trainer: TrainerModule, values: Mapping[str, float], number: int
 ) -> None:
     """Has the settings themselves refuse what a single run would refuse."""
     hparams = trainer.optimizer_hparams

@@ -46,7 +46,7 @@ def test_the_state_and_the_metrics_are_donated(tmp_path):
     trainer = classifier(tmp_path)
     trainer.train_model([classes(16)], num_epochs=1)
     metrics = jax.eval_shape(lambda m: m, trainer.run.metrics.epoch[0])
-    program = trainer.steps.train.programs[Mode.SINGLE]
+    program = trainer._made.steps.train.programs[Mode.SINGLE]
     compiled = program.lower((), Training(trainer.state, metrics), classes(16)).compile()
     memory, results = compiled.memory_analysis(), jax.tree.leaves(compiled.out_info)
     not_donated = memory.output_size_in_bytes - memory.alias_size_in_bytes

@@ -57,7 +57,7 @@ class Wait(Callback):
         self.trainer = None
 
     def on_step_end(self, view):
-        self.trainer.saver.wait()
+        self.trainer._made.saver.wait()
 
 
 def train_step_by_step(folder, **options):

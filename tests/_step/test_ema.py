@@ -78,7 +78,9 @@ def test_it_is_evaluated_predicted_bound_saved_and_loaded(tmp_path):
     trainer.train_model(data, data, num_epochs=2)
     raw = to_host(trainer.state.params)
     average = to_host(evaluated(trainer.state).replace(rng=None))
-    by_hand = trainer.adapter.bind({"params": average.params, "batch_stats": average.batch_stats})
+    by_hand = trainer._made.adapter.bind(
+        {"params": average.params, "batch_stats": average.batch_stats}
+    )
     inputs = classes(8)[0]
     np.testing.assert_array_equal(trainer.bind_model()(inputs), by_hand(inputs))
     np.testing.assert_allclose(

@@ -136,13 +136,13 @@ def test_auto_says_what_it_chose(tmp_path, not_small, measured, capsys):
 
 def test_auto_tries_nothing_that_cannot_win_back_its_compilation(tmp_path, not_small):
     trainer = trained(tmp_path, num_epochs=12)
-    assert trainer.steps.train.chosen.mode is Mode.SINGLE
+    assert trainer._made.steps.train.chosen.mode is Mode.SINGLE
 
 
 def test_auto_keeps_single_steps_where_they_are_faster(tmp_path, not_small, measured, monkeypatch):
     monkeypatch.setattr(_fused, "GAIN", 1e9)
     trainer = trained(tmp_path, num_epochs=30)
-    assert trainer.steps.train.chosen.mode is Mode.SINGLE
+    assert trainer._made.steps.train.chosen.mode is Mode.SINGLE
 
 
 class ConvNet(nn.Module):
@@ -156,7 +156,7 @@ class ConvNet(nn.Module):
 def test_no_loop_is_made_of_convolutions_on_a_cpu(tmp_path):
     one_by_one = trained(tmp_path, model_class=ConvNet, steps=1)
     trainer = trained(tmp_path, model_class=ConvNet, steps=4)
-    assert trainer.steps.train.chosen.mode is Mode.UNROLLED
+    assert trainer._made.steps.train.chosen.mode is Mode.UNROLLED
     if _fused.is_unrolling_exact():
         assert_same(trainer, one_by_one)
     else:
@@ -169,7 +169,7 @@ def test_auto_unrolls_convolutions_only_where_that_is_exact(tmp_path, measured):
     one_by_one = trained(tmp_path, model_class=ConvNet, steps=1, num_epochs=12)
     trainer = trained(tmp_path, model_class=ConvNet, num_epochs=12)
     mode = Mode.UNROLLED if _fused.is_unrolling_exact() else Mode.SINGLE
-    assert trainer.steps.train.chosen.mode is mode
+    assert trainer._made.steps.train.chosen.mode is mode
     assert_same(trainer, one_by_one)
 
 
@@ -242,8 +242,8 @@ def test_a_dispatch_may_hold_several_records(tmp_path, resident):
         loop = bx.LoopOptions(steps_per_execution=steps, log_every=3)
         trainer = classifier(tmp_path, Low, loop=loop)
         data = loader(100, 8, shuffle=True, device_resident=resident)
-        sent, send = [], trainer.steps.train.programs[Mode.LOOP]
-        trainer.steps.train.programs[Mode.LOOP] = Spy(send, sent)
+        sent, send = [], trainer._made.steps.train.programs[Mode.LOOP]
+        trainer._made.steps.train.programs[Mode.LOOP] = Spy(send, sent)
         trainer.train_model(data, loader(30, 8), num_epochs=2)
         runs.append(rows_of(trainer))
         spans.append(len(sent))
@@ -267,7 +267,7 @@ def test_a_bad_step_ends_the_records_of_its_dispatch(tmp_path, is_waited):
         loop = bx.LoopOptions(steps_per_execution=steps, log_every=2)
         trainer = classifier(tmp_path, loop=loop)
         if is_waited:
-            programs = trainer.steps.train.programs
+            programs = trainer._made.steps.train.programs
             programs.update({mode: Waited(program, []) for mode, program in programs.items()})
         with pytest.raises(NonFiniteError, match="at step 8"):
             trainer.train_model(poisoned(8), num_epochs=1)

@@ -72,9 +72,9 @@ def test_the_scale_itself_changes_nothing(tmp_path):
     trainer = classifier(tmp_path, model_class=Plain, loop=bx.LoopOptions(**FP16))
     trainer.init_optimizer(1, 1)
     batch = jax.device_put(classes(16))
-    loss, grads = trainer.loss_steps.gradients(trainer.state, batch)
+    loss, grads = trainer._made.loss_steps.gradients(trainer.state, batch)
     without = trainer.state.replace(loss_scale=None)
-    plain_loss, plain = trainer.loss_steps.gradients(without, batch)
+    plain_loss, plain = trainer._made.loss_steps.gradients(without, batch)
     assert float(loss) == float(plain_loss)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4), grads, plain)
 
@@ -88,8 +88,8 @@ def test_small_gradients_survive_by_the_scale(tmp_path):
     trainer = classifier(tmp_path, Small, Plain, loop=bx.LoopOptions(**FP16))
     trainer.init_optimizer(1, 1)
     batch = jax.device_put(classes(16))
-    scaled = trainer.loss_steps.gradients(trainer.state, batch)[1]
-    lost = trainer.loss_steps.gradients(trainer.state.replace(loss_scale=None), batch)[1]
+    scaled = trainer._made.loss_steps.gradients(trainer.state, batch)[1]
+    lost = trainer._made.loss_steps.gradients(trainer.state.replace(loss_scale=None), batch)[1]
     assert np.abs(scaled["Dense_1"]["kernel"]).max() > 0
     np.testing.assert_array_equal(lost["Dense_0"]["kernel"], 0)
 

@@ -46,7 +46,7 @@ def test_what_was_started_in_the_background_is_not_compiled_again():
 
 def test_the_memory_of_the_compiler_is_given_back(monkeypatch):
     given_back = threading.Event()
-    monkeypatch.setattr(_programs, "give_back", given_back.set)
+    monkeypatch.setattr(_programs, "after_compiling", [given_back.set])
     add, _ = program()
     add(jnp.float32(1), jnp.ones(4))
     assert given_back.wait(timeout=60)
@@ -173,8 +173,8 @@ def test_the_compiled_step_takes_the_memory_of_state_and_metrics(tmp_path):
     trainer = classifier(tmp_path)
     trainer.init_optimizer(1, 4)
     chunk = Chunk(Plan(), jax.device_put(classes(8)), [{"epoch": 1, "batch": 1}], 8)
-    carry = Training(trainer.state, trainer.steps.empty_train(trainer.state, chunk, None))
-    single = trainer.steps.train.programs[Mode.SINGLE].lower((), carry, chunk.feed).compile()
+    carry = Training(trainer.state, trainer._made.steps.empty_train(trainer.state, chunk, None))
+    single = trainer._made.steps.train.programs[Mode.SINGLE].lower((), carry, chunk.feed).compile()
     memory = single.memory_analysis()
     arrays = [x for x in jax.tree.leaves(carry) if jnp.issubdtype(x.dtype, jnp.number)]
     assert memory.alias_size_in_bytes >= sum(x.nbytes for x in arrays)

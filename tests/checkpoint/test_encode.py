@@ -162,7 +162,7 @@ def local_function(x):
         (functools.partial(project.swish, 1), "a partial of a function of jax, flax or optax"),
         (functools.partial(lambda x: x), "a partial of a function of jax, flax or optax"),
         (object(), r"x = <object object> \(object\)"),
-        (nn.Dense(3), "a dataclass that module"),
+        (nn.Dense(3), "no module that is built already. Write its class"),
         (project.Mlp(), "build it in the model"),
         (project.Pair(1, 2), "Convert it to one of these"),
         ({1: "a"}, r"x as a key = 1 \(int\).*Write '1'"),

@@ -241,6 +241,6 @@ def test_a_trainer_prints_what_fits_and_writes_the_whole(
     assert shown
     assert max(map(len, shown)) <= width
     whole = (Path(trainer.log_dir) / "model.txt").read_text()
-    assert trainer.summary == whole
+    assert trainer._made.summary == whole
     assert "kernel: float32[4,8]" in whole
     assert ("kernel: float32[4,8]" in "".join(shown)) == (width == 120)

@@ -98,17 +98,17 @@ def test_calls_are_recorded_in_initialisation_only() -> None:
     view = initialised(Autoencoder)
     view.encode(INPUTS, deterministic=True)
     shape = jax.ShapeDtypeStruct((6, 4), jnp.float32)
-    assert view.first_call == Call((shape,), {}, None)
+    assert view.calls[0] == Call((shape,), {}, None)
     assert view.calls[1] == Call((shape,), {"deterministic": True}, "encode")
     later = view_of(Autoencoder)
     later(INPUTS)
-    assert later.first_call is None
+    assert later.calls == []
 
 
 def test_a_model_that_is_not_called_has_no_parameters() -> None:
     view = ModelView(adapt(Mlp, {}), {}, KEY, train=True, initializing=True)
     assert view.params == {}
-    assert view.first_call is None
+    assert view.calls == []
 
 
 class Failing(nn.Module):

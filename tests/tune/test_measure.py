@@ -20,7 +20,7 @@ def measured(folder, notes=None, **options):
     """A population that chose its own layout."""
     trainer = classifier(folder, model_class=Mlp, optimizer_hparams=SGD)
     if notes is not None:
-        trainer.progress.note = notes.append
+        trainer._made.progress.note = notes.append
     together = Population(trainer, MEMBERS, **options)
     together.train_model(train_loader(), loader(32, 8), num_epochs=1)
     assert {member.status for member in together.members} == {Status.FINISHED}

@@ -1,5 +1,7 @@
 """Studies: trials train together, compile once for each shape, and end in an Optuna study."""
 
+import itertools
+
 import numpy as np
 import optuna
 import pytest
@@ -275,12 +277,23 @@ def test_a_study_follows_what_tells_the_best_model_of_its_trainers(
         assert trial.value == trial.user_attrs["boltax:metrics"][followed[0]]
 
 
-def test_a_make_trainer_that_makes_two_is_refused():
+def test_a_make_trainer_that_makes_two_is_known_by_the_one_that_it_returns():
     def make_trainer(lr):
         project.make_trainer(lr=0.1, width=8)
         return project.make_trainer(lr=lr)
 
-    with pytest.raises(ConfigurationError, match="makes several trainers"):
+    study = study_of({"lr": [0.01, 0.1]}, make_trainer, n_trials=2)
+    alone = study_of({"lr": [0.01, 0.1]}, n_trials=2)
+    assert [t.value for t in study.trials] == [t.value for t in alone.trials]
+
+
+def test_a_make_trainer_that_makes_another_one_at_each_call_is_refused():
+    widths = itertools.count(4)
+
+    def make_trainer(lr):
+        return project.make_trainer(lr=lr, width=next(widths))
+
+    with pytest.raises(ConfigurationError, match="makes another trainer at each call"):
         study_of({"lr": (0.01, 0.1)}, make_trainer)
 
 
