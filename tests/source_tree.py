@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,60 @@ def modules() -> dict[str, Module]:
 def imports(module: Module) -> list[Import]:
     """Every import that a module makes, wherever it stands."""
     return list(_imports(module.path.relative_to(ROOT), module.tree, "import"))
+
+
+@functools.cache
+def quoted(module: Module) -> list[Import]:
+    """What quoted annotations name without an import: as if it were imported for them.
+
+    A full name, such as "boltax.trainer.TrainerModule", or that of a class which one module of the
+    package defines and this one neither imports nor defines.
+    """
+    taken = (i.name or i.target.partition(".")[0] for i in imports(module))
+    bound = {*taken, *module.definitions}
+    return [
+        found
+        for text, line in _quotations(module.tree)
+        for name in re.findall(r"[A-Za-z_][\w.]*", text)
+        if name.partition(".")[0] not in bound
+        if (found := _as_import(name, f"{module.path.relative_to(ROOT)}:{line}"))
+    ]
+
+
+def _quotations(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """The text of each annotation, or part of one, that is quoted, and of each quoted `cast`."""
+    for node in ast.walk(tree):
+        types: list[ast.expr | None] = []
+        if isinstance(node, ast.arg | ast.AnnAssign):
+            types = [node.annotation]
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            types = [node.returns]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("cast", "typing.cast"):
+            types = node.args[:1]
+        for part in (part for type_ in types if type_ is not None for part in _parts(type_)):
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                yield part.value, part.lineno
+
+
+def _parts(node: ast.AST) -> Iterator[ast.AST]:
+    """As `ast.walk`, without what stands in a `Literal`: that is no name."""
+    yield node
+    if not (isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal")):
+        for child in ast.iter_child_nodes(node):
+            yield from _parts(child)
+
+
+def _as_import(name: str, place: str) -> Import | None:
+    target, _, last = name.rpartition(".")
+    if target in modules():
+        return Import(target, last, place, "never")
+    defining = [m.name for m in modules().values() if not m.is_package and name in _classes(m)]
+    return Import(defining[0], name, place, "never") if len(defining) == 1 else None
+
+
+@functools.cache
+def _classes(module: Module) -> set[str]:
+    return {node.name for node in module.tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _read(path: Path) -> Module:

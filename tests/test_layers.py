@@ -1,12 +1,13 @@
 """Who may import whom: the list of folders, from the top of the design's page to its bottom.
 
-A part imports parts that stand above it, and itself. `boltax/__init__.py` imports all and is
-imported by none.
+A part imports parts that stand above it, and itself. What is imported for types alone counts, and
+so does what a quoted annotation names. `boltax/__init__.py` imports all and is imported by none.
 """
 
+import ast
 import graphlib
 
-from source_tree import Import, Module, imports, modules
+from source_tree import ROOT, Import, Module, imports, modules, quoted
 
 LAYERS: list[set[str]] = [
     {"errors"},
@@ -32,8 +33,12 @@ RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 
 
 def own_imports(module: Module) -> list[Import]:
-    """The imports of boltax's own modules, the version aside, which every part may read."""
-    own = (i for i in imports(module) if i.target.split(".")[0] in ("", "boltax"))
+    """The imports of boltax's own modules, the version aside, which every part may read.
+
+    Those that never run are among them: they are there for annotations.
+    """
+    every = (*imports(module), *quoted(module))
+    own = (i for i in every if i.target.split(".")[0] in ("", "boltax"))
     return [i for i in own if (i.target, i.name) != ("boltax", "__version__")]
 
 
@@ -47,7 +52,7 @@ def test_imports_name_only_parts_above() -> None:
         f"{i.place}: {module.part} imports {part}"
         for module in modules().values()
         for i in own_imports(module)
-        if module.part and i.when != "never"
+        if module.part
         if not may_import(module.part, part := part_of(i))
     ]
     assert not wrong, "\n".join(wrong)
@@ -76,12 +81,32 @@ def test_package_inits_only_reexport() -> None:
 
 def test_no_import_cycle() -> None:
     graph = {
-        name: {defining(i) for i in own_imports(module) if i.when == "import"} - {name}
+        name: {defining(i) for i in own_imports(module)} - {name}
         for name, module in modules().items()
     }
     list(
         graphlib.TopologicalSorter(graph).static_order()
     )  # raises CycleError, which names the cycle
+
+
+def test_what_annotations_name_is_seen() -> None:
+    text = """
+from typing import TYPE_CHECKING, Literal, cast
+if TYPE_CHECKING:
+    from boltax.errors import DataError
+def one(run: "boltax.trainer.TrainerModule | None", error: "DataError") -> list["TrainState"]:
+    mode: Literal["Metrics"]
+    return cast("ResumeCheckpoints", run)
+class Steps: ...
+own: "Steps"
+"""
+    module = Module("boltax.made_up", ROOT / "boltax" / "made_up.py", text, ast.parse(text))
+    assert {(i.target, i.name) for i in quoted(module)} == {
+        ("boltax.trainer", "TrainerModule"),
+        ("boltax._step._state", "TrainState"),
+        ("boltax.checkpoint._resume", "ResumeCheckpoints"),
+    }
+    assert [(i.target, i.when) for i in imports(module)][3:] == [("boltax.errors", "never")]
 
 
 def test_the_rule_tells_right_from_wrong() -> None:
