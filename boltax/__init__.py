@@ -16,8 +16,8 @@ import typing as _typing
 
 from boltax import callbacks, data, errors, loggers, metrics, optim
 from boltax._base._options import CheckpointOptions, LoopOptions
+from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
-from boltax._inspect._preflight import Preflight
 from boltax._process._allocator import install as _keep_memory
 from boltax._step._state import TrainState
 from boltax.trainer import TrainerModule

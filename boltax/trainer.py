@@ -39,8 +39,8 @@ from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
 from boltax._build._remade import rebuild
 from boltax._inspect import _batch_size, _lr_find, _preflight
+from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
-from boltax._inspect._preflight import Preflight
 from boltax._loop._evaluate import evaluate_for
 from boltax._loop._fit import fit
 from boltax._loop._limits import Limits, planned_steps

@@ -35,7 +35,7 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [(r"py:.*", r"(?!boltax\b).*")]
 # Types of results that nobody makes or names.
 nitpick_ignore = [
-    ("py:class", "boltax._inspect._preflight.Arrays"),
+    ("py:class", "boltax._inspect._found.Arrays"),
     ("py:class", "boltax.data._array_loader.Epoch"),
     ("py:class", "boltax.loggers._base.NoExperiment"),
     ("py:class", "boltax.optim._registry.Entry"),

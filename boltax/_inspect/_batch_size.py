@@ -12,8 +12,8 @@ from typing import Any
 from boltax._base._types import Batch
 from boltax._build._arguments import check_positive
 from boltax._build._constructed import Constructed
+from boltax._inspect._found import shown_bytes
 from boltax._inspect._preflight import Subject, cost_of, memory_of
-from boltax._inspect._preflight_text import shown_bytes
 from boltax.errors import ConfigurationError
 
 SHARE = 0.9

@@ -24,7 +24,7 @@ from boltax._base._types import Batch, PyTree
 from boltax._build._arguments import check_positive
 from boltax._build._constructed import Constructed
 from boltax._build._twin import twin_of
-from boltax._inspect._preflight_text import table
+from boltax._inspect._found import Arrays, Preflight
 from boltax._loop._saving import state_tree
 from boltax._process._compilation_cache import enable_compilation_cache
 from boltax._step._bodies import Training, batch_metrics_of
@@ -35,89 +35,6 @@ from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError, TrainingError, noting
 
 _MANY_STEPS = 10**6  # for schedules, when the number is not given; the memory does not depend on it
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """The size of a tree of arrays.
-
-    Attributes:
-        count: numbers in it.
-        nbytes: bytes in it.
-    """
-
-    count: int
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class Preflight:
-    """What training with batches of one size needs. ``print`` it for a table.
-
-    Attributes:
-        trainer: the name of the trainer.
-        batch_size: examples in a batch.
-        parameters: the model's parameters.
-        collections: its other variables, BatchNorm statistics say.
-        optimizer: the optimizer's state.
-        batch: one batch.
-        temporaries: bytes of activations, gradients and workspace.
-        peak: bytes while a step runs: arguments, results that take no argument's memory, and
-            temporaries. The old and the new state share their memory and count once.
-        ahead: bytes of the batches that wait for their step, at most.
-        saving: bytes of the copy of the state that is written to disk while training goes on.
-        flops: floating point operations of matrix products and convolutions in a step.
-        has_open_loops: whether loops of unknown length counted as one round in `flops`.
-        compile_seconds: what it took to trace and compile the step, or to find it in the cache.
-        device: the device's kind.
-        memory: its bytes, of a CPU those that are available now; None when unknown.
-        peak_flops: the operations that the device can do in a second; None when unknown.
-
-    Example:
-        >>> found = Preflight(
-        ...     "Classifier", 32, Arrays(1000, 4000), Arrays(0, 0), Arrays(2000, 8000),
-        ...     Arrays(320, 1280), temporaries=5000, peak=18_300, ahead=2560, saving=12_012,
-        ...     flops=192_000, has_open_loops=False, compile_seconds=1.5, device="cpu",
-        ...     memory=8_000_000_000, peak_flops=None,
-        ... )
-        >>> found.needed, found.fits, found.flops_per_example
-        (32872, True, 6000.0)
-    """
-
-    trainer: str
-    batch_size: int
-    parameters: Arrays
-    collections: Arrays
-    optimizer: Arrays
-    batch: Arrays
-    temporaries: int
-    peak: int
-    ahead: int
-    saving: int
-    flops: int
-    has_open_loops: bool
-    compile_seconds: float
-    device: str
-    memory: int | None
-    peak_flops: float | None
-
-    @property
-    def needed(self) -> int:
-        """Bytes that training takes: the peak, batches that wait, and the copy for saving."""
-        return self.peak + self.ahead + self.saving
-
-    @property
-    def fits(self) -> bool | None:
-        """Whether that is no more than the device has; None when nobody knows."""
-        return None if self.memory is None else self.needed <= self.memory
-
-    @property
-    def flops_per_example(self) -> float:
-        """Operations of a step for each example."""
-        return self.flops / self.batch_size
-
-    def __str__(self) -> str:
-        return table(self)
 
 
 def preflight(trainer: Constructed, batch: Batch, total_steps: int | None = None) -> Preflight:

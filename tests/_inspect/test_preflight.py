@@ -9,7 +9,7 @@ from flax import linen as nn
 import boltax as bx
 from boltax._base._chunks import Mode
 from boltax._inspect._batch_size import largest_within
-from boltax._inspect._preflight import Arrays
+from boltax._inspect._found import Arrays
 from boltax._step._bodies import Training
 from boltax.errors import ConfigurationError, DataError
 from dummies import Classifier, GuideRegressor, Linear, NnxMlp, classes, classifier, line, to_host

@@ -153,7 +153,7 @@ def test_values_per_token_are_exact_where_a_smaller_batch_is_filled_up(tmp_path)
     trainer = classifier(tmp_path, PerTokenOnly, Linear, exmp_input=tokens(4))
     found = trainer.eval_model(bx.data.ArrayLoader(data, 8))
     errors = errors_of(to_host(trainer.state.params), data)
-    assert trainer.steps.padding.is_exact
+    assert trainer._made.steps.padding.is_exact
     assert found["loss"] == pytest.approx(errors.mean(), rel=2e-6)
     assert found["close"] == (errors < 1.0).mean()
 
