@@ -7,6 +7,8 @@ from boltax._base._options import LoopOptions
 from boltax._build._compiled import compile_for, steps_as_set
 from boltax._progress._progress import Progress
 
+REST = (LoopOptions(), None, np.ones(4))
+
 
 def train_step(state, batch):
     return state + batch.sum(), {"loss": batch.mean()}
@@ -28,6 +30,8 @@ def compiled():
         loop=LoopOptions(),
         progress=Progress(enabled=False),
         where=lambda: "the start",
+        size_of=None,
+        example=np.ones(4),
     )
 
 
@@ -42,10 +46,14 @@ def test_compiled_steps_compute_what_the_pure_ones_do():
 
 def test_compiled_steps_stay_where_nobody_has_set_others():
     steps = compiled()
-    kept = steps_as_set(steps, steps.train_step, steps.eval_step, predict_step, LoopOptions())
+    kept = steps_as_set(
+        steps, steps.train_step, steps.eval_step, predict_step, LoopOptions(), None, np.ones(4)
+    )
     assert kept is steps
     for made in (steps, None):
-        own = steps_as_set(made, train_step, eval_step, predict_step, LoopOptions())
+        own = steps_as_set(
+            made, train_step, eval_step, predict_step, LoopOptions(), None, np.ones(4)
+        )
         assert (own.train_step, own.eval_step, own.train.is_compiled) == (
             train_step,
             eval_step,
