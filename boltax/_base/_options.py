@@ -131,7 +131,7 @@ class CheckpointOptions(Options):
 
     A resume checkpoint holds all that `train_model(resume=True)` needs. It is written in the
     background whenever one of the triggers fires, and also at the end of the training, on SIGTERM,
-    SIGUSR1 and Ctrl-C, and when an exception ends the run.
+    SIGUSR1, SIGHUP and Ctrl-C, and when an exception ends the run.
 
     Attributes:
         every_steps: save after every so many steps.

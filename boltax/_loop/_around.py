@@ -78,7 +78,10 @@ def _end_early(trainees: Trainees, error: BaseException) -> None:
             raise
         error.add_note(f"the run could not be saved: {type(failure).__name__}: {failure}")
     finally:
-        parts.logger.finalize("success" if is_pruned or is_interrupted else "failed")
+        # a trial that is pruned has done what it was there for
+        parts.logger.finalize(
+            "success" if is_pruned else "interrupted" if is_interrupted else "failed"
+        )
 
 
 def _is_pruned(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C while a run trains: noted, and acted on between two steps.
+"""SIGTERM, SIGUSR1, SIGHUP and Ctrl-C while a run trains: noted, and acted on between two steps.
 
 A handler only notes its signal. It never raises: the state is on its way through a compiled step,
 whose memory is donated, and an exception there would leave nothing to save. A second signal leaves
@@ -13,7 +13,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
-WATCHED = ("SIGTERM", "SIGUSR1", "SIGINT")
+WATCHED = ("SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT")
 
 
 class Interrupted(BaseException):
@@ -39,7 +39,7 @@ class Signals:
         self._is_watching = True
         if threading.current_thread() is threading.main_thread():
             for name in WATCHED:
-                number = getattr(signal, name, None)  # Windows has no SIGUSR1
+                number = getattr(signal, name, None)  # Windows lacks two of them
                 if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._previous[number] = signal.signal(number, self._note)
         return self

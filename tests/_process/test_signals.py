@@ -16,8 +16,13 @@ from dummies import Classifier, classifier, loader
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "status"),
-    [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGINT, 130)],
-    ids=["SIGTERM", "SIGUSR1", "SIGINT"],
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGUSR1, 138),
+        (signal.SIGHUP, 129),
+        (signal.SIGINT, 130),
+    ],
+    ids=["SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"],
 )
 
 
@@ -78,7 +83,7 @@ def test_a_signal_saves_and_leaves_with_its_status(tmp_path, number, status):
     assert left.value.code == status
     assert trainer.run.step == 5
     assert (tmp_path / "checkpoints" / "resume" / "5").is_dir()
-    assert logger.ends == ["success"]
+    assert logger.ends == ["interrupted"]
     assert signal.getsignal(number) is handlers
 
 
