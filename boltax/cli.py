@@ -105,7 +105,7 @@ def _told(error: BaseException) -> str:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from boltax.demo._run import run  # scikit-learn, rich and the trainer are of no use to --help
+    from boltax.demo._demo import run  # scikit-learn, rich and the trainer are of no use to --help
 
     run(
         data=options.data,

@@ -10,7 +10,7 @@ import pytest
 import boltax
 from boltax import cli
 from boltax.checkpoint import BestCheckpoints, RunDirectory
-from boltax.demo import _run
+from boltax.demo import _demo
 from boltax.demo._recipes import RECIPES
 
 
@@ -95,7 +95,7 @@ def test_the_package_is_a_program() -> None:
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What the command hands to the demo, which does not run."""
     received: list[dict] = []
-    monkeypatch.setattr(_run, "run", lambda **arguments: received.append(arguments))
+    monkeypatch.setattr(_demo, "run", lambda **arguments: received.append(arguments))
     return received
 
 
@@ -133,7 +133,7 @@ def test_ctrl_c_ends_without_a_traceback(
     def interrupt(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_run, "run", interrupt)
+    monkeypatch.setattr(_demo, "run", interrupt)
     assert cli.main(["demo"]) == 130
     assert capsys.readouterr().err == "boltax: interrupted\n"
 

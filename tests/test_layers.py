@@ -104,7 +104,7 @@ own: "Steps"
     assert {(i.target, i.name) for i in quoted(module)} == {
         ("boltax.trainer", "TrainerModule"),
         ("boltax._step._state", "TrainState"),
-        ("boltax.checkpoint._resume", "ResumeCheckpoints"),
+        ("boltax.checkpoint._resume_checkpoints", "ResumeCheckpoints"),
     }
     assert [(i.target, i.when) for i in imports(module)][3:] == [("boltax.errors", "never")]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import boltax as bx
 from boltax.checkpoint._best import BestCheckpoints
-from boltax.checkpoint._resume import ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import BoltaxError
 from campaigns import workload

@@ -12,7 +12,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from boltax.checkpoint._resume import ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.checkpoint._step_folders import folders_in
 from campaigns import workload

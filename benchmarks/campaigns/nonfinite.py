@@ -14,7 +14,7 @@ import numpy as np
 import boltax as bx
 from boltax._loop._saving import state_tree
 from boltax.callbacks import Callback
-from boltax.checkpoint._resume import ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import NonFiniteError
 from campaigns import workload

@@ -19,7 +19,7 @@ from unittest import mock
 from boltax._base._monitor import is_better
 from boltax.checkpoint import _step_folders
 from boltax.checkpoint._best import BestCheckpoints
-from boltax.checkpoint._resume import ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from campaigns.score import Score
 
 MONITORS = (("val/loss", "min"),)

@@ -73,7 +73,7 @@ class Parts:
 
 
 def renewed_parts(trainer: Any) -> Parts:
-    """The same for a run that begins: nothing waits to be written for an older one."""
+    """The parts for a run that begins: nothing waits to be written for an older one."""
     parts: Parts = trainer._renewed_parts()  # noqa: SLF001
     return parts
 

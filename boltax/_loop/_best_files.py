@@ -8,7 +8,7 @@ from boltax._build._hooks import Hooks
 from boltax._build._parts import Parts
 from boltax._loop._run import Run
 from boltax.checkpoint._best import BestCheckpoints
-from boltax.checkpoint._resume import Resume, ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.loggers._history import History
 

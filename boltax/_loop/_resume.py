@@ -21,7 +21,7 @@ from boltax._loop._saving import saved_metrics
 from boltax._loop._trainees import Trainees
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._progress_fields import check_progress
-from boltax.checkpoint._resume import Resume, ResumeCheckpoints, locate_resume
+from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints, locate_resume
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.data._fingerprint import check_fingerprint
 from boltax.errors import BoltaxError, CheckpointError, ConfigurationError

@@ -168,6 +168,6 @@ class Run:
         return self.sources[key][1]
 
     def known_source(self, loader: Any) -> Source:
-        """The same for a loader that may not be one of this run's."""
+        """A loader as the loop reads it, which may not be one of this run's."""
         known = self.sources.get((id(loader), None))
         return known[1] if known else as_source(loader, name="loader")

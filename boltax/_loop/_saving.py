@@ -26,7 +26,7 @@ from boltax._loop._run import Run
 from boltax._loop._trainees import Trainees
 from boltax.checkpoint._best import BestCheckpoints, Kept
 from boltax.checkpoint._plain import plain
-from boltax.checkpoint._resume import ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._saver import Job
 from boltax.checkpoint._step_folders import with_step
 from boltax.metrics._accumulate import SavedMetrics

@@ -39,7 +39,7 @@ from boltax._step._steps import Steps
 from boltax.callbacks._base import overriding
 from boltax.callbacks._states import callback_states, load_callback_states
 from boltax.checkpoint._metrics_json import plain_metrics
-from boltax.checkpoint._resume import Resume, ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError, noting
 from boltax.loggers._history import History
 from boltax.metrics._accumulate import Metrics, compute, merge, rebuilt, unpack
@@ -141,7 +141,7 @@ class Single(One):
         notify(self, "on_training_start", "train")
 
     def epochs_left(self) -> int:
-        """Those that the call asked for."""
+        """The epochs that the call asked for, less those that are done."""
         return (self.run.limits.num_epochs or 0) - self.run.epoch
 
     def on_epoch_start(self) -> None:

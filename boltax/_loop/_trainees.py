@@ -17,7 +17,7 @@ from boltax._build._parts import Parts
 from boltax._loop._accumulators import Accumulated, Due
 from boltax._loop._run import Run
 from boltax._step._steps import Steps
-from boltax.checkpoint._resume import Resume, ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.metrics._accumulate import Metrics
 
 
@@ -146,7 +146,7 @@ class Moments(Protocol):
         ...
 
     def one_of(self, metrics: Metrics) -> Metrics:
-        """Those of one member, out of the metrics of the first state."""
+        """The metrics of one member, out of those of the first state."""
         ...
 
     def check_names(self, names: Collection[str]) -> None:
@@ -264,5 +264,5 @@ class Trainees(Dispatch, Moments, Content, Protocol):
 
     @property
     def run(self) -> Run:
-        """Its counters, limits and clocks."""
+        """The counters, limits and clocks of the run."""
         ...

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from boltax._progress._rows import Rows, note_text
+from boltax._progress._bar_rows import BarRows, note_text
 from boltax._progress._text import took
 from boltax._progress._tracked import Tracked
 
@@ -73,7 +73,7 @@ class LiveDisplay:
         self._stop_when_idle()
         if bar.leave:
             bar.sample(self.clock())
-            self._console.print(Rows([bar], self.clock(), is_finished=True))
+            self._console.print(BarRows([bar], self.clock(), is_finished=True))
 
     def note(self, text: str) -> None:
         """Prints a line above the bars."""
@@ -127,7 +127,7 @@ class LiveDisplay:
         bars = self._bars
         for bar in bars:
             bar.sample(now)
-        parts = [*([Rows(bars, now)] if bars else []), *self._statuses]
+        parts = [*([BarRows(bars, now)] if bars else []), *self._statuses]
         return Group(*(parts or [Text("")]))  # of no line at all, rich would leave an empty one
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from boltax._progress._rows import Rows, note_text
+from boltax._progress._bar_rows import BarRows, note_text
 from boltax._progress._tracked import Tracked
 
 INTERVAL = 0.25
@@ -68,7 +68,7 @@ class NotebookDisplay:
         self._bars.remove(bar)
         if bar.leave:
             bar.sample(self.clock())
-            self._kept.append(Rows([bar], self.clock(), is_finished=True))
+            self._kept.append(BarRows([bar], self.clock(), is_finished=True))
         if not self._bars:
             if self._kept or self._update is not None:
                 self._draw()
@@ -102,7 +102,7 @@ class NotebookDisplay:
         now = self.clock()
         for bar in self._bars:
             bar.sample(now)
-        table = [Rows(tuple(self._bars), now)] if self._bars else []
+        table = [BarRows(tuple(self._bars), now)] if self._bars else []
         bundle = _bundle([*self._kept, *table, *(Text(f"{text} ...") for text in self._statuses)])
         if self._update is None:
             self._update = self._show(bundle)

@@ -94,7 +94,7 @@ class Flops:
         return Flops(self.total + other.total, self.open_loops + other.open_loops)
 
     def times(self, count: int) -> "Flops":
-        """That of so many rounds; the loops within are the same ones each time."""
+        """The count of so many rounds; the loops within are the same ones each time."""
         return Flops(self.total * count, self.open_loops if count else 0)
 
 
@@ -132,7 +132,7 @@ def count_flops(function: Callable[..., Any], *args: Any) -> Flops:
 
 
 def flops_in(jaxpr: Any) -> Flops:
-    """Those of a program that JAX has traced, see `count_flops`."""
+    """The operations of a program that JAX has traced, see `count_flops`."""
     return sum((_in_equation(equation) for equation in jaxpr.eqns), Flops())
 
 

@@ -67,7 +67,7 @@ class _Window:
     seconds: float | None = None
 
     def plan(self, distance: int, capacity: int) -> Plan | None:
-        """Its next steps; None when all are planned, or an event would be among them."""
+        """The next steps of the window; None when all are planned, or an event is among them."""
         left = self.steps - self.planned
         if left <= 0 or (not self.planned and left > distance):
             return None

@@ -23,9 +23,9 @@ def callback_states(callbacks: Iterable[Callback]) -> list[dict[str, Any]]:
         with noting(f"callback {name}.state_dict"):
             state: object = callback.state_dict()
         if not isinstance(state, Mapping):
-            raise _not_plain(f"{name}.state_dict()", state)
+            raise _not_json(f"{name}.state_dict()", state)
         held = dict(cast("Mapping[Any, Any]", state))
-        states.append({"callback": name, "state": _plain(held, f"{name}.state_dict()")})
+        states.append({"callback": name, "state": _as_json(held, f"{name}.state_dict()")})
     return states
 
 
@@ -55,22 +55,22 @@ def load_callback_states(callbacks: Iterable[Callback], states: list[dict[str, A
         _log.warning("The saved run had a callback %s, which is not given now.", entry["callback"])
 
 
-def _plain(value: Any, where: str) -> Any:
+def _as_json(value: Any, where: str) -> Any:
     if value is None or type(value) in (bool, int, str):
         return value
     if isinstance(value, float):  # of NumPy too
         return float(value)
     if isinstance(value, list | tuple):
         items = cast("list[Any]", value)
-        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(items)]
+        return [_as_json(item, f"{where}[{index}]") for index, item in enumerate(items)]
     if isinstance(value, dict):
         parts = cast("dict[Any, Any]", value)
         if all(type(key) is str for key in parts):
-            return {key: _plain(item, f"{where}[{key!r}]") for key, item in parts.items()}
-    raise _not_plain(where, value)
+            return {key: _as_json(item, f"{where}[{key!r}]") for key, item in parts.items()}
+    raise _not_json(where, value)
 
 
-def _not_plain(where: str, value: object) -> ConfigurationError:
+def _not_json(where: str, value: object) -> ConfigurationError:
     return ConfigurationError(
         f"Received {where} = {reprlib.repr(value)} of type {type(value).__name__}; expected plain "
         "JSON: None, bool, int, float, str, and lists and dicts (by names) of these. Write "

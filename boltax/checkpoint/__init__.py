@@ -17,7 +17,7 @@ from boltax.checkpoint._encode import NotStored
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._manifest import verify_folder
 from boltax.checkpoint._partial import load_variables
-from boltax.checkpoint._resume import Resume, ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory, create_run_directory, open_run_directory
 
 __all__ = [

@@ -22,7 +22,7 @@ def plain_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
         >>> plain_metrics({"val/loss": float("nan"), "val/per_class": np.array([0.5, 1.0])})
         {'val/loss': 'nan', 'val/per_class': [0.5, 1.0]}
     """
-    return {str(name): _plain(value) for name, value in metrics.items()}
+    return {str(name): _as_json(value) for name, value in metrics.items()}
 
 
 def read_metrics(stored: Mapping[str, Any]) -> ScalarMetrics:
@@ -34,14 +34,14 @@ def read_metrics(stored: Mapping[str, Any]) -> ScalarMetrics:
     return {name: _number(name, value) for name, value in stored.items()}
 
 
-def _plain(value: Any) -> Any:
+def _as_json(value: Any) -> Any:
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_as_json(item) for item in value]
     if value is None or isinstance(value, str):
         return value
     array = np.asarray(value)
     if array.ndim:
-        return [_plain(item) for item in array]
+        return [_as_json(item) for item in array]
     number = array.item()
     if isinstance(number, float) and not math.isfinite(number):
         return str(number)

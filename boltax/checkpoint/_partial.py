@@ -116,7 +116,7 @@ def _path(names: Names) -> Names:
 def _selected(
     names: Mapping[Names, Any], only: Collection[str] | None, known: Collection[Names] | None = None
 ) -> dict[Names, Any]:
-    """Those of the collections in `only`, each of which has to be known."""
+    """The variables of the collections in `only`, each of which has to be known."""
     if only is None:
         return dict(names)
     collections = {collection for collection, _ in (names if known is None else known)}
@@ -162,7 +162,7 @@ def _shardings(like: PyTree, names: Names = ()) -> Iterator[tuple[Names, Any]]:
 
 
 def _filled(like: PyTree, arrays: Mapping[Names, Any], names: Names) -> PyTree:
-    """The same tree with some of its arrays replaced."""
+    """A tree with some of its arrays replaced."""
     level = children_of(like)
     if level is None:
         return arrays.get(_path(names), like)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from boltax.checkpoint._plain import short
-from boltax.checkpoint._resume import Resume
+from boltax.checkpoint._resume_checkpoints import Resume
 from boltax.errors import CheckpointError
 
 _MOST_STEPS = 2**53

@@ -95,7 +95,7 @@ class CheckedSource:
             _log.warning(self._fewer(epoch, number - 1))
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of the loader."""
+        """The fingerprint of the loader."""
         return self._source.fingerprint()
 
     def _more(self) -> str:

@@ -62,7 +62,7 @@ class GrainMapSource:
         return _by_number(_with_threads(dataset[first + start : first + self._size]), epoch, start)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class and length, and a checksum of the first batch: seed and size show in it."""
+        """The loader's class and length, and a checksum of the first batch, for seed and size."""
         return {
             "kind": class_name(self._dataset),
             "num_batches": self.num_batches,
@@ -106,7 +106,7 @@ class GrainIterSource:
         return _by_state(self._loader, epoch, after)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class, and what it is made of as far as that is known without starting workers."""
+        """The data set's class, and its parts as far as known without starting workers."""
         return {"kind": class_name(self._loader), "num_batches": None, **_parts(self._loader)}
 
 

@@ -99,7 +99,7 @@ class SequenceSource:
         return numbered(batches, epoch, start)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class and length, and a checksum of the first batch."""
+        """The loader's class and length, and a checksum of the first batch."""
         first = batch_checksum(lambda: self._loader[0]) if self.num_batches else None
         return {
             "kind": class_name(self._loader),
@@ -128,7 +128,7 @@ class IterableSource:
         return numbered(dropping(self._loader, start, class_name(self._loader)), epoch, start)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class and length."""
+        """The loader's class and length."""
         return {"kind": class_name(self._loader), "num_batches": self.num_batches}
 
 
@@ -190,7 +190,7 @@ class IteratorSource:
         self._has_ended = True
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class."""
+        """The loader's class."""
         return {"kind": class_name(self._iterator), "num_batches": self.num_batches}
 
 

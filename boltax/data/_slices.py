@@ -53,7 +53,7 @@ class EpochSlices:
             yield batch, {"epoch": epoch, "batch": index + 1, "pass": cursor}
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of the loader, and the number of steps."""
+        """The fingerprint of the loader, and the number of steps."""
         return {**self._source.fingerprint(), "steps_per_epoch": self._steps}
 
     def _stream_from(

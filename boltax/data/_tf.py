@@ -56,7 +56,7 @@ class TfSource:
         return self._dataset.as_numpy_iterator()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its length and the shapes of its elements."""
+        """The data set's length and the shapes of its elements."""
         spec = str(self._dataset.element_spec)
         return {"kind": "tf.data.Dataset", "num_batches": self.num_batches, "element_spec": spec}
 

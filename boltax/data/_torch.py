@@ -110,7 +110,7 @@ class TorchSource:
                 generator.set_state(state)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Its class, data set, length, batch size, sampler and seed, as far as they are known."""
+        """The loader's class, data set, length, batch size, sampler and seed, as far as known."""
         data_set = getattr(self._loader, "dataset", None)
         generator = getattr(self._loader, "generator", None)
         sampler = getattr(self._loader, "sampler", None)

@@ -11,8 +11,8 @@ The parts are here too, for programs of one's own.
 from boltax.demo._cifar import load_cifar10
 from boltax.demo._classifier import DemoClassifier
 from boltax.demo._data import DemoData, load_digits, load_fashion_mnist
+from boltax.demo._demo import DemoResult, run
 from boltax.demo._model import ResNet
-from boltax.demo._run import DemoResult, run
 
 __all__ = [
     "DemoClassifier",

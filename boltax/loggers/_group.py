@@ -51,7 +51,7 @@ class LoggerGroup(Logger):
 
     @property
     def experiment(self) -> Any:
-        """That of the first member which has one; otherwise an object that ignores every call.
+        """The store's own object of the first logger which has one; else one that ignores calls.
 
         Raises:
             Exception: what the members raised, when none of them has one.

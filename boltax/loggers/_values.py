@@ -88,7 +88,7 @@ def _flat(params: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Hyperpa
         if inner := _fields(value):
             yield from _flat(inner, f"{prefix}{name}/")
         else:
-            yield f"{prefix}{name}", plain(value)
+            yield f"{prefix}{name}", loggable(value)
 
 
 def _fields(value: object) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _is_like_mapping(value: object) -> bool:
     return not isinstance(value, type) and not is_array and all(map(callable, methods))
 
 
-def plain(value: object) -> HyperparameterValue:
+def loggable(value: object) -> HyperparameterValue:
     """A hyperparameter as bool, int, float or str, whichever says it best."""
     if isinstance(value, bool | np.bool_):
         return bool(value)

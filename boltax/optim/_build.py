@@ -13,11 +13,11 @@ import optax
 from boltax.errors import OptimizerError, noting
 from boltax.optim._adapt import in_common_dtype, requiring, robust, with_axes
 from boltax.optim._by_path import describe_freeze, with_lr_scale, without_frozen
+from boltax.optim._horizon import Horizon, Schedule
 from boltax.optim._learning_rate import ScheduledLearningRate
 from boltax.optim._named import by_name
 from boltax.optim._plateau import PlateauLearningRate
 from boltax.optim._regularization import describe_mask, mask_function
-from boltax.optim._run import Run, Schedule
 from boltax.optim._schedules import resolve
 from boltax.optim._settings import Settings, read
 
@@ -290,7 +290,7 @@ def needs_total_steps(optimizer_hparams: OptimizerHparams) -> bool:
 def schedule_of(settings: Settings, total_steps: int | None) -> Schedule | None:
     """The schedule; None where the optimizer goes without a learning rate of ours."""
     # A run of no steps (num_epochs=0) still has an optimizer.
-    run = Run(None if total_steps is None else max(total_steps, 1), settings.warmup)
+    run = Horizon(None if total_steps is None else max(total_steps, 1), settings.warmup)
     default_lr = settings.entry.default_lr
     if default_lr is None and settings.lr is None and not callable(settings.schedule):
         return None
@@ -305,10 +305,10 @@ def _injected(
         arguments = {**settings.arguments, "total_steps": total_steps}
         settings = dataclasses.replace(settings, arguments=arguments)
     own = {name: traced[name] for name in sorted(traced.keys() & settings.entry.arguments)}
-    make = _taking(functools.partial(_plain, settings), own)
+    make = _taking(functools.partial(_with_values, settings), own)
     with noting(f"optimizer {settings.entry.name!r} of optimizer_hparams"):
         # What is injected is built at the first step, and its errors come as late: so build once.
-        plain = _plain(settings, schedule and schedule.base, settings.weight_decay)
+        plain = _with_values(settings, schedule and schedule.base, settings.weight_decay)
     if schedule is None and not own:
         return plain
     lr = None if schedule is None else traced.get("lr", schedule.base)
@@ -334,7 +334,7 @@ def _taking(
     return made
 
 
-def _plain(
+def _with_values(
     settings: Settings, learning_rate: Any, weight_decay: Any, **own: Any
 ) -> optax.GradientTransformation:
     """The optimizer of optax with these values, which may be traced; None leaves one out."""

@@ -12,7 +12,7 @@ from typing import Any
 import optax
 
 from boltax.errors import noting
-from boltax.optim._run import Run, Schedule, Shape, check_arguments, lenient, two_values
+from boltax.optim._horizon import Schedule, Shape, check_arguments, lenient, two_values
 
 # Absolute values of a schedule; the first that it has is its learning rate.
 _VALUES = ("peak_value", "init_value", "value", "end_value")
@@ -31,7 +31,7 @@ def optax_schedules() -> Mapping[str, Callable[..., Shape]]:
 
 
 def optax_schedule(
-    name: str, arguments: dict[str, Any], lr: float | None, default_lr: float, run: Run
+    name: str, arguments: dict[str, Any], lr: float | None, default_lr: float, run: Horizon
 ) -> Schedule:
     """The schedule of optax of that name.
 
@@ -68,7 +68,7 @@ def _relative(key: str, value: Any, base: float) -> Any:
 
 
 def _filled(
-    name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any], run: Run
+    name: str, arguments: Mapping[str, Any], parameters: Mapping[str, Any], run: Horizon
 ) -> dict[str, Any]:
     """The arguments, with what is known of the run where the user left it out."""
     if run.warmup and ("warmup_steps" not in parameters or "warmup_steps" in arguments):

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import optax
 
 from boltax.errors import OptimizerError, noting, unknown_name
+from boltax.optim._horizon import Horizon, Schedule, Shape, check_arguments, lenient, two_values
 from boltax.optim._optax_schedules import optax_schedule, optax_schedules
 from boltax.optim._plateau import NAME as PLATEAU
 from boltax.optim._plateau import plateau
-from boltax.optim._run import Run, Schedule, Shape, check_arguments, lenient, two_values
 
 ScheduleSpec: TypeAlias = str | Mapping[str, Any] | Shape | None
 """A name, ``{"name": ..., **arguments}``, a function of the step, or None for a constant."""
@@ -49,7 +49,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted({*_OURS, *optax_schedules(), PLATEAU}))
 
 
-def resolve(spec: ScheduleSpec, lr: float | None, default_lr: float, run: Run) -> Schedule:
+def resolve(spec: ScheduleSpec, lr: float | None, default_lr: float, run: Horizon) -> Schedule:
     """The schedule that a user's `schedule`, `lr` and `warmup` describe.
 
     Args:
@@ -77,31 +77,31 @@ def resolve(spec: ScheduleSpec, lr: float | None, default_lr: float, run: Run) -
     raise unknown_name("schedule", name, names())
 
 
-def _constant(run: Run) -> Shape | None:
+def _constant(run: Horizon) -> Shape | None:
     return _after_warmup(optax.constant_schedule(1.0), run) if run.warmup else None
 
 
-def _cosine(run: Run, end: float = 0.0) -> Shape:
+def _cosine(run: Horizon, end: float = 0.0) -> Shape:
     steps = run.rest("schedule 'cosine'")
     return _after_warmup(optax.cosine_decay_schedule(1.0, steps, alpha=end), run)
 
 
-def _warmup_cosine(run: Run, end: float = 0.01) -> Shape:
+def _warmup_cosine(run: Horizon, end: float = 0.01) -> Shape:
     steps = run.rest("schedule 'warmup_cosine' (the default)")
     return _after_warmup(optax.cosine_decay_schedule(1.0, steps, alpha=end), run)
 
 
-def _linear(run: Run, end: float = 0.0) -> Shape:
+def _linear(run: Horizon, end: float = 0.0) -> Shape:
     steps = run.rest("schedule 'linear'")
     return _after_warmup(optax.linear_schedule(1.0, end, steps), run)
 
 
-def _exponential(run: Run, end: float = 0.01) -> Shape:
+def _exponential(run: Horizon, end: float = 0.01) -> Shape:
     steps = run.rest("schedule 'exponential'")
     return _after_warmup(optax.exponential_decay(1.0, steps, end, end_value=end), run)
 
 
-def _piecewise(run: Run, boundaries: Mapping[Any, float]) -> Shape:
+def _piecewise(run: Horizon, boundaries: Mapping[Any, float]) -> Shape:
     steps = {run.boundary(key): scale for key, scale in boundaries.items()}
     ramp = _after_warmup(optax.constant_schedule(1.0), run)
     stairs = optax.piecewise_constant_schedule(1.0, steps)
@@ -120,28 +120,28 @@ _OURS: Mapping[str, Callable[..., Shape | None]] = MappingProxyType(
 )
 
 
-def _ours(name: str, arguments: Mapping[str, Any], lr: float, run: Run) -> Schedule:
+def _ours(name: str, arguments: Mapping[str, Any], lr: float, run: Horizon) -> Schedule:
     check_arguments(name, arguments, inspect.signature(_OURS[name]).parameters, filled={"run"})
     with noting(f"schedule {name!r} of optimizer_hparams"):
         shape = _OURS[name](run, **arguments)
     return Schedule(lr, shape and lenient(shape), f"lr {lr:g} {name}{run.describe()}")
 
 
-def _on_plateau(arguments: Mapping[str, Any], lr: float, run: Run) -> Schedule:
+def _on_plateau(arguments: Mapping[str, Any], lr: float, run: Horizon) -> Schedule:
     found, shape = plateau(arguments), _constant(run)
     followed = found.metric or "the training loss"
     words = f"lr {lr:g} {PLATEAU} of {followed}{run.describe()}"
     return Schedule(lr, shape and lenient(shape), words, found)
 
 
-def _after_warmup(shape: Shape, run: Run) -> Shape:
+def _after_warmup(shape: Shape, run: Horizon) -> Shape:
     steps = run.warmup_steps()
     if not steps:
         return shape
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, steps), shape], [steps])
 
 
-def _of_user(function: Shape, lr: float | None, run: Run) -> Schedule:
+def _of_user(function: Shape, lr: float | None, run: Horizon) -> Schedule:
     name = getattr(function, "__name__", type(function).__name__)
     what = f"the function {name} as schedule"
     if lr is not None:

@@ -15,7 +15,7 @@ import numpy as np
 from boltax._base._chunks import Chunk, Plan
 from boltax._base._types import PyTree
 from boltax.checkpoint._dtypes import is_key
-from boltax.checkpoint._resume import Resume, ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError
 from boltax.trainer import TrainerModule

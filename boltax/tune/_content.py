@@ -19,7 +19,7 @@ from boltax._loop._saving import state_tree
 from boltax._loop._trainees import Saved
 from boltax._step._state import variables_of
 from boltax.checkpoint._metrics_json import plain_metrics, read_metrics
-from boltax.checkpoint._resume import Resume, ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import CheckpointError, noting
 from boltax.metrics._accumulate import Metrics, compute, merge
 from boltax.parallel._devices import Device

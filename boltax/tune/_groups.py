@@ -49,7 +49,7 @@ class Description:
         return self.values.keys() == other.values.keys() and is_same(self.program, other.program)
 
     def varying(self, names: Collection[str]) -> "Description":
-        """The same with these numbers as values, and the others as parts of the program."""
+        """A description with these numbers as values, and the others as parts of the program."""
         values = {name: value for name, value in self.values.items() if name in names}
         constants = {name: value for name, value in self.values.items() if name not in names}
         return Description({**self.program, "constants": constants}, values)

@@ -17,7 +17,7 @@ from boltax.parallel._devices import Device
 from boltax.trainer import TrainerModule
 from boltax.tune._lanes import Lanes
 from boltax.tune._layouts import EMPTY, Layout
-from boltax.tune._rows import Batches, Rows
+from boltax.tune._member_rows import Batches, MemberRows
 from boltax.tune._schedulers import Member, PopulationView, Scheduler
 from boltax.tune._states import MemberStates
 from boltax.tune._values import Varied
@@ -82,7 +82,7 @@ class Members:
     counted: dict[str, Any] = field(default_factory=dict[str, Any])
     is_whole: bool = True
     is_validated: bool = False
-    rows: Rows = field(default_factory=Rows)
+    rows: MemberRows = field(default_factory=MemberRows)
     batches: Batches = field(default_factory=Batches)
     lanes: Lanes = field(default_factory=Lanes)
 

@@ -44,11 +44,11 @@ class Status(Enum):
 
     TRAINING = "training"
     FINISHED = "finished"
-    """It has trained for all of its epochs."""
+    """The member has trained for all of its epochs."""
     STOPPED = "stopped"
     """A scheduler has stopped or replaced it."""
     DIVERGED = "diverged"
-    """Its loss or a gradient was not finite; the others go on."""
+    """The loss or a gradient of the member was not finite; the others go on."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,7 +223,7 @@ class Trials(Scheduler):
         return requests
 
     def expected_passes(self, num_epochs: int) -> int:
-        """Those of the trials to come as well, as often as they fill the places."""
+        """Passes of the trials to come count as well, as often as they fill the places."""
         places = max(len(self._running), 1)
         return num_epochs * math.ceil(1 + self._search.expected(self._group) / places)
 

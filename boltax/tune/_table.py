@@ -102,7 +102,7 @@ class Table:
         text = io.StringIO()
         writer = csv.DictWriter(text, _columns(rows), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _plain(value) for name, value in row.items()} for row in rows)
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
         Path(path).write_text(text.getvalue(), encoding="utf-8")
 
     def plot(self, path: str | os.PathLike[str], *, metric: str | None = None) -> None:
@@ -178,5 +178,5 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _plain(value: Any) -> Any:
+def _cell(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value

@@ -30,7 +30,7 @@ from boltax._loop._trainees import Loaders, Saved, Watch
 from boltax._step._bodies import Training
 from boltax._step._ema import evaluated
 from boltax._step._state import evaluations_of, variables_of
-from boltax.checkpoint._resume import Resume, ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError
 from boltax.metrics._accumulate import Metrics, compute, unpack
 from boltax.optim._plateau import check_metrics

@@ -12,7 +12,7 @@ import boltax as bx
 from boltax._loop import _limits
 from boltax._loop._limits import planned_epochs, planned_steps
 from boltax.callbacks import Callback
-from boltax.checkpoint._resume import ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.optim import learning_rate
 from dummies import Classifier, classifier, loader
 

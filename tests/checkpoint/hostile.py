@@ -28,7 +28,7 @@ from boltax.checkpoint._files import MAX_JSON_BYTES, write_json
 from boltax.checkpoint._manifest import write_manifest
 from boltax.checkpoint._partial import load_variables
 from boltax.checkpoint._report import compare_checkpoints, describe_checkpoint, list_checkpoints
-from boltax.checkpoint._resume import ResumeCheckpoints, locate_resume
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints, locate_resume
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import BoltaxError
 

@@ -6,7 +6,7 @@ import pytest
 from boltax.checkpoint import _partial
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._partial import load_variables
-from boltax.checkpoint._resume import ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import CheckpointError, ConfigurationError, UnknownNameError
 

@@ -9,7 +9,7 @@ import pytest
 
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._report import compare_checkpoints, describe_checkpoint, list_checkpoints
-from boltax.checkpoint._resume import ResumeCheckpoints
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import CheckpointError, RunDirectoryError
 

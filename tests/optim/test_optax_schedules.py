@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from boltax.errors import OptimizerError, UnknownNameError
+from boltax.optim._horizon import Horizon
 from boltax.optim._optax_schedules import optax_schedule, optax_schedules
-from boltax.optim._run import Run
 
 # name: what the user writes, `warmup`, and what optax is given. `lr` is 0.2 and the run 100 steps.
 EVERY: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
@@ -76,7 +76,7 @@ def test_the_table_has_every_schedule_of_optax() -> None:
 def test_equals_that_of_optax(name: str) -> None:
     written, warmup, filled = EVERY[name]
     lr = None if name == "sgdr_schedule" else 0.2
-    schedule = optax_schedule(name, dict(written), lr, 1e-3, Run(100, warmup))
+    schedule = optax_schedule(name, dict(written), lr, 1e-3, Horizon(100, warmup))
     reference = getattr(optax.schedules, name)(**written, **filled)
     assert schedule.shape is not None
     for step in (0, 3, 10, 40, 75, 100, 120):
@@ -87,19 +87,19 @@ def test_equals_that_of_optax(name: str) -> None:
 
 
 def test_own_value_stands_for_the_learning_rate() -> None:
-    schedule = optax_schedule("constant_schedule", {"value": 0.3}, None, 1e-3, Run(None, 0))
+    schedule = optax_schedule("constant_schedule", {"value": 0.3}, None, 1e-3, Horizon(None, 0))
     assert schedule.base == 0.3
     assert schedule.describe == "lr 0.3 constant_schedule"
 
 
 def test_default_learning_rate_is_used_where_none_is_given() -> None:
     arguments = {"end_value": 0.0}
-    assert optax_schedule("linear_schedule", arguments, None, 1e-3, Run(10, 0)).base == 1e-3
+    assert optax_schedule("linear_schedule", arguments, None, 1e-3, Horizon(10, 0)).base == 1e-3
 
 
 def test_learning_rate_of_zero_stays_zero() -> None:
     arguments = {"end_value": 0.0}
-    schedule = optax_schedule("linear_schedule", arguments, 0.0, 1e-3, Run(10, 0))
+    schedule = optax_schedule("linear_schedule", arguments, 0.0, 1e-3, Horizon(10, 0))
     assert schedule.shape is not None
     assert schedule.base * schedule.shape(jnp.asarray(3)) == 0.0
 
@@ -118,23 +118,23 @@ def test_contradictions_are_reported(
     name: str, arguments: dict[str, Any], lr: float, warmup: int, match: str
 ) -> None:
     with pytest.raises(OptimizerError, match=match):
-        optax_schedule(name, arguments, lr, 1e-3, Run(100, warmup))
+        optax_schedule(name, arguments, lr, 1e-3, Horizon(100, warmup))
 
 
 def test_unknown_argument_is_reported() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'end_value'"):
-        optax_schedule("linear_schedule", {"end_valu": 0.0}, None, 1e-3, Run(10, 0))
+        optax_schedule("linear_schedule", {"end_valu": 0.0}, None, 1e-3, Horizon(10, 0))
 
 
 def test_error_of_optax_names_the_schedule() -> None:
     arguments = {"interpolate_type": "cubic"}
     with pytest.raises(ValueError, match="interpolate_type") as caught:
-        optax_schedule("piecewise_interpolate_schedule", arguments, 0.1, 1e-3, Run(10, 0))
+        optax_schedule("piecewise_interpolate_schedule", arguments, 0.1, 1e-3, Horizon(10, 0))
     assert "piecewise_interpolate_schedule" in caught.value.__notes__[0]
 
 
 def test_without_a_warmup_the_peak_is_where_it_starts() -> None:
     """Where optax would stay at 0 for the whole run."""
-    schedule = optax_schedule("warmup_constant_schedule", {}, 0.2, 1e-3, Run(100, 0))
+    schedule = optax_schedule("warmup_constant_schedule", {}, 0.2, 1e-3, Horizon(100, 0))
     assert schedule.shape is not None
     assert schedule.base * float(schedule.shape(jnp.asarray(3))) == pytest.approx(0.2)

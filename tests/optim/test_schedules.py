@@ -8,13 +8,13 @@ import optax
 import pytest
 
 from boltax.errors import OptimizerError, UnknownNameError
-from boltax.optim._run import Run
+from boltax.optim._horizon import Horizon
 from boltax.optim._schedules import names, resolve
 
-RUN = Run(total_steps=100, warmup=20)
+RUN = Horizon(total_steps=100, warmup=20)
 
 
-def rate(spec: Any, step: int, run: Run = RUN, lr: float | None = 0.5) -> float:
+def rate(spec: Any, step: int, run: Horizon = RUN, lr: float | None = 0.5) -> float:
     schedule = resolve(spec, lr, 1e-3, run)
     factor = 1.0 if schedule.shape is None else schedule.shape(jnp.asarray(step, jnp.int32))
     return float(schedule.base * jnp.asarray(factor, jnp.float32))
@@ -38,7 +38,7 @@ def test_ours_rise_in_the_warmup_and_fall_in_the_rest(name: str, end: float) -> 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "exponential", "linear", "warmup_cosine"])
 def test_ours_start_at_the_learning_rate_without_warmup(name: str) -> None:
-    assert rate(name, 0, Run(100, 0)) == pytest.approx(0.5)
+    assert rate(name, 0, Horizon(100, 0)) == pytest.approx(0.5)
 
 
 def test_default_is_that_of_the_guide() -> None:
@@ -63,15 +63,15 @@ def test_arguments_come_in_a_dict_that_is_not_changed() -> None:
 
 
 def test_function_of_the_user_is_the_learning_rate_itself() -> None:
-    run = Run(None, 0)
+    run = Horizon(None, 0)
     assert rate(lambda step: 0.1 / (step.astype(jnp.float32) + 1.0), 3, run, lr=None) == (
         pytest.approx(0.025)
     )
 
 
 def test_constant_needs_no_number_of_steps() -> None:
-    assert resolve("constant", None, 1e-3, Run(None, 0)).shape is None
-    assert rate(None, 5, Run(None, 10)) == pytest.approx(0.25)
+    assert resolve("constant", None, 1e-3, Horizon(None, 0)).shape is None
+    assert rate(None, 5, Horizon(None, 10)) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_unknown_length_says_what_to_write(name: Any) -> None:
         name = {**name, "end_value": 0.0}
     match = r'LoopOptions\(steps_per_epoch=.*max_steps=.*schedule="constant"'
     with pytest.raises(OptimizerError, match=match):
-        resolve(name, None, 1e-3, Run(None, 0))
+        resolve(name, None, 1e-3, Horizon(None, 0))
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_unknown_names_are_reported(spec: Any, match: str) -> None:
     ("spec", "lr", "run", "match"),
     [
         ({"name": "piecewise"}, None, RUN, "expected boundaries too"),
-        (lambda step: 0.1, 0.5, Run(100, 0), "Received lr=0.5 beside the function <lambda>"),
+        (lambda step: 0.1, 0.5, Horizon(100, 0), "Received lr=0.5 beside the function <lambda>"),
         (lambda step: 0.1, None, RUN, "Received warmup=20 beside the function <lambda>"),
-        (lambda step: jnp.ones(3), None, Run(100, 0), "expected a scalar"),
+        (lambda step: jnp.ones(3), None, Horizon(100, 0), "expected a scalar"),
     ],
 )
-def test_contradictions_are_reported(spec: Any, lr: float | None, run: Run, match: str) -> None:
+def test_contradictions_are_reported(spec: Any, lr: float | None, run: Horizon, match: str) -> None:
     with pytest.raises(OptimizerError, match=match):
         resolve(spec, lr, 1e-3, run)
 
@@ -118,7 +118,7 @@ def test_error_in_the_users_function_names_the_schedule() -> None:
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine") as caught:
-        resolve(broken, None, 1e-3, Run(100, 0))
+        resolve(broken, None, 1e-3, Horizon(100, 0))
     assert "raised in schedule of optimizer_hparams" in caught.value.__notes__
 
 

@@ -7,7 +7,7 @@ import pytest
 import boltax as bx
 from boltax.errors import ConfigurationError
 from boltax.tune import Overwrite, Population, Replace, Scheduler, Stop, _measure, _trainees
-from boltax.tune._rows import Rows
+from boltax.tune._member_rows import MemberRows
 from dummies import Mlp, classifier, loader
 from tune_dummies import SGD, Broken, arrays, train_loader
 
@@ -115,7 +115,7 @@ def test_devices_that_there_are_not(tmp_path, devices):
 
 
 def test_groups_lie_on_the_devices_one_after_the_other():
-    devices, rows = jax.local_devices(), Rows()
+    devices, rows = jax.local_devices(), MemberRows()
     alone = [jax.device_put({"x": np.float32(number)}, devices[0]) for number in range(5)]
     groups = rows.rearranged(alone, 1, [4, 3, 2, 1, 0], 2, devices)
     assert [group["x"].devices() for group in groups] == [{devices[i]} for i in (0, 1, 0)]

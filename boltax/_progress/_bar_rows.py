@@ -31,7 +31,7 @@ CHOICES: Sequence[tuple[int, Sequence[str]]] = (
 """So many metrics, and the columns that give way to them; the best is first."""
 
 
-class Rows:
+class BarRows:
     """One row for each bar, in columns below each other.
 
     Args:

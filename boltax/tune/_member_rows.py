@@ -20,7 +20,7 @@ from boltax._step._steps import compile_copy, compile_members
 from boltax.parallel._devices import Device, on_device
 
 
-class Rows:
+class MemberRows:
     """Moves rows between groups, on the devices."""
 
     def __init__(self) -> None:

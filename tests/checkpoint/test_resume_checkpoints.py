@@ -10,7 +10,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from boltax.checkpoint._resume import ResumeCheckpoints, locate_resume
+from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints, locate_resume
 from boltax.errors import CheckpointError, RunDirectoryError
 
 

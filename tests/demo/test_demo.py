@@ -12,7 +12,7 @@ import pytest
 from boltax.demo import _recipes
 from boltax.demo._classifier import DemoClassifier
 from boltax.demo._data import load_digits
-from boltax.demo._run import DemoResult, run
+from boltax.demo._demo import DemoResult, run
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")

@@ -1,4 +1,4 @@
-"""Rows fit any width."""
+"""BarRows fit any width."""
 
 import io
 import textwrap
@@ -6,7 +6,7 @@ import textwrap
 import pytest
 from rich.console import Console
 
-from boltax._progress._rows import Rows, note_text
+from boltax._progress._bar_rows import BarRows, note_text
 from boltax._progress._tracked import NoDisplay, Tracked
 
 
@@ -21,7 +21,7 @@ def bar(desc="Training", total=1380, count=138, examples=17664):
 
 def lines(bars, width, **kwargs):
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(Rows(bars, 10.0, **kwargs))
+    console.print(BarRows(bars, 10.0, **kwargs))
     return console.file.getvalue().splitlines()
 
 

@@ -30,7 +30,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Run:
+class Horizon:
     """What a schedule may know of the run.
 
     Attributes:
