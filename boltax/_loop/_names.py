@@ -62,7 +62,7 @@ def check_validation_names(
 
 
 def check_training_names(parts: Parts, names: Collection[str]) -> None:
-    """The same for the metrics of training, ``train/...``."""
+    """Refuses what follows metrics of training, ``train/...``, that a step does not give."""
     if parts.overrides("train_epoch") or _adding(parts.callbacks, _ADDING):
         return
     check_monitors([*_of_trainer(parts), *_of_callbacks(parts)], names, ("train",))

@@ -154,7 +154,7 @@ class Moments(Protocol):
         ...
 
     def check_training_names(self, names: Collection[str]) -> None:
-        """The same for the metrics of training."""
+        """Refuses what follows metrics that a training step does not give."""
         ...
 
     def on_training_start(self) -> None:

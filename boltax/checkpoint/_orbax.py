@@ -174,7 +174,7 @@ def _check(stored: Any, leaves: Mapping[Names, Leaf]) -> None:
 
 @contextmanager
 def _literal(folder: Path) -> Generator[Path]:
-    """The same folder under a path that holds no pattern.
+    """A folder under a path that holds no pattern.
 
     Orbax looks for its own files by patterns which begin with the whole path, so it finds none in
     ``lr=[0.1]``, and those of a neighbour in ``a*``. Such a folder is reached through a link.

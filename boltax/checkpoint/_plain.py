@@ -39,7 +39,7 @@ def plain(value: Any) -> Any:
 
 
 def container_of(value: Any) -> Mapping[Any, Any] | list[Any] | None:
-    """The same content as a mapping or a list of Python, for containers of any library.
+    """The content of a container as a mapping or a list of Python, for containers of any library.
 
     Some configurations are no `Mapping` (ConfigDict of ml_collections), and their lists no `list`
     (ListConfig of OmegaConf). Tuples, sets and strings are none of these.

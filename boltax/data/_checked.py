@@ -163,7 +163,7 @@ class CheckedSource:
 
 
 def _looked_ahead(stream: Iterator[Any]) -> tuple[Iterator[Any], bool]:
-    """The same stream, and whether it goes on; an exception comes when its batch is asked for."""
+    """The stream, and whether it goes on; an exception comes when its batch is asked for."""
     try:
         following = next(stream)
     except StopIteration:

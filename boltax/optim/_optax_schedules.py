@@ -12,7 +12,7 @@ from typing import Any
 import optax
 
 from boltax.errors import noting
-from boltax.optim._horizon import Schedule, Shape, check_arguments, lenient, two_values
+from boltax.optim._horizon import Horizon, Schedule, Shape, check_arguments, lenient, two_values
 
 # Absolute values of a schedule; the first that it has is its learning rate.
 _VALUES = ("peak_value", "init_value", "value", "end_value")
