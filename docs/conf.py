@@ -36,8 +36,13 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!boltax\b).*")]
 # Types of results that nobody makes or names.
 nitpick_ignore = [
     ("py:class", "boltax._inspect._found.Arrays"),
+    ("py:class", "boltax._loop._run.Run"),
+    ("py:class", "boltax.checkpoint._best.Kept"),
     ("py:class", "boltax.data._array_loader.Epoch"),
     ("py:class", "boltax.loggers._base.NoExperiment"),
+    ("py:class", "boltax.metrics._places.Place"),
+    ("py:class", "boltax.metrics._sums.ConfusionMatrix"),
+    ("py:class", "boltax.metrics._totals.IntTotal"),
     ("py:class", "boltax.optim._registry.Entry"),
 ]
 
