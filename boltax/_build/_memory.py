@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from boltax._process._moments import before_first_model
-from boltax._step._initialise import Run, forward_bytes
+from boltax._step._initialise import RunModel, forward_bytes
 from boltax.models._adapter import ModelAdapter
 
 _has_looked = threading.Event()
@@ -14,7 +14,7 @@ _has_looked = threading.Event()
 
 def look_at_first_model(
     adapter: ModelAdapter,
-    run: Run,
+    run: RunModel,
     example: Any,
     hparams: Mapping[str, Any],
     note: Callable[[str], None],

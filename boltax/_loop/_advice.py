@@ -1,13 +1,12 @@
 """What a run need not be advised to do, since it does it already: for the ledger at its end."""
 
-from typing import Any
-
+from boltax._base._types import Loader
 from boltax._build._parts import Parts
 from boltax._process._compilation_cache import is_kept
 from boltax.data._array_loader import ArrayLoader
 
 
-def followed(parts: Parts, train_loader: Any) -> set[str]:
+def followed(parts: Parts, train_loader: Loader) -> set[str]:
     """The settings of `ADVICE` that a run has, or that mean nothing for it."""
     is_arrays, saving = isinstance(train_loader, ArrayLoader), parts.checkpoint
     facts = {

@@ -2,8 +2,8 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
+from boltax._base._types import Loader
 from boltax._loop._resume import resume_run, start_anew
 from boltax._loop._sanity_check import SanityCheck
 from boltax._loop._saving import save_resume
@@ -35,6 +35,6 @@ def begin(
     run.signals.poll()
 
 
-def _is_repeatable(loader: Any) -> bool:
+def _is_repeatable(loader: Loader) -> bool:
     """Whether there is a loader that gives what was read of it once more."""
     return loader is not None and not hasattr(loader, "__next__")

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from boltax._base._chunks import Chunk
+from boltax._base._types import Loader
 from boltax._loop._evaluate import compile_ahead, planned_batches
 from boltax._loop._one import One
 from boltax._step._bodies import Training
@@ -16,7 +17,7 @@ from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source
 
 
-def compile_steps_ahead(one: One, val_loader: Any) -> Future[Any] | None:
+def compile_steps_ahead(one: One, val_loader: Loader) -> Future[Any] | None:
     """Begins to compile both steps, where arrays in memory tell their batches: training first.
 
     Returns:

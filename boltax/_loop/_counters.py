@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
 
-from boltax._base._types import Cursor, ScalarMetrics
+from boltax._base._types import Cursor, Json, ScalarMetrics
 from boltax.checkpoint._metrics_json import plain_metrics, read_metrics
 from boltax.data._cursor import consumed, cursor_from_json, cursor_to_json
 
@@ -73,7 +73,7 @@ class Counters:
         """The moment that a resume checkpoint of now would be of."""
         return self.epoch, self.stage, self.step
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """The counters as plain JSON."""
         return {
             "epoch": self.epoch,

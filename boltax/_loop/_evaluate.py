@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from boltax._base._chunks import Chunk, Plan
-from boltax._base._types import ScalarMetrics
+from boltax._base._types import Loader, ScalarMetrics, State
 from boltax._build._parts import Parts
 from boltax._loop._run import Run
 from boltax._process._ledger import Ledger
@@ -71,7 +71,7 @@ class OneState:
 
 
 def evaluate_for(
-    parts: Parts, run: Run | None, state: Any, loader: Any, prefix: str, track: Track
+    parts: Parts, run: Run | None, state: State, loader: Loader, prefix: str, track: Track
 ) -> ScalarMetrics:
     """What `TrainerModule.eval_model` does, with the limits of the trainer.
 
@@ -109,7 +109,7 @@ def validations_left(run: Run, parts: Parts) -> int:
 
 def evaluate(
     steps: Steps,
-    state: Any,
+    state: State,
     source: Source,
     *,
     track: Track,
@@ -152,7 +152,7 @@ def evaluate(
 
 
 def compile_ahead(
-    steps: Steps, state: Any, first: Chunk, total: int | None, after: Future[Any] | None = None
+    steps: Steps, state: State, first: Chunk, total: int | None, after: Future[Any] | None = None
 ) -> Future[Any] | None:
     """Begins to compile the evaluation step in the background.
 
@@ -217,7 +217,7 @@ def draw(
 
 def evaluate_states(
     dispatch: Evaluations,
-    states: Sequence[Any],
+    states: Sequence[State],
     chunks: Iterable[Chunk],
     *,
     desc: str = "Evaluation",
@@ -258,7 +258,7 @@ def evaluate_states(
 
 def _send(
     dispatch: Evaluations,
-    states: Sequence[Any],
+    states: Sequence[State],
     metrics: list[Any],
     placed: Sequence[Chunk],
     full: Sequence[Chunk],

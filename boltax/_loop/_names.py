@@ -5,9 +5,9 @@ of a user's may add metrics nobody knows them before it runs, and then nothing i
 """
 
 from collections.abc import Collection
-from typing import Any
 
 from boltax._base._monitor import Followed, check_monitors, followed_of
+from boltax._base._types import Loader
 from boltax._build._parts import Parts
 from boltax.callbacks._base import Callback, overriding
 from boltax.callbacks._early_stopping import EarlyStopping
@@ -18,7 +18,7 @@ _ADDING = ("on_log", "on_training_epoch_end", "on_validation_epoch_end")
 """Hooks whose metrics reach the history, in which a callback looks for what it follows."""
 
 
-def check_loaders(parts: Parts, val_loader: Any) -> None:
+def check_loaders(parts: Parts, val_loader: Loader) -> None:
     """Refuses to follow a metric of the validation where there is none.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 
 from boltax._base._chunks import Chunk
 from boltax._base._trees import describe_leaf, path_name, tree_bytes
-from boltax._base._types import Batch, Cursor
+from boltax._base._types import Batch, Cursor, Outputs, PyTree, State
 from boltax._build._parts import Parts
 from boltax._loop._one import One
 from boltax._loop._saving import OPTIONAL, state_tree
@@ -88,7 +88,7 @@ class NonFiniteWatch:
         # steps that are called as they are have no device that leaves out those after a bad one
         self._is_compiled = one.parts.steps.train.is_compiled
 
-    def add(self, chunk: Chunk, outputs: Any, before: Cursor | None) -> None:
+    def add(self, chunk: Chunk, outputs: Outputs, before: Cursor | None) -> None:
         """Watches steps that were sent off, and now and then looks at those that have arrived."""
         self._on_their_way.append(Sent(outputs, self._run.step, chunk, before))
         if len(self._on_their_way) % LOOK_EVERY and self._may_wait(chunk):
@@ -169,7 +169,7 @@ class NonFiniteWatch:
             metrics.interval = [dataclasses.replace(metrics.interval[0], left_out=none)]
 
 
-def diagnose(parts: Parts, state: Any, batch: Batch) -> str:
+def diagnose(parts: Parts, state: State, batch: Batch) -> str:
     """Names what is not finite first: in the batch, the state, the loss, or else the gradients.
 
     Args:
@@ -193,7 +193,7 @@ def diagnose(parts: Parts, state: Any, batch: Batch) -> str:
     return "With the state of now, all that was looked at is finite"
 
 
-def _nonfinite(leaf: Any) -> str | None:
+def _nonfinite(leaf: PyTree) -> str | None:
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
         return None
     values = np.asarray(jax.device_get(leaf))

@@ -8,6 +8,7 @@ import numpy as np
 
 from boltax._base._chunks import Chunk
 from boltax._base._trees import common_size, describe
+from boltax._base._types import Outputs, State
 from boltax._loop._evaluate import Track, shown
 from boltax._step._steps import Steps
 from boltax.data._prefetch import prefetch_to_device
@@ -15,7 +16,7 @@ from boltax.data._source import Source, check_ends
 from boltax.errors import DataError, ModelError
 
 
-def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch: int = 2) -> Any:
+def predict(steps: Steps, state: State, source: Source, *, track: Track, prefetch: int = 2) -> Any:
     """The outputs of the prediction step for a whole data set, in its order.
 
     Returns:
@@ -48,7 +49,7 @@ def predict(steps: Steps, state: Any, source: Source, *, track: Track, prefetch:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *done)
 
 
-def _check_outputs(outputs: Any, chunk: Chunk) -> None:
+def _check_outputs(outputs: Outputs, chunk: Chunk) -> None:
     count, found = chunk.size, common_size(outputs)
     is_complete = found == count or (found is not None and common_size(chunk.form) is None)
     if not is_complete or any(not np.ndim(leaf) for leaf in jax.tree.leaves(outputs)):

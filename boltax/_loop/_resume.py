@@ -10,10 +10,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 
+from boltax._base._types import Json
 from boltax._build._parts import Parts
 from boltax._loop._counters import Counters
 from boltax._loop._run import Run
@@ -118,7 +119,7 @@ def start_anew(parts: Parts, run: Run) -> None:
     run.clock.is_due = parts.checkpoint.keep_last > 0
 
 
-def _check_data(run: Run, saved: dict[str, Any]) -> None:
+def _check_data(run: Run, saved: Json) -> None:
     check_fingerprint(saved["fingerprint"], run.train_source.fingerprint(), "train_loader")
     processes = saved.get("processes", jax.process_count())  # older populations had one
     if processes != jax.process_count():
@@ -128,7 +129,7 @@ def _check_data(run: Run, saved: dict[str, Any]) -> None:
         )
 
 
-def _warn_of_changes(parts: Parts, run: Run, progress: dict[str, Any]) -> None:
+def _warn_of_changes(parts: Parts, run: Run, progress: Json) -> None:
     """Says what is not as it was; the state, with the learning rate in it, is the saved one."""
     saved, now = progress["config"], plain(parts.config)
     names = [n for n in {**saved, **now} if saved.get(n) != now.get(n) and n not in _NO_MATTER]
@@ -148,7 +149,7 @@ def _warn_of_changes(parts: Parts, run: Run, progress: dict[str, Any]) -> None:
         )
 
 
-def schedule_steps(progress: dict[str, Any]) -> int | None:
+def schedule_steps(progress: Json) -> int | None:
     """Over how many steps the schedule was laid out at the first start; None when unknown.
 
     Older checkpoints have the steps in all alone.

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from boltax._base._types import Cursor, ScalarMetrics
+from boltax._base._types import Cursor, Loader, ScalarMetrics
 from boltax._loop._accumulators import Accumulators
 from boltax._loop._clock import SaveClock
 from boltax._loop._counters import Counters, Stage
@@ -159,7 +159,7 @@ class Run:
         """The moment, for notes on exceptions."""
         return f"{phase}, epoch {self.epoch}, step {self.step}"
 
-    def source(self, loader: Any, name: str, steps_per_epoch: int | None = None) -> Source:
+    def source(self, loader: Loader, name: str, steps_per_epoch: int | None = None) -> Source:
         """A loader as the loop reads it, the same for all epochs of a run."""
         key = (id(loader), steps_per_epoch)
         if key not in self.sources:
@@ -167,7 +167,7 @@ class Run:
             self.sources[key] = loader, source
         return self.sources[key][1]
 
-    def known_source(self, loader: Any) -> Source:
+    def known_source(self, loader: Loader) -> Source:
         """A loader as the loop reads it, which may not be one of this run's."""
         known = self.sources.get((id(loader), None))
         return known[1] if known else as_source(loader, name="loader")

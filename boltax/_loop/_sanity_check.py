@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from boltax._base._chunks import Chunk
+from boltax._base._types import Loader
 from boltax._loop._evaluate import compile_ahead, draw, evaluate_states, planned_batches
 from boltax._loop._trainees import Trainees
 from boltax.errors import noting
@@ -29,7 +30,9 @@ class SanityCheck:
         Exception: what is wrong with the batch, or with the evaluation as it is traced.
     """
 
-    def __init__(self, trainees: Trainees, val_loader: Any, compiled: Future[Any] | None) -> None:
+    def __init__(
+        self, trainees: Trainees, val_loader: Loader, compiled: Future[Any] | None
+    ) -> None:
         self._trainees, self._compiled = trainees, compiled
         steps, loop = trainees.steps, trainees.parts.loop
         source = trainees.run.source(val_loader, "val_loader")

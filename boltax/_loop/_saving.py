@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from boltax._base._types import PyTree, Variables
+from boltax._base._types import PyTree, State, Variables
 from boltax._build._parts import Parts
 from boltax._loop._accumulators import Accumulated
 from boltax._loop._counters import Stage
@@ -241,7 +241,7 @@ def finish_saving(parts: Parts, run: Run) -> list[str]:
     return undone
 
 
-def state_tree(state: Any) -> PyTree:
+def state_tree(state: State) -> PyTree:
     """The arrays of a state by the names of its fields; any pytree but Flax's stays as it is.
 
     What an option adds is there with the option only, so that older checkpoints fit.

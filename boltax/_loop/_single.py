@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from boltax._base._chunks import Chunk, Plan
 from boltax._base._monitor import GUIDE_ORDER, Monitor
 from boltax._base._trees import is_deleted
-from boltax._base._types import ScalarMetrics
+from boltax._base._types import Loader, ScalarMetrics, State
 from boltax._loop import _validate
 from boltax._loop._accumulators import Accumulated, Due
 from boltax._loop._best_files import history_rows, restore_best, write_files
@@ -52,11 +52,11 @@ class Single(One):
     # How steps are sent off.
 
     @property
-    def states(self) -> Sequence[Any]:
+    def states(self) -> Sequence[State]:
         """The one state."""
         return (self.live.state,)
 
-    def put(self, index: int, state: Any) -> None:
+    def put(self, index: int, state: State) -> None:
         """Replaces the state."""
         self.live.state = state
 
@@ -118,7 +118,7 @@ class Single(One):
     def start(self) -> None:
         """Has nothing to do: the state is as it was initialised."""
 
-    def sanity_states(self) -> Sequence[Any]:
+    def sanity_states(self) -> Sequence[State]:
         """The state as an evaluation reads it."""
         return (evaluated(self.live.state, self.parts.root_key),)
 
@@ -148,7 +148,7 @@ class Single(One):
         """Calls the callbacks."""
         notify(self, "on_training_epoch_start", "train")
 
-    def train(self, loader: Any) -> None:
+    def train(self, loader: Loader) -> None:
         """Trains for an epoch, with its record and hooks."""
         run = self.run
         record = self.hooks.train_epoch(loader)
@@ -201,7 +201,7 @@ class Single(One):
         is_last = run.epoch == run.limits.num_epochs or run.stop_reason is not None
         return is_last or run.epoch % every == 0
 
-    def validate(self, loader: Any) -> None:
+    def validate(self, loader: Loader) -> None:
         """Validates and keeps the best; see there."""
         _validate.validate(self, loader)
 
@@ -221,7 +221,7 @@ class Single(One):
             self.hooks.on_training_end()
         notify(self, "on_training_end", "train")
 
-    def test(self, loader: Any) -> ScalarMetrics:
+    def test(self, loader: Loader) -> ScalarMetrics:
         """Tests the best model, which is loaded for it."""
         return _validate.test(self, loader)
 

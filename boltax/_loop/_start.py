@@ -1,8 +1,6 @@
 """The doors into the loop: a run that begins, and an epoch that a trainer's method asks for."""
 
-from typing import Any
-
-from boltax._base._types import ScalarMetrics
+from boltax._base._types import Loader, ScalarMetrics, State
 from boltax._build._parts import Parts
 from boltax._loop._clock import SaveClock, save_trigger
 from boltax._loop._epoch import run_epoch
@@ -43,7 +41,7 @@ def start_run(
     return run
 
 
-def train_epoch(single: Single, train_loader: Any) -> ScalarMetrics:
+def train_epoch(single: Single, train_loader: Loader) -> ScalarMetrics:
     """One pass over the loader; returns the means over the epoch, named ``train/...``.
 
     Called by hand, outside of a run, each call is one more epoch.
@@ -59,7 +57,7 @@ def train_epoch(single: Single, train_loader: Any) -> ScalarMetrics:
         return compute(metrics[0], "train/")
 
 
-def running(run: Run | None, state: Any) -> Run:
+def running(run: Run | None, state: State) -> Run:
     """The run of a trainer that has an optimizer.
 
     Raises:

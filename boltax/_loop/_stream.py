@@ -1,9 +1,9 @@
 """From a source of batches and the events of a run to chunks: what goes to the device together."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from boltax._base._chunks import Chunk, Plan
+from boltax._base._types import Loader
 from boltax._loop._run import Run
 from boltax._loop._trainees import Trainees
 from boltax._step._fused import MOST_STEPS
@@ -12,7 +12,7 @@ from boltax.data._source import Source, check_ends
 from boltax.errors import ConfigurationError
 
 
-def open_train_source(run: Run, train_loader: Any, steps_per_epoch: int | None) -> Source:
+def open_train_source(run: Run, train_loader: Loader, steps_per_epoch: int | None) -> Source:
     """The training data as the loop reads them; an empty loader is an error."""
     source = run.source(train_loader, "train_loader", steps_per_epoch)
     if source.num_batches == 0:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
 from boltax._base._chunks import Chunk, Plan
-from boltax._base._types import Cursor, PyTree, ScalarMetrics
+from boltax._base._types import Cursor, Loader, Outputs, PyTree, ScalarMetrics, State
 from boltax._build._hooks import Hooks
 from boltax._build._parts import Parts
 from boltax._loop._accumulators import Accumulated, Due
@@ -49,7 +49,7 @@ class Saved(NamedTuple):
 class Watch(Protocol):
     """Looks at steps on their way, whether they were finite."""
 
-    def add(self, chunk: Chunk, outputs: Any, before: Cursor | None) -> None:
+    def add(self, chunk: Chunk, outputs: Outputs, before: Cursor | None) -> None:
         """Watches steps that were sent off.
 
         Args:
@@ -68,11 +68,11 @@ class Dispatch(Protocol):
     """How steps are sent off for several states, each with an accumulator of its own."""
 
     @property
-    def states(self) -> Sequence[Any]:
+    def states(self) -> Sequence[State]:
         """The states that are trained."""
         ...
 
-    def put(self, index: int, state: Any) -> None:
+    def put(self, index: int, state: State) -> None:
         """Replaces a state."""
         ...
 
@@ -141,7 +141,7 @@ class Moments(Protocol):
         """Comes where nothing is resumed."""
         ...
 
-    def sanity_states(self) -> Sequence[Any]:
+    def sanity_states(self) -> Sequence[State]:
         """The states on which one validation batch is tried; none where it is too early to say."""
         ...
 
@@ -169,7 +169,7 @@ class Moments(Protocol):
         """Comes before the steps of an epoch."""
         ...
 
-    def train(self, loader: Any) -> None:
+    def train(self, loader: Loader) -> None:
         """Trains on one pass over the data, and records it."""
         ...
 
@@ -200,7 +200,7 @@ class Moments(Protocol):
         """Whether a validation follows the steps of this epoch."""
         ...
 
-    def validate(self, loader: Any) -> None:
+    def validate(self, loader: Loader) -> None:
         """Validates, tells who follows it, and keeps what is best."""
         ...
 
@@ -212,7 +212,7 @@ class Moments(Protocol):
         """Comes after the last epoch."""
         ...
 
-    def test(self, loader: Any) -> ScalarMetrics:
+    def test(self, loader: Loader) -> ScalarMetrics:
         """The metrics of what is best on the test set."""
         ...
 

@@ -1,10 +1,9 @@
 """The validation of a single run, and its test: hooks are told, the best model is kept."""
 
 import logging
-from typing import Any
 
 from boltax._base._metric_values import check_metric_values
-from boltax._base._types import ScalarMetrics
+from boltax._base._types import Loader, ScalarMetrics
 from boltax._loop._notify import hook, log, notify, tell_optimizer
 from boltax._loop._one import One
 from boltax._loop._saving import save_further, unwritten_best
@@ -17,7 +16,7 @@ from boltax.metrics._accumulate import to_host
 _log = logging.getLogger("boltax")
 
 
-def validate(one: One, val_loader: Any) -> None:
+def validate(one: One, val_loader: Loader) -> None:
     """Validates, tells hooks, loggers and the optimizer, and saves the model if it is the best."""
     run, hooks, record = one.run, one.hooks, one.run.counters.record
     if val_loader is None:  # but for a monitor of training there is nothing to compare by
@@ -56,7 +55,7 @@ def _keep(one: One, best: ScalarMetrics) -> None:
     one.hooks.save_metrics("best_eval", best)
 
 
-def test(one: One, test_loader: Any) -> ScalarMetrics:
+def test(one: One, test_loader: Loader) -> ScalarMetrics:
     """The metrics of the best model on the test set."""
     run, hooks = one.run, one.hooks
     if run.best is None:

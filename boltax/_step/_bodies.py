@@ -7,7 +7,7 @@ several to a program.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax import lax
 
 from boltax._base._keys import step_key
 from boltax._base._trees import choose, common_size, num_examples, tree_bytes
-from boltax._base._types import Batch, PyTree
+from boltax._base._types import Batch, Carry, Constants, Number, Outputs, PyTree, State, StepMetrics
 from boltax._step._loss_scale import has_overflowed
 from boltax._step._state import params_of, trained_params_of
 from boltax.errors import ConfigurationError, TrainingError
@@ -27,10 +27,10 @@ from boltax.metrics._totals import IntTotal
 from boltax.optim._adapt import optax_promotion
 from boltax.optim._named import NamedState
 
-TrainStep = Callable[[Any, Batch], tuple[Any, dict[str, Any]]]
-EvalStep = Callable[[Any, Batch], dict[str, Any]]
-PredictStep = Callable[[Any, Batch], Any]
-Body = Callable[[Any, Any, Batch], tuple[Any, Any]]
+TrainStep = Callable[[State, Batch], tuple[State, StepMetrics]]
+EvalStep = Callable[[State, Batch], StepMetrics]
+PredictStep = Callable[[State, Batch], PyTree]
+Body = Callable[[Constants, Carry, Batch], tuple[Carry, Outputs]]
 """One step: ``(constants, carry, batch) -> (carry, outputs)``."""
 
 SizeOf = Callable[[Batch], int]
@@ -46,8 +46,8 @@ MOST_WHOLE = 64 * 2**20
 class Training(NamedTuple):
     """What a training step carries on."""
 
-    state: Any
-    metrics: Any
+    state: State
+    metrics: PyTree
 
 
 class Evaluation(NamedTuple):
@@ -60,11 +60,11 @@ class Evaluation(NamedTuple):
             count all.
     """
 
-    state: Any
-    examples: Any
+    state: State
+    examples: Number
 
 
-def evaluation_of(state: Any, examples: int) -> Evaluation:
+def evaluation_of(state: State, examples: int) -> Evaluation:
     """What an evaluation step reads, after so many examples; see `Evaluation`."""
     return Evaluation(state, np.int32(examples % 2**31))
 
@@ -73,7 +73,7 @@ def train_body(
     train_step: TrainStep,
     on_nonfinite: str,
     size_of: SizeOf | None,
-    _: Any,
+    _: Constants,
     carry: Training,
     batch: Batch,
 ) -> tuple[Training, jax.Array]:
@@ -98,7 +98,7 @@ def train_body(
     return choose(is_left_out, old, new), is_bad
 
 
-def after(first: Any, second: PyTree) -> PyTree:
+def after(first: PyTree, second: PyTree) -> PyTree:
     """The second, for what is computed of it once the first is there: on a CPU.
 
     Beside the update small operations on it would take a small MLP's step a seventh longer, and on
@@ -140,7 +140,7 @@ def add_ended(
     """Accumulates intervals that ended in a loop: the first `number` rows; and all, packed."""
     empty = jax.tree.map(lambda rows: jnp.zeros(rows.shape[1:], rows.dtype), ended)
 
-    def add(row: Any, before: Metrics) -> Metrics:
+    def add(row: Number, before: Metrics) -> Metrics:
         return extend(before, jax.tree.map(lambda rows: rows[row], ended))
 
     whole = lax.fori_loop(0, number, add, empty if accumulated is None else accumulated)
@@ -156,7 +156,7 @@ def completed(train_step: TrainStep, *, has_ema: bool, log_norms: bool) -> Train
         log_norms: whether the norms of the trained parameters and of their change are metrics.
     """
 
-    def step(state: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
+    def step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
         new, metrics = checked_result(train_step(state, batch))
         if log_norms:
             metrics = {**metrics, **_norms(trained_params_of(state), trained_params_of(new))}
@@ -182,7 +182,7 @@ def _norms(before: PyTree, after: PyTree) -> dict[str, jax.Array]:
         return {"param_norm": optax.tree.norm(after), "update_norm": optax.tree.norm(update)}
 
 
-def is_step_bad(batch_metrics: dict[str, Any], params: PyTree) -> jax.Array:
+def is_step_bad(batch_metrics: StepMetrics, params: PyTree) -> jax.Array:
     """Whether the loss or the gradients are not finite; without their norm the parameters tell."""
     suspects = (batch_metrics.get("loss"), batch_metrics.get("grad_norm", params))
     finite = [
@@ -215,7 +215,7 @@ def _missing(wanted: jax.Array, seen: IntTotal, size: int) -> jax.Array:
 
 
 def accumulate(
-    metrics: Metrics, batch_metrics: dict[str, Any], count: int, real: jax.Array | None = None
+    metrics: Metrics, batch_metrics: StepMetrics, count: int, real: jax.Array | None = None
 ) -> Metrics:
     return added(metrics, start(batch_metrics, count, real))
 
@@ -225,7 +225,7 @@ def added(metrics: Metrics, new: Metrics) -> Metrics:
     return extend(metrics, new) if metrics.names or not new.names else new
 
 
-def count_of(size_of: SizeOf | None, batch: Batch, batch_metrics: dict[str, Any]) -> int:
+def count_of(size_of: SizeOf | None, batch: Batch, batch_metrics: StepMetrics) -> int:
     """The number of examples in a batch, by which its metrics are weighted.
 
     Args:
@@ -247,10 +247,10 @@ def count_of(size_of: SizeOf | None, batch: Batch, batch_metrics: dict[str, Any]
 
 
 def batch_metrics_of(
-    step: Callable[[Any, Batch], Any],
+    step: Callable[[State, Batch], PyTree],
     is_train: bool,
     size_of: SizeOf | None,
-    state: Any,
+    state: State,
     batch: Batch,
 ) -> Metrics:
     result = step(state, batch)
@@ -258,7 +258,7 @@ def batch_metrics_of(
     return start(batch_metrics, count_of(size_of, batch, batch_metrics))
 
 
-def checked_result(result: Any) -> tuple[Any, dict[str, Any]]:
+def checked_result(result: PyTree) -> tuple[State, StepMetrics]:
     if isinstance(result, tuple) and len(result) == 2:
         return result
     raise TrainingError(
@@ -271,7 +271,7 @@ def counted_once(train_step: TrainStep) -> TrainStep:
     """`train_step`; with several optimizers its state is one step on, whatever it has updated."""
 
     @functools.wraps(train_step)
-    def step(state: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
+    def step(state: State, batch: Batch) -> tuple[State, StepMetrics]:
         new, metrics = checked_result(train_step(state, batch))
         if isinstance(getattr(state, "opt_state", None), NamedState):
             new = new.replace(step=state.step + 1)
@@ -280,11 +280,11 @@ def counted_once(train_step: TrainStep) -> TrainStep:
     return step
 
 
-def predict_body(predict_step: PredictStep, state: Any, place: Any, batch: Batch) -> Any:
+def predict_body(predict_step: PredictStep, state: State, place: Number, batch: Batch) -> PyTree:
     return predict_step(with_batch_rng(state, "predict", place), batch)
 
 
-def with_batch_rng(state: Any, phase: str, place: Any) -> Any:
+def with_batch_rng(state: State, phase: str, place: Number) -> State:
     """The state with the key of one batch in place of the root key; thrown away after the batch.
 
     That key follows from the root key, the phase and the place of the batch in the data, and from

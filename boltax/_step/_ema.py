@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._base._trees import wide
-from boltax._base._types import PyTree, Variables
+from boltax._base._types import PyTree, State, Variables
 
 AVERAGED = ("params", "batch_stats")
 """The fields of a state of which the average is kept. BatchNorm statistics belong to the parameters
@@ -36,7 +36,7 @@ class Ema(NamedTuple):
     total: jax.Array
     decay: jax.Array
 
-    def updated(self, state: Any, is_step: jax.Array | None = None) -> "Ema":
+    def updated(self, state: State, is_step: jax.Array | None = None) -> "Ema":
         """The average with the values of one more state; traced.
 
         Args:
@@ -57,13 +57,13 @@ class Ema(NamedTuple):
         return Ema(jax.tree.map(blend, self.variables, _averaged(state)), total, self.decay)
 
 
-def first_ema(state: Any, decay: float) -> Ema:
+def first_ema(state: State, decay: float) -> Ema:
     """The average before the first step; traced."""
     variables = jax.tree.map(_wide, _averaged(state))
     return Ema(variables, jnp.zeros((), jnp.float32), jnp.asarray(decay, jnp.float32))
 
 
-def evaluated(state: Any, root: Any = None) -> Any:
+def evaluated(state: State, root: Any = None) -> Any:
     """The state as it is evaluated and saved: with the average of its parameters in their place.
 
     A state that keeps no average is evaluated as it is.
@@ -82,18 +82,18 @@ def evaluated(state: Any, root: Any = None) -> Any:
     return state.replace(ema=None, **averages)
 
 
-def restarted(state: Any) -> Any:
+def restarted(state: State) -> Any:
     """The state with an average that begins anew, from the values of now."""
     ema = getattr(state, "ema", None)
     return state if ema is None else state.replace(ema=first_ema(state, ema.decay))
 
 
-def _averaged(state: Any) -> Variables:
+def _averaged(state: State) -> Variables:
     found = {name: getattr(state, name) for name in AVERAGED}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _wide(leaf: Any) -> jax.Array:
+def _wide(leaf: PyTree) -> jax.Array:
     """A copy, whose memory is its own, of a floating-point array at least in float32."""
     is_inexact = jnp.issubdtype(leaf.dtype, jnp.inexact)
     return jnp.array(leaf, wide(leaf.dtype) if is_inexact else leaf.dtype, copy=True)

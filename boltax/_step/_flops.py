@@ -11,11 +11,22 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 from jax.extend.core import Literal
+
+from boltax._base._types import Number, PyTree
+
+Jaxpr: TypeAlias = Any
+"""A program as JAX has traced it; its classes differ between versions of JAX."""
+
+Equation: TypeAlias = Any
+"""An equation of such a program."""
+
+Variable: TypeAlias = Any
+"""A variable or a literal of such a program."""
 
 PEAKS: Mapping[str, float] = {
     "V100": 125e12,
@@ -98,7 +109,7 @@ class Flops:
         return Flops(self.total * count, self.open_loops if count else 0)
 
 
-def flops_of(function: Callable[..., Any], *args: Any) -> int:
+def flops_of(function: Callable[..., Any], *args: PyTree) -> int:
     """The floating point operations of a function's matrix products and convolutions.
 
     See `count_flops`, which also tells whether the number is exact.
@@ -115,7 +126,7 @@ def flops_of(function: Callable[..., Any], *args: Any) -> int:
     return count_flops(function, *args).total
 
 
-def count_flops(function: Callable[..., Any], *args: Any) -> Flops:
+def count_flops(function: Callable[..., Any], *args: PyTree) -> Flops:
     """The floating point operations of a function, and whether a loop of unknown length is in it.
 
     A multiplication with its addition counts as two, a complex one as eight. Only matrix products
@@ -131,12 +142,12 @@ def count_flops(function: Callable[..., Any], *args: Any) -> Flops:
     return flops_in(jax.make_jaxpr(function)(*args))
 
 
-def flops_in(jaxpr: Any) -> Flops:
+def flops_in(jaxpr: Jaxpr) -> Flops:
     """The operations of a program that JAX has traced, see `count_flops`."""
     return sum((_in_equation(equation) for equation in jaxpr.eqns), Flops())
 
 
-def value_bytes(jaxpr: Any) -> int:
+def value_bytes(jaxpr: Jaxpr) -> int:
     """Bytes of all values that a program which JAX has traced makes, those of a loop's body once.
 
     Example:
@@ -157,7 +168,7 @@ def _bytes_of(aval: Any) -> int:
     )
 
 
-def has_primitive(jaxpr: Any, name: str) -> bool:
+def has_primitive(jaxpr: Jaxpr, name: str) -> bool:
     """Whether a primitive of this name is anywhere in a program that JAX has traced."""
     return any(
         equation.primitive.name == name
@@ -166,7 +177,7 @@ def has_primitive(jaxpr: Any, name: str) -> bool:
     )
 
 
-def _in_equation(equation: Any) -> Flops:
+def _in_equation(equation: Equation) -> Flops:
     name, params = equation.primitive.name, equation.params
     if name in _COUNTED:
         kind = np.dtype(equation.outvars[0].aval.dtype).kind
@@ -178,7 +189,7 @@ def _in_equation(equation: Any) -> Flops:
     return sum(map(flops_in, _jaxprs(params)), Flops()).times(_rounds(name, params))
 
 
-def _jaxprs(params: Mapping[str, Any]) -> Iterator[Any]:
+def _jaxprs(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
     """The programs within a primitive, whatever it calls them."""
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
@@ -197,7 +208,7 @@ def _rounds(name: str, params: Mapping[str, Any]) -> int:
     return 1
 
 
-def _in_while(equation: Any) -> Flops:
+def _in_while(equation: Equation) -> Flops:
     once = sum(map(flops_in, _jaxprs(equation.params)), Flops())
     if not once.total:
         return once
@@ -205,7 +216,7 @@ def _in_while(equation: Any) -> Flops:
     return once + Flops(0, 1) if rounds is None else once.times(rounds)
 
 
-def _counted_rounds(equation: Any) -> int | None:
+def _counted_rounds(equation: Equation) -> int | None:
     """The rounds of a loop ``while i < end: i += step`` with constants; None for any other.
 
     The condition's own operations count as often as the body's: they are next to nothing.
@@ -219,11 +230,11 @@ def _counted_rounds(equation: Any) -> int | None:
     before = outer.invars[params["body_nconsts"] :]
     starts = given[skipped + params["body_nconsts"] :]
 
-    def place(variable: Any) -> int:
+    def place(variable: Variable) -> int:
         """The place among what the loop carries; negative for a constant of the condition."""
         return inner.invars.index(variable) - skipped
 
-    def constant(variable: Any) -> Any:
+    def constant(variable: Variable) -> Number:
         if isinstance(variable, Literal):
             return variable.val
         at = place(variable)
@@ -242,7 +253,7 @@ def _counted_rounds(equation: Any) -> int | None:
     return max(0, math.ceil((limit - start.val) / step))
 
 
-def _step_of(body: Any, before: Any, after: Any) -> Any:
+def _step_of(body: Jaxpr, before: Variable, after: Variable) -> Number:
     """The positive constant by which a round adds to a variable; None when it does not."""
     for equation in body.eqns:
         if equation.primitive.name == "add" and equation.outvars[0] is after:
@@ -252,13 +263,13 @@ def _step_of(body: Any, before: Any, after: Any) -> Any:
     return None
 
 
-def _dot_general(equation: Any) -> int:
+def _dot_general(equation: Equation) -> int:
     (contracted, _), _ = equation.params["dimension_numbers"]
     left = equation.invars[0].aval.shape
     return math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
 
 
-def _ragged_dot_general(equation: Any) -> int:
+def _ragged_dot_general(equation: Equation) -> int:
     numbers = equation.params["ragged_dot_dimension_numbers"]
     (contracted, _), _ = numbers.dot_dimension_numbers
     left, _, sizes = (variable.aval.shape for variable in equation.invars[:3])
@@ -268,7 +279,7 @@ def _ragged_dot_general(equation: Any) -> int:
     return products // sizes[-1] if is_shared else products
 
 
-def _conv_general_dilated(equation: Any) -> int:
+def _conv_general_dilated(equation: Equation) -> int:
     params, out = equation.params, equation.outvars[0].aval.shape
     left, right = (variable.aval.shape for variable in equation.invars)
     numbers = params["dimension_numbers"]
@@ -308,7 +319,7 @@ def _products(
     return count
 
 
-_COUNTED: Mapping[str, Callable[[Any], int]] = {
+_COUNTED: Mapping[str, Callable[[Equation], int]] = {
     "dot_general": _dot_general,
     "ragged_dot_general": _ragged_dot_general,
     "conv_general_dilated": _conv_general_dilated,

@@ -14,6 +14,7 @@ from jax import lax
 
 from boltax._base._chunks import Rows, batch_at, batch_of
 from boltax._base._trees import choose
+from boltax._base._types import Carry, Constants, Feed, Number, Outputs
 from boltax._step._bodies import Body, Training, is_taken_whole
 from boltax._step._fused import MOST_STEPS
 from boltax.metrics._accumulate import Metrics, empty_like
@@ -21,12 +22,14 @@ from boltax.metrics._accumulate import Metrics, empty_like
 _NEVER = 2**30
 
 
-def single(body: Body, constants: Any, carry: Any, feed: Any) -> tuple[Any, Any]:
+def single(body: Body, constants: Constants, carry: Carry, feed: Feed) -> tuple[Carry, Outputs]:
     """One step."""
     return body(constants, carry, lax.optimization_barrier(batch_of(feed)))
 
 
-def unrolled(body: Body, constants: Any, carry: Any, feeds: tuple[Any, ...]) -> tuple[Any, Any]:
+def unrolled(
+    body: Body, constants: Constants, carry: Carry, feeds: tuple[Feed, ...]
+) -> tuple[Carry, Outputs]:
     """One step after the other."""
     collected: list[Any] = []
     for feed in feeds:
@@ -35,10 +38,12 @@ def unrolled(body: Body, constants: Any, carry: Any, feeds: tuple[Any, ...]) -> 
     return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *collected)
 
 
-def loop(body: Body, constants: Any, carry: Any, count: jax.Array, feed: Any) -> tuple[Any, Any]:
+def loop(
+    body: Body, constants: Constants, carry: Carry, count: jax.Array, feed: Feed
+) -> tuple[Carry, Outputs]:
     """The first `count` batches of a stack: any number of steps in the same program."""
 
-    def one(index: Any, before: tuple[Any, Any]) -> tuple[Any, Any]:
+    def one(index: Number, before: tuple[Any, Any]) -> tuple[Carry, Outputs]:
         carry, collected = before
         batch = lax.optimization_barrier(batch_at(feed, index))
         carry, outputs = body(constants, carry, batch)
@@ -87,7 +92,7 @@ def train_loop(
     until_due: jax.Array | tuple[()],
     carry: Training,
     count: jax.Array,
-    feed: Any,
+    feed: Feed,
 ) -> tuple[Training, tuple[jax.Array, Ended]]:
     """`loop` for training steps, in which the intervals of records end.
 
@@ -166,6 +171,6 @@ def train_loop(
     return carry._replace(metrics=metrics), (are_bad, done.ended)
 
 
-def _capacity(feed: Any) -> int:
+def _capacity(feed: Feed) -> int:
     """Of how many batches a feed has room for."""
     return MOST_STEPS if isinstance(feed, Rows) else jax.tree.leaves(feed)[0].shape[0]

@@ -16,16 +16,15 @@ run has left. It runs in the background.
 import functools
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any
 
 import jax
 import numpy as np
 
 from boltax._base._chunks import Chunk, Mode, Plan, Rows, stacked_form
 from boltax._base._trees import tree_bytes
-from boltax._step._programs import Program, forms
+from boltax._base._types import Carry, Constants, Feed, Outputs, PyTree
+from boltax._step._programs import Compiling, Program, forms
 
 MOST_STEPS = 512
 """Steps in a dispatch at most; more bring nothing."""
@@ -106,8 +105,8 @@ class FusedStep:
         self._wanted, self._name, self._tell = wanted, name, tell
         self._first = Mode.SINGLE  # how steps go off until that is decided
         self._plans = {Mode.SINGLE: Plan()}  # of the ways that are compiled
-        self._begun: Future[Any] | None = None  # the first way, in compilation
-        self._args: tuple[Any, ...] = ()  # forms of the arguments of a single step
+        self._begun: Compiling | None = None  # the first way, in compilation
+        self._args: tuple[PyTree, ...] = ()  # forms of the arguments of a single step
         self._executed = 0
         self._widest = self._nearest = 1  # most steps in a loop, and in other dispatches
         self._remaining: int | None = None
@@ -130,12 +129,12 @@ class FusedStep:
 
     def precompile(
         self,
-        constants: Any,
-        carry: Any,
-        feed: Any,
+        constants: Constants,
+        carry: Carry,
+        feed: Feed,
         distance: int = 1,
-        after: Future[Any] | None = None,
-    ) -> Future[Any] | None:
+        after: Compiling | None = None,
+    ) -> Compiling | None:
         """Begins to compile the way in which steps go off first, in the background; once.
 
         Args:
@@ -188,7 +187,7 @@ class FusedStep:
             return replace(chosen, steps=_equal_parts(distance, chosen.steps))
         return chosen if chosen.steps <= near else Plan()
 
-    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+    def __call__(self, constants: Constants, carry: Carry, chunk: Chunk) -> tuple[Carry, Outputs]:
         """Sends off the steps of a chunk.
 
         Args:
@@ -295,8 +294,8 @@ class FusedStep:
         return cost < share * self._remaining * seconds
 
     def _start(
-        self, mode: Mode, seconds: float | None = None, after: Future[Any] | None = None
-    ) -> Future[Any]:
+        self, mode: Mode, seconds: float | None = None, after: Compiling | None = None
+    ) -> Compiling:
         """Begins to compile a way: a loop with as many steps as are reasonable.
 
         Args:
@@ -316,7 +315,7 @@ class FusedStep:
             constants, carry, forms(count_on_device(1)), stacked_form(feed, capacity), after=after
         )
 
-    def _capacity(self, feed: Any, seconds: float | None) -> int:
+    def _capacity(self, feed: Feed, seconds: float | None) -> int:
         if self._wanted != "auto":
             return int(self._wanted)
         most, most_bytes = MOST_STEPS, MOST_BYTES_FIRST

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._base._types import Variables
+from boltax._base._types import Batch, PyTree, Variables
 from boltax._step._blame import explained
 from boltax._step._flops import value_bytes
 from boltax._step._steps import compile_init
@@ -16,7 +16,7 @@ from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call
 from boltax.models._view import ModelView
 
-Run = Callable[[ModelView, Any], Any]
+RunModel = Callable[[ModelView, Batch], PyTree]
 """Runs the model on an example: a loss, or a plain call."""
 
 
@@ -39,15 +39,15 @@ def root_key(seed: jax.Array) -> jax.Array:
     return jax.random.split(jax.random.key(seed))[0]
 
 
-def call_model(model: ModelView, inputs: Sequence[Any]) -> None:
+def call_model(model: ModelView, inputs: Sequence[PyTree]) -> None:
     """Runs a model on inputs alone, where there is no loss."""
     model(*inputs)
 
 
 def initialise(
     adapter: ModelAdapter,
-    run: Run,
-    example: Any,
+    run: RunModel,
+    example: Batch,
     key: jax.Array,
     *,
     hparams: Mapping[str, Any],
@@ -94,7 +94,9 @@ def initialise(
         raise better.with_traceback(error.__traceback__) from error
 
 
-def forward_bytes(adapter: ModelAdapter, run: Run, example: Any, hparams: Mapping[str, Any]) -> int:
+def forward_bytes(
+    adapter: ModelAdapter, run: RunModel, example: Batch, hparams: Mapping[str, Any]
+) -> int:
     """Bytes of the values that a pass through the model makes; traced, without JAX's backend."""
     key = jax.eval_shape(lambda: jax.random.key(0))
     init = partial(init_variables, adapter, run, hparams, [])
@@ -103,10 +105,10 @@ def forward_bytes(adapter: ModelAdapter, run: Run, example: Any, hparams: Mappin
 
 def init_variables(
     adapter: ModelAdapter,
-    run: Run,
+    run: RunModel,
     hparams: Mapping[str, Any],
     calls: list[Call],
-    example: Any,
+    example: Batch,
     key: jax.Array,
     traced: dict[str, jax.Array],
 ) -> Variables:

@@ -24,7 +24,7 @@ from boltax._base._trees import (
     path_name,
     wide,
 )
-from boltax._base._types import Batch, Variables
+from boltax._base._types import Batch, Number, PyTree, State, StepMetrics, Variables
 from boltax._step._bodies import after
 from boltax._step._microbatches import Part, over_parts
 from boltax._step._state import TrainState, split_collections, variables_of
@@ -54,8 +54,8 @@ RESERVED_METRICS = (
     "epoch",
     "step",
 )
-LossFunction = Callable[[ModelView, Batch, bool], Any]
-Objective = Callable[[Any], tuple[jax.Array, Part]]
+LossFunction = Callable[[ModelView, Batch, bool], PyTree]
+Objective = Callable[[PyTree], tuple[jax.Array, Part]]
 
 
 class LossSteps:
@@ -76,7 +76,7 @@ class LossSteps:
         self,
         adapter: ModelAdapter,
         loss_function: LossFunction,
-        predict_function: Callable[[ModelView, Batch], Any],
+        predict_function: Callable[[ModelView, Batch], PyTree],
         *,
         owner: str,
         hparams: Mapping[str, Any],
@@ -96,7 +96,7 @@ class LossSteps:
         """Runs the loss for its calls of the model, as initialisation does."""
         self._loss(model, batch, train=True)
 
-    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+    def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         """One optimizer update, by the gradients of the loss and of an L2 term where asked for."""
         found = self._with_gradients(state, batch)
         new = state.apply_gradients(
@@ -118,7 +118,7 @@ class LossSteps:
             {**metrics, "loss_scale": scale},
         )
 
-    def gradients(self, state: TrainState, batch: Batch) -> tuple[jax.Array, Any]:
+    def gradients(self, state: TrainState, batch: Batch) -> tuple[jax.Array, PyTree]:
         """The loss of a batch and the gradients as they come, before the optimizer has them."""
         found = self._with_gradients(state, batch)
         return found.loss, found.sums
@@ -126,26 +126,26 @@ class LossSteps:
     def _with_gradients(self, state: TrainState, batch: Batch) -> Part:
         """What is found of a batch, its `sums` being the gradients."""
 
-        def find(variables: Variables, examples: Batch, part: Any) -> Part:
+        def find(variables: Variables, examples: Batch, part: Number) -> Part:
             objective = self._objective(state, variables, examples, part)
             return _differentiated(objective, state)
 
         return self._over_batch(find, state, batch, like=state.params)
 
-    def _value(self, state: TrainState, batch: Batch, params: Any) -> jax.Array:
+    def _value(self, state: TrainState, batch: Batch, params: PyTree) -> jax.Array:
         """The loss of a batch with other parameters."""
 
-        def find(variables: Variables, examples: Batch, part: Any) -> Part:
+        def find(variables: Variables, examples: Batch, part: Number) -> Part:
             return self._objective(state, variables, examples, part)(params)[1]
 
         return self._over_batch(find, state, batch).loss
 
     def _over_batch(
         self,
-        find: Callable[[Variables, Batch, Any], Part],
+        find: Callable[[Variables, Batch, Number], Part],
         state: TrainState,
         batch: Batch,
-        like: Any = (),
+        like: PyTree = (),
     ) -> Part:
         variables = variables_of(state)
         if self.microbatches == 1:
@@ -153,9 +153,9 @@ class LossSteps:
         return over_parts(find, variables, batch, self.microbatches, like)
 
     def _objective(
-        self, state: TrainState, variables: Variables, batch: Batch, part: Any
+        self, state: TrainState, variables: Variables, batch: Batch, part: Number
     ) -> Objective:
-        def objective(params: Any) -> tuple[jax.Array, Part]:
+        def objective(params: PyTree) -> tuple[jax.Array, Part]:
             view = self._view(state, {**variables, "params": params}, "train", part)
             loss, metrics = self._loss(view, batch, train=True)
             total, weight = _mean_and_weight(loss, batch, self._size_of)
@@ -170,14 +170,14 @@ class LossSteps:
 
         return objective
 
-    def eval_step(self, state: TrainState, batch: Batch) -> dict[str, Any]:
+    def eval_step(self, state: TrainState, batch: Batch) -> StepMetrics:
         """The loss and the metrics of one batch, in evaluation mode."""
         loss, metrics = self._loss(
             self._view(state, variables_of(state), "eval"), batch, train=False
         )
         return {"loss": loss, **metrics}
 
-    def predict_step(self, state: TrainState, batch: Batch) -> Any:
+    def predict_step(self, state: TrainState, batch: Batch) -> PyTree:
         """The outputs for one batch, in evaluation mode."""
         view = self._view(state, variables_of(state), "predict")
         with noting(f"predict_function of {self.owner}"):
@@ -198,7 +198,7 @@ class LossSteps:
         )
 
     def _view(
-        self, state: TrainState, variables: Variables, phase: str, part: Any = None
+        self, state: TrainState, variables: Variables, phase: str, part: Number = None
     ) -> ModelView:
         if phase == "train":
             key = step_key(state.rng, phase, jnp.asarray(state.step, jnp.int32))
@@ -208,7 +208,7 @@ class LossSteps:
         hparams = {**self.hparams, **(state.hparams or {})}
         return ModelView(self.adapter, variables, key, train=phase == "train", hparams=hparams)
 
-    def _loss(self, view: ModelView, batch: Batch, *, train: bool) -> tuple[Any, dict[str, Any]]:
+    def _loss(self, view: ModelView, batch: Batch, *, train: bool) -> tuple[State, StepMetrics]:
         try:
             with noting(f"loss_function of {self.owner}"):
                 result = self.loss_function(view, batch, train)
@@ -226,7 +226,7 @@ class LossSteps:
             return loss, {name: held(name, value, size) for name, value in metrics.items()}
 
 
-def inputs_of(batch: Batch) -> Any:
+def inputs_of(batch: Batch) -> PyTree:
     """The part of a batch that a model predicts from: the first of a tuple, or all of it.
 
     Raises:
@@ -247,7 +247,7 @@ def _differentiated(objective: Objective, state: TrainState) -> Part:
     if is_frozen is None:
         return _differentiated_at(state.params, objective, state)
 
-    def of_left(left: Any) -> tuple[jax.Array, Part]:
+    def of_left(left: PyTree) -> tuple[jax.Array, Part]:
         return objective(merged(left, state.params, is_frozen))
 
     found = _differentiated_at(left_of(state.params, is_frozen), of_left, state)
@@ -255,13 +255,13 @@ def _differentiated(objective: Objective, state: TrainState) -> Part:
     return found._replace(sums=merged(found.sums, zeros, is_frozen))
 
 
-def _differentiated_at(params: Any, objective: Objective, state: TrainState) -> Part:
+def _differentiated_at(params: PyTree, objective: Objective, state: TrainState) -> Part:
     if state.loss_scale is None:
         (_, found), grads = jax.value_and_grad(objective, has_aux=True)(params)
         return found._replace(sums=grads)
     scale = state.loss_scale.scale
 
-    def scaled(params: Any) -> tuple[jax.Array, Part]:
+    def scaled(params: PyTree) -> tuple[jax.Array, Part]:
         total, found = objective(params)
         return total * scale.astype(total.dtype), found
 
@@ -270,7 +270,7 @@ def _differentiated_at(params: Any, objective: Objective, state: TrainState) -> 
 
 
 def _mean_and_weight(
-    loss: Any, batch: Batch, size_of: Callable[[Batch], int]
+    loss: PyTree, batch: Batch, size_of: Callable[[Batch], int]
 ) -> tuple[jax.Array, jax.Array]:
     """The loss to minimise, and what it counts beside that of other examples."""
     if not isinstance(loss, tuple):
@@ -281,7 +281,7 @@ def _mean_and_weight(
     return total / jnp.where(weight == 0, 1, weight), weight
 
 
-def _check_loss(loss: Any, batch: Batch, size: int, owner: str) -> Any:
+def _check_loss(loss: PyTree, batch: Batch, size: int, owner: str) -> PyTree:
     """A loss as an array, or a pair of arrays."""
     if isinstance(loss, tuple) and len(loss) == 2:
         parts = tuple(_as_array(part) for part in loss)
@@ -322,7 +322,7 @@ def _size_for_checks(batch: Batch, size_of: Callable[[Batch], int]) -> int:
     return examples_or_one(batch) if size_of is num_examples else size_of(batch)
 
 
-def _as_array(value: Any) -> Any:
+def _as_array(value: PyTree) -> PyTree:
     """A number of Python, NumPy or JAX as an array of JAX; None for anything else.
 
     An integer that int32 may not hold, a count of very many, is one in floating point.
@@ -334,11 +334,11 @@ def _as_array(value: Any) -> Any:
     return None
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: PyTree) -> bool:
     return isinstance(value, jax.Array) or (hasattr(value, "shape") and hasattr(value, "dtype"))
 
 
-def _check_names(metrics: Any, owner: str) -> dict[str, Any]:
+def _check_names(metrics: PyTree, owner: str) -> StepMetrics:
     if not isinstance(metrics, Mapping):
         raise MetricsError(
             f"Received metrics of type {type(metrics).__name__} from loss_function of {owner}; "

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from boltax._base._trees import describe, num_examples, wide
-from boltax._base._types import Batch, PyTree, Variables
+from boltax._base._types import Batch, Carry, Number, Outputs, PyTree, StepMetrics, Variables
 from boltax.errors import DataError
 from boltax.metrics._accumulate import Metrics, merge, start
 
@@ -33,13 +33,13 @@ class Part(NamedTuple):
 
     loss: jax.Array
     weight: jax.Array
-    metrics: dict[str, Any]
+    metrics: StepMetrics
     variables: Variables
     sums: PyTree = ()
 
 
 def over_parts(
-    find: Callable[[Variables, Batch, Any], Part],
+    find: Callable[[Variables, Batch, Number], Part],
     variables: Variables,
     batch: Batch,
     parts: int,
@@ -59,7 +59,7 @@ def over_parts(
     params, zero = variables["params"], jnp.zeros((), jnp.float32)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, wide(x.dtype)), like)
 
-    def one(carry: Any, part: tuple[Any, Batch]) -> tuple[Any, Metrics]:
+    def one(carry: Carry, part: tuple[Number, Batch]) -> tuple[Carry, Metrics]:
         sums, weights, collections = carry
         found = find({**collections, "params": params}, part[1], part[0])
         weight = found.weight.astype(jnp.float32)
@@ -87,8 +87,8 @@ def over_parts(
 
 
 def repeat(
-    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, stacked: PyTree
-) -> tuple[Any, Any]:
+    body: Callable[[Carry, PyTree], tuple[Carry, Outputs]], carry: Carry, stacked: PyTree
+) -> tuple[Carry, Outputs]:
     """`jax.lax.scan`, or its rounds one after the other in the program where a loop is slow.
 
     Loops of convolutions are on a CPU: 25 to 40 times, as measured. Without a loop XLA saves no
@@ -96,7 +96,7 @@ def repeat(
     """
     if not _is_loop_slow(body, carry, jax.tree.map(lambda leaf: leaf[0], stacked)):
         return lax.scan(body, carry, stacked)
-    outputs: list[Any] = []
+    outputs: list[Outputs] = []
     for index in range(len(jax.tree.leaves(stacked)[0])):
         carry, stacked = lax.optimization_barrier((carry, stacked))
         carry, output = body(carry, jax.tree.map(lambda leaf, i=index: leaf[i], stacked))
@@ -104,7 +104,7 @@ def repeat(
     return carry, jax.tree.map(lambda *parts: jnp.stack(parts), *outputs)
 
 
-def _is_loop_slow(body: Callable[..., Any], *args: Any) -> bool:
+def _is_loop_slow(body: Callable[..., Any], *args: PyTree) -> bool:
     if jax.default_backend() != "cpu":
         return False
     return "conv_general_dilated" in str(jax.make_jaxpr(body)(*args))

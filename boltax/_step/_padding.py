@@ -16,6 +16,7 @@ import numpy as np
 
 from boltax._base._chunks import Chunk, Mode, Plan, Rows, stacked
 from boltax._base._trees import common_size
+from boltax._base._types import Feed, PyTree
 from boltax._step._bodies import Evaluation, evaluation_of
 from boltax.metrics._accumulate import Metrics, empty_like
 
@@ -82,11 +83,11 @@ def _filled(chunk: Chunk, full: Chunk, *, is_reversed: bool = False) -> Chunk:
     mode = Mode.LOOP if full.plan.mode is Mode.LOOP else Mode.SINGLE
     plan = Plan(mode, 1, full.plan.capacity)
     if isinstance(chunk.feed, Rows):
-        feed: Any = _filled_rows(chunk.feed, full.size, is_reversed)
+        feed: Feed = _filled_rows(chunk.feed, full.size, is_reversed)
         return Chunk(plan, feed, chunk.cursors, chunk.size)
     missing = full.size - chunk.size
 
-    def fill(leaf: Any, other: Any) -> Any:
+    def fill(leaf: PyTree, other: Any) -> Any:
         others = other[::-1][:missing] if is_reversed else other[:missing]
         if isinstance(leaf, np.ndarray):
             return np.concatenate([leaf, np.asarray(others)])

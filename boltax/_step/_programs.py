@@ -7,21 +7,25 @@ and what that cost. Programs can be compiled in the background, while others run
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 
 from boltax._base._chunks import Rows
 from boltax._base._trees import common_size, describe, describe_leaf, form_of, path_name
-from boltax._base._types import PyTree
+from boltax._base._types import Feed, PyTree
 from boltax._process._ledger import Ledger
 from boltax._process._moments import after_compiling
 from boltax._step._flops import flops_in, has_primitive
 from boltax.errors import RecompilationError
 
+Compiling: TypeAlias = Future[Any]
+"""What is done when something is compiled."""
+Form: TypeAlias = Hashable
+"""The shapes and dtypes of all arguments of a program."""
 Announce = Callable[[str], AbstractContextManager[Any]]
 MOST_SHOWN = 4
 _pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="boltax-compile")
@@ -111,13 +115,13 @@ class Program:
         compilations: Compilations,
         *,
         may_be_ragged: bool = False,
-        one_of: Callable[[Any], PyTree] = lambda batch: batch,
+        one_of: Callable[[Feed], PyTree] = lambda batch: batch,
     ) -> None:
         self._function, self._name, self._compilations = function, name, compilations
         self._one_of = one_of
         self._may_be_ragged = may_be_ragged
-        self._known: dict[Any, Any] = {}  # compiled, or a Future of that
-        self._known_forms: dict[Any, PyTree] = {}
+        self._known: dict[Form, Any] = {}  # compiled, or a Future of that
+        self._known_forms: dict[Form, PyTree] = {}
         self._jaxpr: Any = None  # of the first form, until somebody asks what is in it
         self._flops: int | None = None
         self._has_convolutions = False
@@ -148,7 +152,7 @@ class Program:
         memory = None if compiled is None else compiled.memory_analysis()
         return None if memory is None else int(memory.temp_size_in_bytes)
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: PyTree) -> Any:
         """Runs the program of the form that these arguments have, compiled now if it is new."""
         key = form_of(args[-1])
         compiled = self._known.get(key)
@@ -168,18 +172,18 @@ class Program:
         del self._known[key]
         return self._compiled(key, args)(*args)
 
-    def lower(self, *args: Any) -> Any:
+    def lower(self, *args: PyTree) -> Any:
         """The program for these arguments (arrays or their shapes), not compiled."""
         return self._function.lower(*args)
 
-    def trace(self, *args: Any) -> Any:
+    def trace(self, *args: PyTree) -> Any:
         """The program for these arguments, traced; the first one is what is looked into."""
         traced = self._function.trace(*args)
         if not self._known_forms:
             self._jaxpr, self._known_forms[form_of(args[-1])] = traced.jaxpr, forms(args)
         return traced
 
-    def start(self, *args: Any, after: Future[Any] | None = None) -> Future[Any]:
+    def start(self, *args: PyTree, after: Compiling | None = None) -> Compiling:
         """Begins to compile for these arguments (arrays or their shapes) in the background.
 
         It is traced here and now, so that the settings of this thread count.
@@ -198,20 +202,20 @@ class Program:
             self._known[key], self._known_forms[key] = known, forms(args)
         if isinstance(known, Future):
             return known
-        done: Future[Any] = Future()
+        done: Compiling = Future()
         done.set_result(known)
         return done
 
-    def _one(self, args: tuple[Any, ...]) -> PyTree:
+    def _one(self, args: tuple[PyTree, ...]) -> PyTree:
         return self._one_of(args[-1])
 
-    def _is_new(self, key: Any, args: tuple[Any, ...]) -> bool:
+    def _is_new(self, key: Form, args: tuple[PyTree, ...]) -> bool:
         try:
             return bool(_changes(self._known_forms[key], forms(args)))
         except AttributeError:  # something that is no array
             return False
 
-    def _compile(self, lowered: Any, traced: float, after: Future[Any] | None) -> Any:
+    def _compile(self, lowered: Any, traced: float, after: Compiling | None) -> Any:
         if after is not None:
             wait([after])
         began = time.perf_counter()
@@ -221,7 +225,7 @@ class Program:
             _pool.submit(act)  # later, as the program is waited for
         return compiled
 
-    def _compiled(self, key: Any, args: tuple[Any, ...]) -> Any:
+    def _compiled(self, key: Form, args: tuple[PyTree, ...]) -> Any:
         changes, is_ragged, is_again = "", False, False
         if key not in self._known and self._known_forms:
             before, now = (

@@ -7,7 +7,7 @@ import optax
 from flax import struct
 from flax.training import train_state
 
-from boltax._base._types import Variables
+from boltax._base._types import PyTree, State, Variables
 from boltax._step._ema import restarted
 from boltax.optim._adapt import robust
 from boltax.optim._by_path import trained_in
@@ -39,16 +39,16 @@ class TrainState(train_state.TrainState):
         loss_scale: with ``LoopOptions(precision="fp16")`` the scale of the loss; else None.
     """
 
-    batch_stats: Any = None
-    rng: Any = None
-    collections: Any = None
-    hparams: Any = struct.field(default=None)
-    evaluations: Any = None
-    ema: Any = None
-    loss_scale: Any = None
+    batch_stats: PyTree = None
+    rng: PyTree = None
+    collections: PyTree = None
+    hparams: PyTree = struct.field(default=None)
+    evaluations: PyTree = None
+    ema: PyTree = None
+    loss_scale: PyTree = None
 
     def apply_gradients(
-        self, *, grads: Any, loss: Any = None, value_fn: Any = None, **changes: Any
+        self, *, grads: PyTree, loss: PyTree = None, value_fn: Any = None, **changes: Any
     ) -> "TrainState":
         """The state after one optimizer update.
 
@@ -82,14 +82,14 @@ class TrainState(train_state.TrainState):
         part = params_to_update(grads, self.params, self.opt_state)
         params = self.params if part is None else part
         updates, opt_state = tx.update(grads, self.opt_state, params, **extra)
-        new: Any = optax.apply_updates(params, updates)
+        new: PyTree = optax.apply_updates(params, updates)
         if part is not None:
             new = {**self.params, **new}
         step = self.step + 1 if part is None else self.step
         return self.replace(**{"step": step, "params": new, "opt_state": opt_state, **changes})
 
 
-def variables_of(state: Any) -> Variables:
+def variables_of(state: State) -> Variables:
     """All of the model's variables in a state, by collection.
 
     The state may be any Flax train state, with or without boltax's fields.
@@ -103,22 +103,22 @@ def variables_of(state: Any) -> Variables:
     }
 
 
-def evaluations_of(state: Any) -> Evaluations | None:
+def evaluations_of(state: State) -> Evaluations | None:
     """What the optimizer of a state knows of the validations; None where it asks for nothing."""
     return getattr(state, "evaluations", None)
 
 
-def params_of(state: Any) -> Any:
+def params_of(state: State) -> PyTree:
     """A state's parameters; of a state that has none by that name, all there is."""
     return getattr(state, "params", state)
 
 
-def trained_params_of(state: Any) -> Any:
+def trained_params_of(state: State) -> PyTree:
     """`params_of`, without those that the state's optimizer has frozen."""
     return trained_in(getattr(state, "tx", None), params_of(state))
 
 
-def split_collections(variables: Variables) -> dict[str, Any]:
+def split_collections(variables: Variables) -> Variables:
     """The fields of a `TrainState` that hold a model's collections beside its parameters."""
     others = {
         name: value for name, value in variables.items() if name not in ("params", "batch_stats")
@@ -126,7 +126,7 @@ def split_collections(variables: Variables) -> dict[str, Any]:
     return {"batch_stats": variables.get("batch_stats"), "collections": others or None}
 
 
-def with_variables(state: Any, variables: Variables) -> Any:
+def with_variables(state: State, variables: Variables) -> PyTree:
     """The state with other variables of its model; an average begins anew with them."""
     new = state.replace(params=variables["params"], **split_collections(variables))
     return restarted(new)

@@ -11,7 +11,6 @@ metrics is compiled.
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -22,7 +21,17 @@ import numpy as np
 
 from boltax._base._chunks import Chunk, Mode, Plan, one_of
 from boltax._base._trees import is_deleted, num_examples
-from boltax._base._types import Batch, PyTree
+from boltax._base._types import (
+    Batch,
+    Carry,
+    Constants,
+    Feed,
+    Number,
+    Outputs,
+    PyTree,
+    State,
+    StepMetrics,
+)
 from boltax._step._bodies import (
     Body,
     EvalStep,
@@ -47,7 +56,7 @@ from boltax._step._forms import loop, single, train_loop, unrolled
 from boltax._step._fused import FusedStep
 from boltax._step._loss_scale import has_overflowed
 from boltax._step._padding import Padding
-from boltax._step._programs import Compilations, Program
+from boltax._step._programs import Compilations, Compiling, Program
 from boltax._step._state import trained_params_of
 from boltax.metrics._accumulate import (
     Metrics,
@@ -59,7 +68,7 @@ from boltax.metrics._accumulate import (
     start,
 )
 
-LoopForm = Callable[..., tuple[Any, Any]]
+LoopForm = Callable[..., tuple[Carry, Outputs]]
 """A loop of steps as traced: ``(body, constants, carry, count, feed) -> (carry, outputs)``."""
 
 
@@ -85,12 +94,12 @@ class Step(Protocol):
 
     def precompile(
         self,
-        constants: Any,
-        carry: Any,
-        feed: Any,
+        constants: Constants,
+        carry: Carry,
+        feed: Feed,
         distance: int = 1,
-        after: Future[Any] | None = None,
-    ) -> Future[Any] | None:
+        after: Compiling | None = None,
+    ) -> Compiling | None:
         """Begins to compile for arguments like these, in the background; see `FusedStep`."""
         ...
 
@@ -102,7 +111,7 @@ class Step(Protocol):
         """How to send off the next steps; see `FusedStep.plan`."""
         ...
 
-    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+    def __call__(self, constants: Constants, carry: Carry, chunk: Chunk) -> tuple[Carry, Outputs]:
         """Sends off the steps of a chunk; see `FusedStep`."""
         ...
 
@@ -136,11 +145,11 @@ class Steps:
 
     train: Step
     evaluate: Step
-    predict: Callable[[Any, Any, Batch], Any]
+    predict: Callable[[State, Number, Batch], PyTree]
     train_step: TrainStep
     eval_step: EvalStep
-    empty_train: Callable[[Any, Chunk, SavedMetrics | None], Any]
-    empty_eval: Callable[[Any, Chunk, SavedMetrics | None], Any]
+    empty_train: Callable[[State, Chunk, SavedMetrics | None], PyTree]
+    empty_eval: Callable[[State, Chunk, SavedMetrics | None], PyTree]
     compilations: Compilations = field(default_factory=Compilations)
     padding: Padding = field(default_factory=lambda: Padding(is_exact=False))
     merge: Callable[[Metrics, Metrics], Metrics] = field(default_factory=lambda: jax.jit(extend))
@@ -276,7 +285,7 @@ class _HostStep:
         """One step at a time."""
         return Plan()
 
-    def __call__(self, constants: Any, carry: Any, chunk: Chunk) -> tuple[Any, Any]:
+    def __call__(self, constants: Constants, carry: Carry, chunk: Chunk) -> tuple[Carry, Outputs]:
         """Calls the step."""
         return self._body(constants, carry, chunk.feed)
 
@@ -297,13 +306,13 @@ def host_steps(
     add = jax.jit(accumulate, static_argnums=2, donate_argnums=0)
     is_bad_step = jax.jit(is_step_bad)
 
-    def none_of(metrics: Any, batch_metrics: dict[str, Any], count: int) -> Any:
+    def none_of(metrics: PyTree, batch_metrics: StepMetrics, count: int) -> PyTree:
         """The metrics as they are; before the first step they learn their names."""
         if isinstance(metrics, SavedMetrics) or metrics.names:
             return metrics
         return empty_like(jax.eval_shape(partial(start, num_examples=count), batch_metrics))
 
-    def train(_: Any, carry: Training, batch: Batch) -> tuple[Training, jax.Array]:
+    def train(_: Constants, carry: Training, batch: Batch) -> tuple[Training, jax.Array]:
         state, metrics = carry
         new, batch_metrics = checked_result(train_step(state, batch))
         count = count_of(size_of, batch, batch_metrics)
@@ -329,7 +338,7 @@ def host_steps(
     # could be seen.
     none = _empty(lambda *_: nothing())
 
-    def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Any:
+    def empty(state: State, chunk: Chunk, saved: SavedMetrics | None) -> PyTree:
         return none(state, chunk, None) if saved is None else saved
 
     predict = partial(predict_body, predict_step)
@@ -395,9 +404,9 @@ class MemberFunctions:
     """
 
     stack: Callable[..., PyTree]
-    gather: Callable[[tuple[PyTree, ...], Any], PyTree]
-    one: Callable[[PyTree, Any], PyTree]
-    choose: Callable[[Any, PyTree, PyTree], PyTree]
+    gather: Callable[[tuple[PyTree, ...], Number], PyTree]
+    one: Callable[[PyTree, Number], PyTree]
+    choose: Callable[[Number, PyTree, PyTree], PyTree]
 
 
 def compile_per_member(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
@@ -420,15 +429,15 @@ def compile_copy() -> Callable[[PyTree, PyTree | None], PyTree]:
 
 
 def _empty(
-    shapes_of: Callable[[Any, Batch], Metrics],
-) -> Callable[[Any, Chunk, SavedMetrics | None], Metrics]:
+    shapes_of: Callable[[State, Batch], Metrics],
+) -> Callable[[State, Chunk, SavedMetrics | None], Metrics]:
     """Makes zeros on the host, which a program takes in a tenth of the time of `jax.device_put`.
 
     All batches have the same, so shapes are asked for once.
     """
     known: list[Metrics] = []
 
-    def empty(state: Any, chunk: Chunk, saved: SavedMetrics | None) -> Metrics:
+    def empty(state: State, chunk: Chunk, saved: SavedMetrics | None) -> Metrics:
         if not known:
             known.append(shapes_of(state, chunk.form))
         zeros = jax.tree.map(lambda form: np.zeros(form.shape, form.dtype), known[0])
