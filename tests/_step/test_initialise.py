@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from boltax._step._initialise import call_model, first_keys, forward_bytes, initialise
-from boltax.errors import ModelError
+from boltax.errors import LossError
 from boltax.models._adapter import adapt
 from dummies import Mlp, NnxMlp, classes
 
@@ -57,8 +57,10 @@ def test_an_example_that_does_not_fit_is_described():
     def run(view, example):
         return view(example[0]) @ jnp.ones((5, 5))
 
-    with pytest.raises(ModelError, match=r"exmp_input\[0\]: float32\[4, 4\]; .*TypeError.*loader"):
+    with pytest.raises(LossError, match=r"TypeError.*exmp_input\[0\]: float32\[4, 4\]") as raised:
         made(Mlp, run)
+    assert "return view(example[0]) @ jnp.ones((5, 5))" in str(raised.value)
+    assert "as the loader gives it" in str(raised.value)
 
 
 def test_an_attribute_that_is_not_there_yet_is_noted():
