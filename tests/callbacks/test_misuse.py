@@ -53,5 +53,5 @@ def test_a_view_predicts_a_batch_and_says_so_of_a_loader(tmp_path):
 
 def test_early_stopping_advises_a_metric_of_that_name_and_no_time(tmp_path):
     trainer = classifier(tmp_path, callbacks=[EarlyStopping("val_acc", mode="max")])
-    with pytest.raises(MetricsError, match=r"Write EarlyStopping\('val/acc'\)"):
+    with pytest.raises(MetricsError, match=r"Write EarlyStopping\(monitor='val/acc'\)"):
         trainer.train_model(loader(14), loader(14), num_epochs=1)

@@ -1,6 +1,7 @@
 """How a run ended, in the words of each store: a table of loggers and statuses."""
 
 import sys
+import warnings
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -115,9 +116,11 @@ def test_the_mlflow_logger_of_lightning_ends_as_killed(tmp_path):
     pytest.importorskip("lightning")
     if "mlflow" not in sys.modules:
         pytest.importorskip("mlflow")
-    from lightning.pytorch.loggers import MLFlowLogger
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow imports warns of its own future
+        from lightning.pytorch.loggers import MLFlowLogger
 
-    target = MLFlowLogger("boltax", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+        target = MLFlowLogger("boltax", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     client = Client()
     client.get_run = lambda run_id: run_id
     target._initialized, target._run_id, target._mlflow_client = True, "1", client
