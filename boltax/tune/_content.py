@@ -113,7 +113,7 @@ def find(members: Members, checkpoints: ResumeCheckpoints, step: int | None) -> 
     if point is None:
         return None
     with readable(point):
-        progress = _as_of_now(point.progress)
+        progress = _as_of_now(point.progress, members.run.limits.total_steps)
         _check_members(members, progress["given"])
         layout = _layout(members, progress)
         form = members.maker.form()
@@ -159,8 +159,13 @@ def take(members: Members, found: Resume) -> None:
         members.scheduler.load_state_dict(progress["scheduler"])
 
 
-def _as_of_now(progress: dict[str, Any]) -> dict[str, Any]:
-    """The progress of a checkpoint; one that an older version wrote in the form of this one."""
+def _as_of_now(progress: dict[str, Any], total_steps: int | None) -> dict[str, Any]:
+    """The progress of a checkpoint; one that an older version wrote in the form of this one.
+
+    Args:
+        progress: as it was read.
+        total_steps: of the run that goes on; older versions stored neither them nor the devices.
+    """
     if progress["population"] != 1:
         return progress
     trained = [m["number"] for m in progress["members"] if m["status"] == Status.TRAINING.value]
@@ -173,9 +178,9 @@ def _as_of_now(progress: dict[str, Any]) -> dict[str, Any]:
         "best_steps": [],
         "stop_reason": None,
         "seconds_of_epoch": 0.0,
-        "total_steps": None,
+        "total_steps": total_steps,
         "schedule_steps": None,
-        "devices": None,
+        "devices": jax.device_count(),
         "in_pass": trained,
         "counted": {},
     }
