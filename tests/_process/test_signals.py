@@ -29,9 +29,11 @@ SIGNALS = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def handlers_of_a_shell():
     """Python's own handlers, whoever started the tests: a job in the background ignores Ctrl-C."""
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.getsignal(number) for number in numbers}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` has it ignored
     yield
     for number, handler in previous.items():
         signal.signal(number, handler)

@@ -75,7 +75,7 @@ def kinds_of_data():
 def test_fused_steps_give_the_same_numbers_to_the_last_bit(tmp_path, model_class, steps):
     one_by_one = trained(tmp_path, model_class=model_class, steps=1)
     fused = trained(tmp_path, model_class=model_class, steps=steps)
-    assert fused.steps.train.chosen.mode is Mode.LOOP
+    assert fused._made.steps.train.chosen.mode is Mode.LOOP
     assert_same(fused, one_by_one)
 
 
@@ -103,7 +103,7 @@ def test_small_steps_begin_as_a_loop(tmp_path, examples):
     sent = []
     loop = bx.LoopOptions(log_every=6)
     auto = classifier(tmp_path, Classifier, loop=loop)
-    programs = auto.steps.train.programs
+    programs = auto._made.steps.train.programs
     programs[Mode.SINGLE] = Spy(programs[Mode.SINGLE], sent)
     auto.train_model(batches, loader(30, 8), num_epochs=2)
     assert len(sent) == (0 if examples == 96 else 2)  # the ragged batches
@@ -115,15 +115,15 @@ def test_what_begins_as_a_loop_is_measured_too(tmp_path, measured, monkeypatch, 
     monkeypatch.setattr(_fused, "GAIN", gain)
     one_by_one = trained(tmp_path, steps=1, num_epochs=12)
     auto = trained(tmp_path, num_epochs=12)
-    assert auto.steps.train.chosen.mode is mode
+    assert auto._made.steps.train.chosen.mode is mode
     assert_same(auto, one_by_one)
 
 
 def test_auto_measures_and_gives_the_same_numbers(tmp_path, not_small, measured):
     one_by_one = trained(tmp_path, steps=1, num_epochs=12)
     auto = trained(tmp_path, num_epochs=12)
-    assert auto.steps.train.chosen is not None
-    assert auto.steps.train.chosen.mode is not Mode.SINGLE  # GAIN of 0: whatever it measures
+    assert auto._made.steps.train.chosen is not None
+    assert auto._made.steps.train.chosen.mode is not Mode.SINGLE  # GAIN of 0: whatever it measures
     assert_same(auto, one_by_one)
 
 
