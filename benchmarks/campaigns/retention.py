@@ -62,7 +62,11 @@ def retain(sequences: int, seed: int) -> Score:
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # no disk has to be waited for
     work = Path(tempfile.mkdtemp(prefix="boltax-retention-", dir=memory))
     looks = 0
-    with mock.patch.object(_step_folders, "write_arrays", _write_stand_in):
+    with (
+        mock.patch.object(_step_folders, "write_arrays", _write_stand_in),
+        # what stands in for arrays is none; its manifest says whether it is whole
+        mock.patch.object(_step_folders, "fault_of_arrays", lambda *_: None),
+    ):
         for number in range(sequences):
             rng = random.Random(f"{seed} {number}")
             sequence = Sequence(work / str(number), rng)
