@@ -217,7 +217,9 @@ class LossSteps:
                 raise
             raise _other_example(changes, error) from error
         loss, metrics = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
-        size = _size_for_checks(batch, self._size_of)
+        # a pair has a count of its own; all else is weighted by that of the examples
+        is_pair = isinstance(loss, tuple)
+        size = _size_of_pairs(batch, self._size_of) if is_pair else self._size_of(batch)
         loss, metrics = (
             _check_loss(loss, batch, size, self.owner),
             _check_names(metrics, self.owner),
@@ -317,8 +319,8 @@ def _other_example(changes: str, error: Exception) -> DataError:
     )
 
 
-def _size_for_checks(batch: Batch, size_of: Callable[[Batch], int]) -> int:
-    """The number of examples, where forms are checked; a graph, which has no such, is one."""
+def _size_of_pairs(batch: Batch, size_of: Callable[[Batch], int]) -> int:
+    """The number of examples beside a loss that is a pair: a graph, which has none, is one."""
     return examples_or_one(batch) if size_of is num_examples else size_of(batch)
 
 
