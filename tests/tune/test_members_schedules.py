@@ -132,7 +132,7 @@ def test_what_is_followed_has_to_be_there(tmp_path):
         _ = wrong.table
 
 
-def test_steps_of_the_guide_are_told_by_their_first_validation(tmp_path):
+def test_steps_of_the_guide_are_told_by_one_validation_batch(tmp_path):
     schedule = {**PLATEAU, "monitor": ("val/f1", "min")}
     data, hparams = bx.data.ArrayLoader(line(), 8), {**HPARAMS, "schedule": schedule}
     trainer = classifier(
@@ -141,4 +141,5 @@ def test_steps_of_the_guide_are_told_by_their_first_validation(tmp_path):
     wrong = Population(trainer, [{"lr": 0.1}, {"lr": 0.2}], members_per_step=2)
     with pytest.raises(MetricsError, match=r"val/loss; expected val/f1") as raised:
         wrong.train_model(data, data, num_epochs=2)
-    assert "member 0" in str(raised.value.__notes__)
+    assert "the check of one validation batch" in str(raised.value.__notes__)
+    assert wrong._trainees.run.step < len(data)  # and not after the first epoch
