@@ -43,7 +43,7 @@ STEP = {
 """Where these files lay flat in the package, before there were folders."""
 OF_A_LOOP = {
     *("_begin", "_content", "_end", "_epoch", "_evaluate", "_fit", "_loop", "_record", "_resume"),
-    *("_run", "_save", "_saved", "_saving", "_stream", "_test", "_trainees", "_validate"),
+    *("_run", "_save", "_saved", "_saving", "_stream", "_on_test_set", "_trainees", "_validate"),
 }
 """Names of files that are, or stand for, a part of the loop: its order, or what it does then."""
 STANDS_FOR = {

@@ -56,7 +56,7 @@ TESTED_IN = {
     "tune/_member_rows": "tune/test_spread_population",
     "tune/_search": "tune/test_study",
     "tune/_states": "tune/test_population",
-    "tune/_test": "tune/test_trainees",
+    "tune/_on_test_set": "tune/test_trainees",
     "tune/_used": "tune/test_population_errors",
     "tune/_validate": "tune/test_trainees",
     "tune/_values": "tune/test_population_errors",

@@ -42,9 +42,9 @@ from boltax.tune._member_folders import table_of, write_best, write_table
 from boltax.tune._member_records import record_epoch, record_of, shown
 from boltax.tune._members import Members
 from boltax.tune._memory import check_wanted
+from boltax.tune._on_test_set import evaluate_best
 from boltax.tune._schedulers import Status, check_names
 from boltax.tune._states import MemberStates
-from boltax.tune._test import test_members
 from boltax.tune._used import check_used
 from boltax.tune._validate import validate_members
 
@@ -265,7 +265,7 @@ class MemberTrainees(Members):
 
     def test(self, loader: Any) -> ScalarMetrics:
         """Tests the best model of each member; the table has the results."""
-        test_members(self, loader)
+        evaluate_best(self, loader)
         self._write_table()
         return {}
 

@@ -21,7 +21,7 @@ from boltax.tune._members import Members
 from boltax.tune._schedulers import Member
 
 
-def test_members(members: Members, test_loader: Any) -> None:
+def evaluate_best(members: Members, test_loader: Any) -> None:
     """Gives each member that was ever validated the metrics of its best model on the test set."""
     run, parts = members.run, members.parts
     for member in members.members:
