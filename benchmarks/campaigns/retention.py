@@ -65,7 +65,7 @@ def retain(sequences: int, seed: int) -> Score:
     with (
         mock.patch.object(_step_folders, "write_arrays", _write_stand_in),
         # what stands in for arrays is none; its manifest says whether it is whole
-        mock.patch.object(_step_folders, "fault_of_arrays", lambda *_: None),
+        mock.patch.object(_step_folders, "fault_of_arrays", return_value=None),
     ):
         for number in range(sequences):
             rng = random.Random(f"{seed} {number}")
