@@ -70,7 +70,8 @@ COUNT_OTHERWISE = (
 
 def common_size(batch: Batch) -> int | None:
     """The length of the first axis of all leaves, of numbers with a name aside; None for others."""
-    sizes = {np.shape(leaf)[0] if np.ndim(leaf) else -1 for leaf in jax.tree.leaves(batch)}
+    shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batch)]
+    sizes = {shape[0] if shape else -1 for shape in shapes}
     if -1 in sizes:
         is_named = all(
             bool(path) and not isinstance(path[-1], jax.tree_util.SequenceKey)

@@ -215,8 +215,11 @@ class _Reader:
     def _size(self, batch: Batch, cursor: Cursor) -> int:
         if isinstance(batch, Rows):
             return batch.size
-        with noting(_named(cursor)):
+        try:
             return self._size_of(batch)
+        except Exception:
+            with noting(_named(cursor)):  # entered only now: it costs more than the size
+                raise
 
     def _put(self, batch: Batch, cursor: Cursor) -> Batch:
         """A batch as the step takes it."""
