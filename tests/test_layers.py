@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
     {"tune"},
     {"testing"},
     {"demo"},
+    {"_commands"},
     {"cli"},
     {"__main__"},
 ]
