@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"_build"},
     {"_loop"},
     {"_inspect"},
+    {"_export"},
     {"trainer"},
     {"tune"},
     {"testing"},

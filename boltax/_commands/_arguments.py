@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from boltax.errors import RunDirectoryError
+from boltax.errors import ConfigurationError, RunDirectoryError
 
 if TYPE_CHECKING:
     Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
@@ -22,6 +22,31 @@ def add_traceback(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show the whole traceback of an error in FILE.py",
     )
+
+
+def add_trainer(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trainer",
+        dest="file",
+        metavar="FILE.py:CLASS",
+        required=True,
+        help="the trainer's class; the file is loaded, as import would",
+    )
+
+
+def trainer_class(text: str) -> Any:
+    """The trainer's class of ``FILE.py:CLASS``; trainers that the file makes leave no folder."""
+    from boltax._build._construction import previewing
+    from boltax._process._user_files import find_in_file
+
+    with previewing():
+        found = find_in_file(text)
+    if not isinstance(found, type):
+        raise ConfigurationError(
+            f"Received {text}, which is no class; expected that of the trainer. Write "
+            f"--trainer {text.rpartition(':')[0]}:Classifier"
+        )
+    return found
 
 
 def check_folder(path: str) -> None:

@@ -3,8 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from boltax._commands._arguments import add_traceback, check_folder
-from boltax.errors import ConfigurationError
+from boltax._commands._arguments import add_traceback, add_trainer, check_folder, trainer_class
 
 if TYPE_CHECKING:
     from boltax._commands._arguments import Commands
@@ -22,29 +21,14 @@ def add_replay(commands: "Commands") -> None:
     replay.add_argument(
         "path", metavar="RUN", help="folder of a run, or of one stored step: RUN/nonfinite/437"
     )
-    replay.add_argument(
-        "--trainer",
-        dest="file",
-        metavar="FILE.py:CLASS",
-        required=True,
-        help="the trainer's class; the file is loaded, as import would",
-    )
+    add_trainer(replay)
     add_traceback(replay)
     replay.set_defaults(run=_replay)
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from boltax._build._construction import previewing
     from boltax._inspect._replay import replay
-    from boltax._process._user_files import find_in_file
 
     check_folder(options.path)
-    with previewing():  # trainers that the file makes leave no folder
-        trainer_class = find_in_file(options.file)
-    if not isinstance(trainer_class, type):
-        raise ConfigurationError(
-            f"Received {options.file}, which is no class; expected that of the trainer. Write "
-            f"--trainer {options.file.rpartition(':')[0]}:Classifier"
-        )
-    print(replay(options.path, trainer_class))
+    print(replay(options.path, trainer_class(options.file)))
     return 0
