@@ -1,4 +1,4 @@
-"""`boltax export`: a run's best model as a program that needs JAX alone."""
+"""`boltax export`: a run's best model as a program that needs no boltax."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def add_export(commands: "Commands") -> None:
     export = commands.add_parser(
         "export",
-        help="write a trained model as a program that needs JAX alone",
+        help="write a trained model as a program that needs no boltax",
         description=(
             "Writes the best model of a run as StableHLO with its weights as safetensors. What "
             "comes out runs without boltax, Flax and your code; predict.py in it shows how."

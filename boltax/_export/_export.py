@@ -1,9 +1,9 @@
-"""`TrainerModule.export`: a trained model as a folder that runs where only JAX is.
+"""`TrainerModule.export`: a trained model as a folder that runs without boltax and Flax.
 
 program.jax           predict_function, exported by jax.export: StableHLO with its signature
 weights.safetensors   the model's variables by name; those of the moving average, if there is one
 signature.json        inputs and outputs with shapes and dtypes; how the model was made
-predict.py            reads the other three; imports JAX alone
+predict.py            reads the other three; imports JAX alone (which imports flatbuffers)
 README.md             how to call it
 """
 
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from boltax._base._narrow import narrowed
+from boltax._base._optional import import_optional
 from boltax._base._trees import tree_bytes
 from boltax._base._types import PyTree
 from boltax._build._arguments import whole
@@ -54,7 +55,7 @@ def export(  # noqa: D417 - a method: `self` is the trainer
     platforms: str | Sequence[str] | None = None,
     weights: str = "beside",
 ) -> Path:
-    """Writes the trained model as a program that runs where only JAX is installed.
+    """Writes the trained model as a program that runs without boltax, Flax and your code.
 
     The program is `predict_function` in evaluation mode, exported by `jax.export`; its numbers are
     those of `predict_model`. The weights are those that are evaluated: the moving average with
@@ -82,12 +83,14 @@ def export(  # noqa: D417 - a method: `self` is the trainer
         ModelError: when the program does not hold for any batch size, has shapes that depend on
             values, or cannot be exported for another reason.
         ConfigurationError: for arguments that cannot work.
+        MissingExtraError: without flatbuffers, in which JAX stores programs.
         RunDirectoryError: when the folder holds something else, or cannot be written.
     """
     self._made.check_complete("export")
     if weights not in PLACES:
         raise unknown_name("export(weights=...)", weights, PLACES)
     place = _checked(folder)
+    import_optional("flatbuffers", extra="export", purpose="TrainerModule.export")
     names = platforms_of(platforms)
     size = None if batch_size is None else whole("batch_size", batch_size)
     batch = _inputs(self) if inputs is None else _abstract(inputs)
@@ -239,7 +242,7 @@ def readme(signature: dict[str, Any]) -> str:
     drawn = " Each call draws the same random numbers." if signature["draws_random_numbers"] else ""
     return (
         f"`{name}` after step {signature['step']}, exported for {', '.join(signature['platforms'])}"
-        " by `jax.export`; it needs JAX, no other package.\n"
+        " by `jax.export`; it needs `pip install jax flatbuffers`.\n"
         "Inputs and outputs, with shapes and dtypes, are in `signature.json`; the first input is "
         f"{signature['inputs'][0]['dtype']}[{size}].{drawn}\n"
         "`from predict import load; predict = load(); outputs = predict(inputs)` runs it.\n"

@@ -1,4 +1,4 @@
-"""Runs the exported model that lies beside this file. It needs JAX, and nothing else.
+"""Runs the exported model that lies beside this file: pip install jax flatbuffers.
 
 from predict import load
 

@@ -18,6 +18,8 @@ import dummies
 from boltax import cli
 from boltax.errors import ConfigurationError, ModelError, RunDirectoryError, UnknownNameError
 
+pytest.importorskip("flatbuffers", reason="JAX stores exported programs in it")
+
 INPUTS = dummies.classes(7)[0]
 ALONE = """
 import sys
