@@ -3,8 +3,8 @@
     python benchmarks/model_kinds.py [--rounds 60]
 
 All sides train the same MLP (64-256-256-10, batch 128, Adam, clipping) on one batch, in pieces of
-20 steps that alternate in one process. The ratio is that of the lower quartiles of a side and of the
-bare loop of its own library; "noise" is the same for two copies of one bare loop.
+20 steps that alternate in one process. The ratio is that of the lower quartiles of a side and of
+the bare loop of its own library; "noise" is the same for two copies of one bare loop.
 """
 
 import argparse
