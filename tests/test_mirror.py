@@ -49,6 +49,7 @@ TESTED_IN = {
     "metrics/_places": "metrics/test_totals",
     "models/_equinox_summary": "models/test_equinox",
     "models/_equinox_template": "models/test_equinox",
+    "models/_functional_adapter": "models/test_functional",
     "models/_mapped": "models/test_vmap",
     "models/_summary_table": "models/test_summary",
     "models/_variables_table": "models/test_summary",

@@ -140,7 +140,7 @@ class Constructed:
         # An optimizer is needed only to train; a stored one may ask for files that are elsewhere.
         if made.construction.is_new and not lacks_parts(self.optimizer_hparams):
             check_hparams(self.optimizer_hparams)
-        made.call.check_storable(self.model_hparams, self.hparams)
+        made.call.check_storable(self.hparams)
         self.config = config_of(
             model_class=name_of_model(model_class),
             model_hparams=self.model_hparams,
@@ -167,6 +167,9 @@ class Constructed:
         self.log_dir, self.logger = complete_logger(self.logger, self.log_dir, self.config)
         if made.construction.has_hparams:
             write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
+        if made.construction.is_shown:
+            for text in made.call.not_stored():
+                made.progress.note(text)
         self.init_model(self.exmp_input)
         made.root_key = None if made.uses_loss_steps else root_key_of(self.state)
         self.print_tabulate(self.exmp_input)
