@@ -43,6 +43,8 @@ TESTED_IN = {
     "_loop/_trainees": "_loop/test_fit",
     "_loop/_validate": "test_trainer",
     "checkpoint/_constructor_call": "checkpoint/test_spec",
+    "checkpoint/_rules": "checkpoint/test_foreign",
+    "checkpoint/_sources": "checkpoint/test_foreign",
     "data/_order": "data/test_array_loader",
     "loggers/_csv": "loggers/test_logger_contract",
     "metrics/_means": "metrics/test_accumulate",
