@@ -155,13 +155,13 @@ class Single(One):
         # an override of train_epoch counts in the state only
         run.count(record=record, step=max(run.step, int(jax.device_get(self.live.state.step))))
         seconds = {"time/train": time.monotonic() - run.epoch_started}
-        row = {"epoch": run.epoch, "step": run.step, **record, **seconds}
+        row = {"epoch": run.epoch, "step": run.step, **record, **seconds, **run.counters.logged}
         log(self, {"epoch": run.epoch, **record})
         # the hooks come after the record, which they may read, and before the validation
         with hook(self, "on_training_epoch_end", "train"):
             self.hooks.on_training_epoch_end(run.epoch)
         logged = notify(self, "on_training_epoch_end", "train", record, row=row)
-        run.count(row=row | run.counters.logged | logged, stage=Stage.VALIDATE)
+        run.count(row=row | logged, stage=Stage.VALIDATE)
 
     def next_events(self, step: int) -> Iterator[int]:
         """Steps to those that callbacks ask for."""

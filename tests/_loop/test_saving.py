@@ -197,12 +197,13 @@ def test_jobs_run_in_their_order_and_a_busy_saver_says_so():
     done, gate, saver = [], threading.Event(), Saver()
     saver.submit(Job("a", "a", gate.wait))
     saver.submit(Job("b", "b", lambda: done.append("b")))
-    assert saver.is_busy
+    assert saver.is_busy_with("a")
+    assert saver.is_busy_with("b")
     gate.set()
     saver.submit(Job("c", "c", lambda: done.append("c")))
     saver.wait()
     assert done == ["b", "c"]
-    assert not saver.is_busy
+    assert not saver.is_busy_with("b")
 
 
 def test_a_newer_job_of_the_same_kind_takes_the_place_of_one_that_failed():
@@ -212,7 +213,7 @@ def test_a_newer_job_of_the_same_kind_takes_the_place_of_one_that_failed():
         raise OSError("full")
 
     saver.submit(Job("old", "resume", fail))
-    while saver.is_busy:
+    while saver.is_busy_with("resume"):
         pass
     saver.submit(Job("new", "resume", lambda: done.append("new")))
     saver.wait()
@@ -233,7 +234,7 @@ def test_an_older_job_that_failed_never_follows_a_newer_one_of_its_kind():
     saver.submit(Job("older", "best", older))
     saver.submit(Job("newer", "best", lambda: done.append("newer")))
     gate.set()
-    while saver.is_busy:
+    while saver.is_busy_with("best"):
         pass
     saver.submit(Job("other", "resume", lambda: done.append("other")))
     saver.wait()
