@@ -228,6 +228,7 @@ class TrainerModule(Constructed):
             MetricsError: when nothing tells which model is best.
             CheckpointError: when a checkpoint to resume from is damaged or does not fit.
             RunDirectoryError: when another process trains in the same folder.
+            NotSavedError: at the end, when the run could not be written; it holds the metrics.
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the run is saved: with status 143,
                 138 or 130. Ctrl-C in a notebook raises KeyboardInterrupt instead.
         """

@@ -42,7 +42,8 @@ def container_of(value: Any) -> Mapping[Any, Any] | list[Any] | None:
         return value
     if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
         return list(value)
-    return dict(value.items()) if is_mapping(value) else None
+    items: Any = value
+    return dict(items.items()) if is_mapping(value) else None
 
 
 def plain_containers(value: Any) -> Any:

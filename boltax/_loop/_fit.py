@@ -54,7 +54,7 @@ from boltax._loop._around import AnyTrainees, around
 from boltax._loop._begin import begin
 from boltax._loop._counters import Stage
 from boltax._loop._epoch import already
-from boltax._loop._saving import finish_saving, is_save_due, save_resume
+from boltax._loop._saving import check_saved, is_save_due, save_resume
 from boltax._loop._trainees import Loaders, Trainees
 from boltax._process._user_files import refuse_training
 from boltax._progress._progress import set_metrics
@@ -78,6 +78,9 @@ def fit(
 
     Returns:
         What was trained, and the metrics of the test; none without one.
+
+    Raises:
+        NotSavedError: last, when the run has ended, but is not on the disk.
     """
     refuse_training()  # while a command loads the file with the trainer
     tested: ScalarMetrics = {}
@@ -92,7 +95,7 @@ def fit(
         run.is_saveable = False
         if loaders.test is not None:
             tested = trainees.test(loaders.test)
-        finish_saving(parts, run)
+        check_saved(parts, run, tested)
         # last, when nothing can fail any more
         parts.logger.finalize("success")
     return trainees, tested

@@ -29,6 +29,7 @@ from boltax._loop._notify import hook, log, notify
 from boltax._loop._one import One
 from boltax._loop._record import scalars
 from boltax._loop._saving import save_small, state_tree
+from boltax._loop._state_watch import StateWatch
 from boltax._loop._stream import steps_to_next
 from boltax._loop._trainees import Loaders, Saved, Watch
 from boltax._step._bodies import Training
@@ -112,6 +113,7 @@ class Single(One):
         self.hooks.init_optimizer(self.run.limits.num_epochs or 0, steps_per_epoch)
         step = jax.device_put(jnp.asarray(self.live.state.step, jnp.int32))
         self.live.state = self.live.state.replace(step=step)
+        self.run.state_watch = StateWatch(self.steps, self.live.state)
         if (evaluations := evaluations_of(self.live.state)) is not None:
             check_followed(evaluations.metrics, loaders.val)
 

@@ -200,6 +200,7 @@ class Population:
             MetricsError: when nothing tells which epoch of a member is its best, or a validation
                 lacks what the schedule follows.
             CheckpointError: when a checkpoint is damaged, or is that of other members.
+            NotSavedError: at the end, when something could not be written; `table` has the rest.
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the population is saved; see
                 `TrainerModule.train_model`.
         """

@@ -1,5 +1,6 @@
 """Saving in the background: what it costs the loop, and what happens when it fails."""
 
+import json
 import threading
 
 import jax
@@ -15,8 +16,8 @@ from boltax.callbacks import Callback
 from boltax.checkpoint import RunDirectory, _step_folders
 from boltax.checkpoint._manifest import verify_folder
 from boltax.checkpoint._saver import Job, Saver
-from boltax.errors import TrainingError
-from boltax.loggers import History
+from boltax.errors import NotSavedError, TrainingError
+from boltax.loggers import History, LoggerGroup
 from dummies import Classifier, classifier, loader
 
 
@@ -80,7 +81,8 @@ def test_a_full_disk_is_told_at_its_step_and_the_run_goes_on(tmp_path, monkeypat
 
 def test_the_end_is_not_said_to_be_saved_when_it_is_not(tmp_path, monkeypatch, caplog):
     FullDisk(monkeypatch, "arrays", lambda count: count > 1)
-    train_step_by_step(tmp_path)
+    with pytest.raises(NotSavedError, match="NOT SAVED: the resume checkpoint of step 5"):
+        train_step_by_step(tmp_path)
     assert "NOT SAVED: the resume checkpoint of step 5" in caplog.text
     assert saved(tmp_path) == {"1"}
 
@@ -109,9 +111,20 @@ def test_a_deleted_folder_is_made_again(tmp_path):
 def test_the_test_never_uses_an_older_best_model_silently(tmp_path, monkeypatch, caplog):
     FullDisk(monkeypatch, "variables", lambda count: count > 1)
     trainer = trainer_of(tmp_path)
-    trainer.train_model(loader(70), loader(70), loader(), num_epochs=3)
+    statuses = []
+    monkeypatch.setattr(LoggerGroup, "finalize", lambda self, status: statuses.append(status))
+    with pytest.raises(NotSavedError) as raised:
+        trainer.train_model(loader(70), loader(70), loader(), num_epochs=3)
     assert "could not be written: the test uses the last model instead" in caplog.text
     assert int(trainer.state.step) == 15
+    # all else is done: metrics are there, and the trainer can be used
+    metrics = json.loads((tmp_path / "metrics" / "test.json").read_text())
+    assert raised.value.metrics["test/acc"] == metrics["test/acc"]
+    assert raised.value.metrics["val/acc"] == trainer.run.best["val/acc"]
+    assert statuses == ["failed"]
+    monkeypatch.undo()
+    trainer.save_snapshot()
+    assert saved(tmp_path, "saved") == {"15"}
 
 
 def test_metrics_and_history_that_could_not_be_written_are_written_later(
