@@ -30,6 +30,7 @@ import jax
 
 from boltax._base._metric_values import check_metric_values
 from boltax._base._types import Batch, PyTree
+from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError, DataError, unknown_name
 
 
@@ -358,7 +359,7 @@ def _check(callback: object, place: str) -> None:
             f"an instance of a subclass of boltax.callbacks.Callback. {advice}"
         )
     every: object = callback.every
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+    if not is_whole(every, 1):
         raise ConfigurationError(
             f"Received {type(callback).__name__}.every={every!r}; expected the number of steps "
             "between two calls of on_step_end. Write every = 100."
