@@ -107,7 +107,7 @@ class Log:
 
     Attributes:
         metrics: name to number. Those from `on_log` and from the hooks at the end of an epoch and
-            of a validation also reach the history of the epoch.
+            of a validation also reach the history of the epoch, whose ``epoch`` and ``step`` stay.
         images: name to one image ``[height, width, channels]`` or ``[height, width]``, or to a
             batch of them ``[n, height, width, channels]``; uint8, or floats from 0 to 1.
         figures: name to a matplotlib figure.
