@@ -66,6 +66,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "resume"
 
     @property
+    def end(self) -> Path:
+        """``end.json``: how the run ended, and where its time went."""
+        return self.path / "end.json"
+
+    @property
     def nonfinite(self) -> Path:
         """``nonfinite/``: steps whose loss or gradient was not finite, to be run again."""
         return self.path / "nonfinite"
