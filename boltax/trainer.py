@@ -31,8 +31,8 @@ from boltax._base._argument_names import with_known_names
 from boltax._base._monitor import GUIDE_ORDER, is_better
 from boltax._base._narrow import narrowed
 from boltax._base._trees import num_examples
+from boltax._base._triggers import Every
 from boltax._base._types import Batch, PyTree, ScalarMetrics
-from boltax._build._arguments import whole
 from boltax._build._constructed import Constructed
 from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
@@ -41,6 +41,7 @@ from boltax._build._remade import rebuild
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
+from boltax._loop._asked import asked
 from boltax._loop._evaluate import evaluate_for
 from boltax._loop._fit import fit
 from boltax._loop._limits import Limits, planned_steps
@@ -53,7 +54,6 @@ from boltax._loop._trainees import Loaders
 from boltax._step._ema import evaluated
 from boltax._step._loss import inputs_of
 from boltax._step._state import variables_of, with_variables
-from boltax.callbacks._timer import parse_duration
 from boltax.checkpoint._differences import Difference
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._metrics_json import plain_metrics
@@ -196,19 +196,31 @@ class TrainerModule(Constructed):
         *,
         max_steps: int | None = None,
         max_time: str | float | timedelta | None = None,
+        min_epochs: int | None = None,
+        min_steps: int | None = None,
+        schedule_steps: int | None = None,
+        validate_every: int | Every | None = None,
+        validate_at_start: bool = False,
         resume: bool | str | os.PathLike[str] | None = None,
     ) -> ScalarMetrics:
         """Trains for a number of epochs, keeps the best model, and tests that one.
 
         Args:
             train_loader: anything that yields batches; see `boltax.data`.
-            val_loader: validated on every `check_val_every_n_epoch` epochs, and after the last one.
-                Without one, the newest model is the best.
+            val_loader: validated on every `check_val_every_n_epoch` epochs, or as `validate_every`
+                says, and after the last step. Without one, the newest model is the best.
             test_loader: tested on at the end, with the best model, which is loaded for it.
             num_epochs: passes over `train_loader`; by default as many as `max_steps` takes, and
                 without that 500.
             max_steps: stop after so many steps, if the epochs have not ended before.
             max_time: stop after so much time: seconds, a `timedelta`, or ``"hh:mm:ss"``.
+            min_epochs: no callback ends the run before so many epochs, or `min_steps` steps.
+            min_steps: see `min_epochs`; what was asked for before is done then.
+            schedule_steps: lay the schedule of the learning rate out over so many steps, whatever
+                the run's own number is: `max_steps` then ends it early without bending it.
+            validate_every: validate after every so many steps, wherever in an epoch that is, in
+                place of `check_val_every_n_epoch`; or `boltax.Every(steps=, minutes=, epochs=)`.
+            validate_at_start: also validate before the first step.
             resume: True goes on with the run in this trainer's folder exactly where its newest
                 resume checkpoint was saved, or starts it when there is none; a folder goes on with
                 the run in it, or from that one checkpoint, ``<log_dir>/checkpoints/resume/<step>``.
@@ -227,14 +239,21 @@ class TrainerModule(Constructed):
                 138 or 130. Ctrl-C in a notebook raises KeyboardInterrupt instead.
         """
         self._made.check_complete("train_model")
-        num_epochs = None if num_epochs is None else whole("num_epochs", num_epochs)
-        max_steps = None if max_steps is None else whole("max_steps", max_steps)
-        max_seconds = None if max_time is None else parse_duration(max_time)
+        wanted = asked(
+            num_epochs=num_epochs,
+            max_steps=max_steps,
+            max_time=max_time,
+            min_epochs=min_epochs,
+            min_steps=min_steps,
+            schedule_steps=schedule_steps,
+            validate_every=validate_every,
+            validate_at_start=validate_at_start,
+        )
         loaders = Loaders(train_loader, val_loader, test_loader)
 
         def begin() -> Single:
             parts = self._renewed_parts()
-            self.run = start_run(parts, loaders, num_epochs, max_steps, max_seconds)
+            self.run = start_run(parts, loaders, wanted)
             return self._single(self.run)
 
         single, tested = fit(begin, self.log_dir, loaders, resume)

@@ -23,6 +23,7 @@ TESTED_IN = {
     "_process/_moments": "_process/test_allocator",
     "_loop/_accumulators": "_step/test_fused",
     "_loop/_advice": "test_bad_input",
+    "_loop/_asked": "_loop/test_midway",
     "_loop/_begin": "test_bad_input",
     "_loop/_best_files": "_loop/test_resume",
     "_loop/_compile_ahead": "_step/test_programs",

@@ -45,7 +45,7 @@ def _first_distance(one: One) -> int:
     if overriding(callbacks, "on_step_end"):
         return 1
     log_every = one.parts.loop.log_every if overriding(callbacks, "on_log") else None
-    periods = (log_every, run.clock.trigger.steps)
+    periods = (log_every, run.clock.trigger.steps, run.validations.trigger.steps)
     ends = [MOST_STEPS, *(every - run.step % every for every in periods if every)]
     if (left := run.steps_left(run.train_source.num_batches)) is not None:
         ends.append(left)

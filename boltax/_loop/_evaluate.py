@@ -95,16 +95,17 @@ def evaluate_for(
         limit=limits.get(prefix),
         prefetch=parts.loop.prefetch,
         desc=descriptions.get(prefix, "Evaluation"),
-        passes=validations_left(run, parts) if prefix == "val/" else 1,
+        passes=validations_left(run) if prefix == "val/" else 1,
         poll=run.signals.poll,
     )
 
 
-def validations_left(run: Run, parts: Parts) -> int:
+def validations_left(run: Run) -> int:
     """The validations of a run that are still to come, with this one."""
-    if not run.is_active or run.limits.num_epochs is None:
+    if not run.is_active:
         return 1
-    return 1 + (run.limits.num_epochs - run.epoch) // parts.check_val_every_n_epoch
+    limits = run.limits
+    return run.validations.still_to_come(run.step, limits.total_steps, run.epoch, limits.num_epochs)
 
 
 def evaluate(

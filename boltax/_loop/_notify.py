@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from boltax._base._types import ScalarMetrics
+from boltax._loop._counters import Stage
 from boltax._loop._one import One
 from boltax._step._state import evaluations_of
 from boltax.callbacks._base import (
@@ -93,6 +94,7 @@ def _view(one: One, phase: str, metrics: Mapping[str, Any], row: Mapping[str, An
         summary=lambda: parts.summary,
         predict=predict_of(one.hooks.predict_batch),
         monitor=parts.monitor,
+        is_within_epoch=phase == "val" and run.stage is not Stage.VALIDATE,
     )
 
 

@@ -154,9 +154,9 @@ class Single(One):
         record = self.hooks.train_epoch(loader)
         # an override of train_epoch counts in the state only
         run.count(record=record, step=max(run.step, int(jax.device_get(self.live.state.step))))
-        seconds = {"time/train": time.monotonic() - run.epoch_started}
-        row = {"epoch": run.epoch, "step": run.step, **record, **seconds}
-        log(self, {"epoch": run.epoch, **record})
+        row = self._row(record)
+        is_logged = run.counters.is_validated  # with the validation after the last step
+        log(self, {"epoch": run.epoch, **({} if is_logged else record)})
         # the hooks come after the record, which they may read, and before the validation
         with hook(self, "on_training_epoch_end", "train"):
             self.hooks.on_training_epoch_end(run.epoch)
@@ -195,11 +195,29 @@ class Single(One):
         log(self, {**values, **run.counters.logged, **speed}, step)
         return values
 
+    def pause(self, metrics: list[Metrics] | None) -> None:
+        """Records the training since the last validation."""
+        run = self.run
+        record = {} if metrics is None else compute(metrics[0], "train/")
+        stage = run.stage if metrics is None else Stage.MIDWAY
+        row = self._row(record) | run.counters.logged
+        run.count(record=record, row=row, logged={}, stage=stage)
+        if record:
+            log(self, record)
+
+    def go_on(self) -> None:
+        """Puts the row of the validation into the history."""
+        run = self.run
+        stage = Stage.TRAIN if run.stage is Stage.MIDWAY else run.stage
+        self._add_row(run.counters.row, f"the row of step {run.step}")
+        run.count(row={}, validated=run.step, stage=stage)
+
     def is_validation_due(self) -> bool:
-        """Whether it is time, or no other epoch follows."""
-        run, every = self.run, self.parts.check_val_every_n_epoch
+        """Whether it is time, or no other epoch follows; not twice after the same step."""
+        run = self.run
         is_last = run.epoch == run.limits.num_epochs or run.stop_reason is not None
-        return is_last or run.epoch % every == 0
+        is_time = is_last or run.validations.is_due_after(run.step, run.epoch)
+        return is_time and not run.counters.is_validated
 
     def validate(self, loader: Loader) -> None:
         """Validates and keeps the best; see there."""
@@ -208,12 +226,23 @@ class Single(One):
     def end_epoch(self, *, is_validated: bool) -> ScalarMetrics:
         """Puts the epoch's row into the history."""
         run, row = self.run, self.run.counters.row
-        run.count(history=(*run.counters.history, row))
-        what = f"the row of epoch {run.epoch} in history.csv"
-        append = History(self.parts.directory.history).append
-        save_small(self.parts, run, what, append, history_rows([row])[0])
+        if not run.counters.is_validated:  # else the row of that validation is this one
+            self._add_row(row, f"the row of epoch {run.epoch}")
+        if is_validated:
+            run.count(validated=run.step)
         monitor = self.parts.monitor
         return _shown(row, [monitor] if monitor else GUIDE_ORDER)
+
+    def _row(self, record: ScalarMetrics) -> ScalarMetrics:
+        """A row of the history that begins."""
+        seconds = time.monotonic() - self.run.epoch_started
+        return {"epoch": self.run.epoch, "step": self.run.step, **record, "time/train": seconds}
+
+    def _add_row(self, row: ScalarMetrics, what: str) -> None:
+        run = self.run
+        run.count(history=(*run.counters.history, row))
+        append = History(self.parts.directory.history, key=run.validations.key).append
+        save_small(self.parts, run, f"{what} in history.csv", append, history_rows([row])[0])
 
     def end_training(self) -> None:
         """Calls the hooks after the last epoch, with the last state."""
@@ -307,4 +336,5 @@ def _record_so_far(interval: Accumulated, epoch: Accumulated) -> dict[str, Any]:
         whole = new if before is None else merge(rebuilt(before, like=new), new)
     if not isinstance(whole, Metrics):
         return {}
-    return {"record": plain_metrics(compute(whole, "train/"))}
+    record = compute(whole, "train/")
+    return {"record": plain_metrics(record)} if record else {}

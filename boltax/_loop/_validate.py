@@ -36,7 +36,12 @@ def validate(one: One, val_loader: Loader) -> None:
     metrics |= notify(one, "on_validation_epoch_end", "val", metrics, row=row)
     log(one, metrics)
     tell_optimizer(one, metrics)
-    hooks.save_metrics(f"eval_epoch_{run.epoch:03d}", metrics)
+    is_by_step = run.validations.is_by_step
+    name = f"eval_step_{run.step:08d}" if is_by_step else f"eval_epoch_{run.epoch:03d}"
+    hooks.save_metrics(name, metrics)
+    run.count(row=run.counters.row | metrics)
+    if not run.step and (one.parts.monitor or ("",))[0].startswith("train/"):
+        return  # nothing was trained that could be compared
     new, keep = Kept(run.step, {**metrics, **record}), one.parts.checkpoint.keep_best
     with hook(one, "is_new_model_better", "val"):
         ranking = rank(new, run.best, run.clock.kept, hooks.is_new_model_better, keep)
@@ -45,7 +50,6 @@ def validate(one: One, val_loader: Loader) -> None:
     elif ranking.is_kept:
         variables = variables_of(evaluated(one.live.state))
         save_further(one.parts, run, variables, ranking.kept, run.step)
-    run.count(row=run.counters.row | metrics)
 
 
 def _keep(one: One, best: ScalarMetrics) -> None:

@@ -49,6 +49,7 @@ def content(members: Members) -> Saved:
         "given": members.given,
         "written": sorted(members.written),
         "scheduler": scheduler,
+        "validated_epoch": members.validated_epoch,
     }
     late = partial(_late, list(members.occupants), members.size, dict(members.counted))
     done = partial(write_table, table_of(members), members.parts.folder)
@@ -150,6 +151,9 @@ def take(members: Members, found: Resume) -> None:
     members.occupants = [int(number) for number in progress["occupants"]]
     members.in_pass = tuple(int(number) for number in progress["in_pass"])
     members.written = {int(number) for number in progress["written"]}
+    is_ended = progress["stage"] == "complete"
+    before = int(progress["epoch"]) - (not is_ended)  # what older versions knew
+    members.validated_epoch = int(progress.get("validated_epoch", before))
     members.counted = {
         number: [int(batches), int(left_out), read_metrics(metrics)]
         for number, (batches, left_out, metrics) in progress["counted"].items()

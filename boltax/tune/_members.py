@@ -53,6 +53,7 @@ class Members:
         in_pass: the numbers of the members that trained in the running pass.
         written: the numbers of members whose best model is on the disk.
         counted: what members have counted by a resume checkpoint within an epoch.
+        validated_epoch: passes that were done at the last validation.
         is_whole: whether all of this is that of one moment.
         is_validated: whether there are validation data.
     """
@@ -80,6 +81,7 @@ class Members:
     in_pass: tuple[int, ...] = ()
     written: set[int] = field(default_factory=set[int])
     counted: dict[str, Any] = field(default_factory=dict[str, Any])
+    validated_epoch: int = 0
     is_whole: bool = True
     is_validated: bool = False
     rows: MemberRows = field(default_factory=MemberRows)
@@ -167,11 +169,15 @@ class Members:
 
     def view(self) -> PopulationView:
         """The population as a scheduler sees it."""
+        counters = self.run.counters
         return PopulationView(
-            epoch=self.run.epoch,
+            epoch=counters.epochs_done,
             num_epochs=self.num_epochs,
             members=tuple(self.members),
             monitor=self.parts.monitor,
+            step=counters.step,
+            epochs_since=counters.epochs_done - self.validated_epoch,
+            steps_since=counters.step - (counters.validated or 0),
         )
 
     def root_keys(self, index: int) -> Any:

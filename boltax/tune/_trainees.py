@@ -170,6 +170,8 @@ class MemberTrainees(Members):
         metrics = run_epoch(self, run.train_source)
         if metrics is None:  # resumed where no batch was left
             counted = {int(number): tuple(kept) for number, kept in self.counted.items()}
+            if run.counters.is_validated:
+                counted |= {m.number: (0, 0, m.metrics) for m in self.training}
             if not counted:
                 raise TrainingError(
                     f"Received a loader without the rest of epoch {run.epoch}, in which the "
@@ -179,18 +181,23 @@ class MemberTrainees(Members):
         else:
             with run.ledger.spent("device"):
                 counted = _content.counted(self.by_member(metrics))
-        self._count_epoch(counted)
+        self._count(counted, epochs=1)
         self.counted = {}
         run.metrics.epoch = None
         run.count(stage=Stage.VALIDATE)
 
-    def _count_epoch(self, counted: Mapping[int, tuple[int, int, ScalarMetrics]]) -> None:
-        """Gives each member the metrics of its epoch; one whose steps were not finite ends."""
+    def _count(self, counted: Mapping[int, tuple[int, int, ScalarMetrics]], epochs: int) -> None:
+        """Gives each member its metrics of training; one whose steps were not finite ends.
+
+        Args:
+            counted: batches, those left out, and means, since this was last called.
+            epochs: epochs that end here.
+        """
         self.in_pass = tuple(member.number for member in self.training)
         for member in self.training:
             batches, left_out, metrics = counted[member.number]
             step = member.step + batches
-            after = replace(member, epoch=member.epoch + 1, step=step, metrics=metrics)
+            after = replace(member, epoch=member.epoch + epochs, step=step, metrics=metrics)
             if left_out and self.parts.loop.on_nonfinite == "stop":
                 reason = f"the loss or a gradient was not finite at step {step + 1}"
                 after = replace(after, status=Status.DIVERGED, reason=reason)
@@ -235,11 +242,32 @@ class MemberTrainees(Members):
             self.hooks.log_metrics({**record, **speed}, step)
         return shown(record)
 
+    def pause(self, metrics: list[Metrics] | None) -> None:
+        """Gives each member its metrics since the last validation."""
+        run = self.run
+        if metrics is None:
+            self.in_pass = tuple(member.number for member in self.training)
+            return
+        self._count(_content.counted(self.by_member(metrics)), epochs=0)
+        run.metrics.interval = None  # members may come to other rows
+        run.count(stage=Stage.MIDWAY)
+
+    def go_on(self) -> None:
+        """Goes on with the members of now."""
+        stage = Stage.TRAIN if self.run.stage is Stage.MIDWAY else self.run.stage
+        self._note_validation(stage)
+
+    def _note_validation(self, stage: Stage) -> None:
+        run = self.run
+        self.validated_epoch = run.counters.epochs_done
+        run.count(stage=stage, validated=run.step)
+        self.is_whole = True
+
     def is_validation_due(self) -> bool:
         """Whether it is time, or a member has trained for all of its epochs."""
         run, training = self.run, self.training
         is_last = any(member.epoch == self.num_epochs for member in training)
-        is_time = run.epoch % self.parts.check_val_every_n_epoch == 0
+        is_time = run.validations.is_due_after(run.step, run.epoch)
         is_needed = is_last or is_time or run.stop_reason is not None or not self.is_validated
         return bool(training) and is_needed
 
@@ -254,6 +282,8 @@ class MemberTrainees(Members):
             if not member.is_training and member.number not in self.written and self.training:
                 write_best(self, member)
         shrink(self)
+        if is_validated:
+            self._note_validation(self.run.stage)
         self.is_whole = True
         return shown(record)
 

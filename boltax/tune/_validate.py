@@ -27,7 +27,8 @@ def validate_members(members: Members, val_loader: Any) -> None:
     """Validates all members, and carries out what the scheduler asks for then."""
     run = members.run
     found: dict[int, ScalarMetrics] = {}
-    if val_loader is not None:
+    is_new = not run.counters.is_validated  # else after the last step there was one already
+    if val_loader is not None and is_new:
         source = run.source(val_loader, "val_loader")
         with run.ledger.spent("evaluation"):
             found = _evaluated(members, source)
@@ -39,10 +40,14 @@ def validate_members(members: Members, val_loader: Any) -> None:
         members.members[number] = replace(member, metrics={**member.metrics, **metrics})
     if found:
         _tell_optimizers(members)
-    _keep_best(members)
+    if is_new:
+        _keep_best(members)
     _finish(members)
     # before the scheduler, which may move members to other rows
-    record_epoch(members)
+    if is_new:
+        record_epoch(members)
+    if not run.step:
+        return  # nothing is trained that it could decide on
     where = f"epoch {run.epoch}"
     with noting(f"scheduler {type(members.scheduler).__name__}", where):
         answer = members.scheduler.on_validation_epoch_end(members.view())
@@ -58,7 +63,7 @@ def _evaluated(members: Members, source: Source) -> dict[int, ScalarMetrics]:
         source,
         limit=loop.limit_val_batches,
         prefetch=loop.prefetch,
-        passes=validations_left(run, members.parts),
+        passes=validations_left(run),
         members=len(states),
     )
     each = [evaluated(state, members.root_keys(index)) for index, state in enumerate(states)]
@@ -117,6 +122,8 @@ def _keep_best(members: Members) -> None:
     better: set[int] = set()
     monitor = members.parts.monitor
     is_compared = members.is_validated or (monitor is not None and monitor[0].startswith("train/"))
+    if not members.run.step and members.monitors[0][0].startswith("train/"):
+        return  # nothing was trained that could be compared
     for member in members.training:
         old = None if member.best is None else dict(member.best)
         if is_compared and not members.hooks.is_new_model_better(dict(member.metrics), old):
