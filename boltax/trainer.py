@@ -153,6 +153,17 @@ class TrainerModule(Constructed):
         """
         return num_examples(batch)
 
+    def derived_metrics(self, metrics: ScalarMetrics) -> Mapping[str, Any]:
+        """Further metrics, from those of a record, an epoch or an evaluation; on the host.
+
+        For what is no mean over examples: ``{"ppl": math.exp(metrics["loss"])}``. They are metrics
+        like all others, may be the monitor, and are there for each member of a population.
+
+        Args:
+            metrics: the exact means by name, without ``train/`` or ``val/``.
+        """
+        return {}
+
     def predict_function(self, model: ModelView, batch: Batch) -> PyTree:
         """The outputs for a batch, traced; by default ``model(inputs)``.
 
@@ -208,8 +219,10 @@ class TrainerModule(Constructed):
         Args:
             train_loader: anything that yields batches; see `boltax.data`.
             val_loader: validated on every `check_val_every_n_epoch` epochs, or as `validate_every`
-                says, and after the last step. Without one, the newest model is the best.
-            test_loader: tested on at the end, with the best model, which is loaded for it.
+                says, and after the last step; or a dict of loaders and `boltax.Evaluation` by name,
+                whose metrics are ``val/<name>/...``. Without one, the newest model is the best.
+            test_loader: tested on at the end, with the best model, which is loaded for it; or a
+                dict.
             num_epochs: passes over `train_loader`; by default as many as `max_steps` takes, and
                 without that 500.
             max_steps: stop after so many steps, if the epochs have not ended before.
@@ -549,6 +562,7 @@ class TrainerModule(Constructed):
             names=self._made.names,
             overridden=overridden(type(self)),
             root_key=self._made.root_key,
+            derive=self.derived_metrics if overrides(self, "derived_metrics") else None,
         )
 
     def _renewed_parts(self) -> Parts:

@@ -1,6 +1,6 @@
 """What a run is made of: one frozen value, from a trainer that was constructed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ class Parts:
         summary: the table of the model's layers.
         names: where functions and classes of stored values are looked up.
         overridden: names of the methods that the trainer's class overrides.
+        derive: gives further metrics from those that were computed; None where nothing does.
         root_key: the root random key, where a user's own steps may change that of the state.
     """
 
@@ -61,6 +62,7 @@ class Parts:
     names: Lookup
     overridden: frozenset[str]
     root_key: Any
+    derive: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
 
     @property
     def directory(self) -> RunDirectory:

@@ -6,6 +6,7 @@ from typing import Any
 
 from boltax._base._chunks import Chunk, Mode
 from boltax._loop._counters import Stage
+from boltax._loop._derived import derived_names
 from boltax._loop._midway import finish_validation, is_validation_due, validate_within
 from boltax._loop._record import (
     MOST_DUE,
@@ -92,6 +93,8 @@ def _steps_left(trainees: Trainees, source: Source) -> int | None:
     """Steps that the epoch has left; a validation that was interrupted is finished before."""
     run = trainees.run
     if run.stage is Stage.MIDWAY:
+        if not run.validations.ask(run.step):  # it was its time then
+            run.validations.take_all()
         finish_validation(trainees)
         if run.should_stop():
             run.is_cut = _is_cut(trainees, source)
@@ -152,6 +155,8 @@ def _check_names(trainees: Trainees, empty: Metrics) -> None:
         return
     one = trainees.one_of(empty)
     if (names := plain_names(one, "train/")) is not None:
+        names = derived_names(trainees.parts.derive, names, "train/")
+    if names is not None:
         trainees.check_training_names(names)
 
 

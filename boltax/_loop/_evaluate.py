@@ -19,6 +19,7 @@ import numpy as np
 from boltax._base._chunks import Chunk, Plan
 from boltax._base._types import Loader, ScalarMetrics, State
 from boltax._build._parts import Parts
+from boltax._loop._derived import Derive, computed
 from boltax._loop._run import Run
 from boltax._process._ledger import Ledger
 from boltax._progress._progress import advance_examples
@@ -29,7 +30,7 @@ from boltax._step._steps import Steps
 from boltax.data._prefetch import one_item_each, prefetch_to_device
 from boltax.data._source import Source, check_ends
 from boltax.errors import DataError, TrainingError
-from boltax.metrics._accumulate import Metrics, compute
+from boltax.metrics._accumulate import Metrics
 
 Track = Callable[..., Iterable[Any]]
 """`TrainerModule.tracker`: shows progress through an iterable."""
@@ -83,8 +84,10 @@ def evaluate_for(
         prefix: put before each metric's name.
         track: shows progress.
     """
-    limits = {"val/": parts.loop.limit_val_batches, "test/": parts.loop.limit_test_batches}
-    descriptions = {"val/": "Validation", "test/": "Test"}
+    limits = {"val": parts.loop.limit_val_batches, "test": parts.loop.limit_test_batches}
+    phase, _, name = prefix.removesuffix("/").partition("/")
+    phase = phase if prefix else ""
+    desc = {"val": "Validation", "test": "Test"}.get(phase, "Evaluation")
     run = run or Run()
     return evaluate(
         parts.steps,
@@ -92,11 +95,12 @@ def evaluate_for(
         run.known_source(loader),
         track=track,
         prefix=prefix,
-        limit=limits.get(prefix),
+        limit=limits.get(phase),
         prefetch=parts.loop.prefetch,
-        desc=descriptions.get(prefix, "Evaluation"),
-        passes=validations_left(run) if prefix == "val/" else 1,
+        desc=f"{desc} of {name}" if name else desc,
+        passes=validations_left(run) if phase == "val" else 1,
         poll=run.signals.poll,
+        derive=parts.derive,
     )
 
 
@@ -120,6 +124,7 @@ def evaluate(
     desc: str = "Evaluation",
     passes: int = 1,
     poll: Callable[[], None] = lambda: None,
+    derive: Derive = None,
 ) -> ScalarMetrics:
     """The metrics of a state over a data set, each example counted exactly once.
 
@@ -134,6 +139,7 @@ def evaluate(
         desc: what the progress bar says.
         passes: how many such evaluations are still to come, with this one.
         poll: called after each batch; it raises to end the evaluation.
+        derive: gives further metrics, from these.
 
     Returns:
         Name to float, or to a NumPy array where a metric is not a scalar.
@@ -149,7 +155,7 @@ def evaluate(
     chunks = draw(steps, source, limit=limit, prefetch=prefetch, passes=passes, begin=begin)
     bar = shown(chunks, track, total=total, desc=desc)
     host = evaluate_states(OneState(steps), [state], bar, desc=desc, poll=poll)
-    return compute(host[0], prefix)
+    return computed(host[0], prefix, derive)
 
 
 def compile_ahead(

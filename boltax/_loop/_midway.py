@@ -25,9 +25,10 @@ def is_validation_due(trainees: Trainees, source: Source) -> bool:
         source: the training data.
     """
     run = trainees.run
-    if not run.is_active or not run.validations.is_due_within(run.step):
+    if not run.is_active or not run.validations.is_within_epochs:
         return False
-    return source.num_batches is None or run.counters.steps_done < source.num_batches
+    is_last = source.num_batches is not None and run.counters.steps_done >= source.num_batches
+    return not is_last and run.validations.ask(run.step)
 
 
 def validate_within(trainees: Trainees, watch: Watch, bar: Any) -> None:
@@ -55,7 +56,7 @@ def finish_validation(trainees: Trainees) -> None:
     run = trainees.run
     if run.sanity_check is not None and trainees.sanity_states():
         run.sanity_check.finish()
-    trainees.validate(run.validations.loader)
+    trainees.validate(run.validations.given)
     trainees.go_on()
     run.validations.note(run.step)
 
@@ -65,5 +66,6 @@ def maybe_validate_at_start(trainees: Trainees) -> None:
     run = trainees.run
     if not run.validations.is_at_start or run.step or run.counters.validated is not None:
         return
+    run.validations.take_all()
     trainees.pause(None)
     finish_validation(trainees)

@@ -94,6 +94,7 @@ def _view(one: One, phase: str, metrics: Mapping[str, Any], row: Mapping[str, An
         summary=lambda: parts.summary,
         predict=predict_of(one.hooks.predict_batch),
         monitor=parts.monitor,
+        is_complete=phase != "val" or run.validations.is_complete,
         is_within_epoch=phase == "val" and run.stage is not Stage.VALIDATE,
     )
 
@@ -116,6 +117,6 @@ def tell_optimizer(one: One, metrics: ScalarMetrics) -> None:
         MetricsError: when it is not among the metrics.
     """
     evaluations = evaluations_of(one.live.state)
-    if evaluations is not None:
+    if evaluations is not None and one.run.validations.has_all(evaluations.metrics, metrics):
         told = next_evaluations(evaluations, metrics)
         one.live.state = one.live.state.replace(evaluations=told)

@@ -6,9 +6,10 @@ from typing import Any
 
 from boltax._base._types import Cursor, Loader, ScalarMetrics
 from boltax._loop._accumulators import Accumulators
-from boltax._loop._clock import SaveClock, ValidationClock
+from boltax._loop._clock import SaveClock
 from boltax._loop._counters import Counters, Stage
 from boltax._loop._limits import Limits
+from boltax._loop._validations import Validations
 from boltax._process._ledger import Ledger
 from boltax._process._signals import Signals
 from boltax.data._source import Source, as_source
@@ -23,7 +24,7 @@ class Run:
         counters: where it is; replaced, never written.
         metrics: what is accumulated on the device.
         clock: when a resume checkpoint is due.
-        validations: when a validation is.
+        validations: on what it validates, and when that is due.
         signals: the signals that ask the process to leave.
         ledger: where the time goes.
         train_source: the training data as the loop reads them.
@@ -44,7 +45,7 @@ class Run:
     counters: Counters = field(default_factory=Counters)
     metrics: Accumulators = field(default_factory=Accumulators)
     clock: SaveClock = field(default_factory=SaveClock)
-    validations: ValidationClock = field(default_factory=ValidationClock)
+    validations: Validations = field(default_factory=Validations)
     signals: Signals = field(default_factory=Signals)
     ledger: Ledger = field(default_factory=Ledger)
     train_source: Any = None
@@ -131,7 +132,7 @@ class Run:
         self.counters, self.is_resumed = counters, counters.cursor is not None
         self.started, self.epoch_started = now - counters.seconds, now - counters.seconds_of_epoch
         self.clock.saved_point = None
-        self.validations.note(counters.validated or 0)
+        self.validations.go_on_from(counters.validated or 0)
 
     def begin_epoch(self) -> None:
         """Counts one more epoch, and forgets what belongs to the one before."""

@@ -22,6 +22,7 @@ from boltax._loop._accumulators import Accumulated, Due
 from boltax._loop._best_files import history_rows, restore_best, write_files
 from boltax._loop._compile_ahead import compile_steps_ahead
 from boltax._loop._counters import Stage
+from boltax._loop._derived import Derive, computed
 from boltax._loop._epoch import interval_of
 from boltax._loop._names import check_training_names, check_validation_names
 from boltax._loop._nonfinite import NonFiniteWatch
@@ -42,7 +43,7 @@ from boltax.checkpoint._metrics_json import plain_metrics
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError, noting
 from boltax.loggers._history import History
-from boltax.metrics._accumulate import Metrics, compute, merge, rebuilt, unpack
+from boltax.metrics._accumulate import Metrics, merge, rebuilt, unpack
 from boltax.optim._plateau import check_followed
 
 
@@ -79,7 +80,7 @@ class Single(One):
 
     def compile_ahead(self, loaders: Loaders) -> Future[Any] | None:
         """Begins to compile both steps, where arrays in memory tell their batches."""
-        return compile_steps_ahead(self, loaders.val)
+        return compile_steps_ahead(self)
 
     def prepare(self, first: Chunk, distance: int) -> None:
         """Begins to compile the training step for the form of the first batch."""
@@ -128,7 +129,8 @@ class Single(One):
 
     def check_names(self, names: Collection[str]) -> None:
         """Refuses a monitor, or what the optimizer follows, that a validation does not give."""
-        check_validation_names(self.parts, names, evaluations_of(self.live.state))
+        evaluations, later = evaluations_of(self.live.state), self.run.validations.known_later
+        check_validation_names(self.parts, names, evaluations, later)
 
     def check_training_names(self, names: Collection[str]) -> None:
         """Refuses what follows a metric that training does not give."""
@@ -190,7 +192,8 @@ class Single(One):
         self, step: int, metrics: list[Metrics], speed: Mapping[str, float]
     ) -> ScalarMetrics:
         """Tells the callbacks of a record, and hands it to the loggers."""
-        run, values = self.run, compute(metrics[0], "train/step/")
+        run, derive = self.run, self.parts.derive
+        values = computed(metrics[0], "train/step/", derive)
         run.count(logged=run.counters.logged | notify(self, "on_log", "train", values))
         log(self, {**values, **run.counters.logged, **speed}, step)
         return values
@@ -198,7 +201,7 @@ class Single(One):
     def pause(self, metrics: list[Metrics] | None) -> None:
         """Records the training since the last validation."""
         run = self.run
-        record = {} if metrics is None else compute(metrics[0], "train/")
+        record = {} if metrics is None else computed(metrics[0], "train/", self.parts.derive)
         stage = run.stage if metrics is None else Stage.MIDWAY
         row = self._row(record) | run.counters.logged
         run.count(record=record, row=row, logged={}, stage=stage)
@@ -215,9 +218,12 @@ class Single(One):
     def is_validation_due(self) -> bool:
         """Whether it is time, or no other epoch follows; not twice after the same step."""
         run = self.run
-        is_last = run.epoch == run.limits.num_epochs or run.stop_reason is not None
-        is_time = is_last or run.validations.is_due_after(run.step, run.epoch)
-        return is_time and not run.counters.is_validated
+        if run.counters.is_validated:
+            return False
+        if run.epoch == run.limits.num_epochs or run.stop_reason is not None:
+            run.validations.take_all()
+            return True
+        return run.validations.ask(run.step, run.epoch)
 
     def validate(self, loader: Loader) -> None:
         """Validates and keeps the best; see there."""
@@ -291,7 +297,8 @@ class Single(One):
         state = self.parts.copies.take(state_tree(self.live.state))
         kept = {"callbacks": callback_states(self.parts.callbacks), "extra": extra}
         done = partial(self.parts.copies.give_back, state)
-        return Saved({"state": state}, kept, _record_so_far, done)
+        late = partial(_record_so_far, self.parts.derive)
+        return Saved({"state": state}, kept, late, done)
 
     def find(self, checkpoints: ResumeCheckpoints, step: int | None) -> Resume | None:
         """Reads a checkpoint of a state like this one."""
@@ -327,7 +334,7 @@ def _shown(row: Mapping[str, Any], monitors: Sequence[Monitor]) -> dict[str, flo
     return {n: numbers[n] for n in (*first, *names) if n in numbers}
 
 
-def _record_so_far(interval: Accumulated, epoch: Accumulated) -> dict[str, Any]:
+def _record_so_far(derive: Derive, interval: Accumulated, epoch: Accumulated) -> dict[str, Any]:
     """The means of the epoch so far, for a checkpoint; none when no batch was seen yet."""
     before: Any = None if epoch is None else epoch[0]
     whole: Any = before
@@ -336,5 +343,5 @@ def _record_so_far(interval: Accumulated, epoch: Accumulated) -> dict[str, Any]:
         whole = new if before is None else merge(rebuilt(before, like=new), new)
     if not isinstance(whole, Metrics):
         return {}
-    record = compute(whole, "train/")
+    record = computed(whole, "train/", derive)
     return {"record": plain_metrics(record)} if record else {}

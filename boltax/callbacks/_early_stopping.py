@@ -108,6 +108,8 @@ class EarlyStopping(Callback):
 
     def _decide(self, view: View, name: str, mode: str) -> Stop | None:
         rows = _with_current(view)
+        if name not in rows[-1] and not view.is_complete:
+            return None  # its evaluation comes at other steps
         if name not in rows[-1]:
             raise missing(Followed(name, mode, "EarlyStopping", is_pair=False), rows[-1])
         values = [(row["epoch"], _number(name, row)) for row in rows if name in row]

@@ -19,6 +19,7 @@ from typing import Any
 
 import jax
 
+from boltax._base._evaluation import all_names
 from boltax._base._triggers import Every
 from boltax._build._compiled import compile_for
 from boltax._build._methods import is_trainer, overrides
@@ -316,6 +317,11 @@ class Population:
         followed = first_evaluations(optimizer.optimizer.metrics)
         is_followed = trainer.monitor or hasattr(self.scheduler, "monitor")
         metrics = validation_metrics(trainer) if followed is not None or is_followed else {}
+        evaluations = run.validations.evaluations
+        if any(one.function is not None for one in evaluations.values()):
+            metrics = {}  # nobody knows what it gives
+        elif any(evaluations):
+            metrics = dict.fromkeys(all_names(evaluations, metrics))
         if followed is not None and metrics:
             check_metrics(followed, metrics)
         is_added = parts.overrides("on_validation_epoch_end")

@@ -24,6 +24,7 @@ from boltax._base._chunks import Chunk, Mode, Plan
 from boltax._base._types import Cursor, ScalarMetrics
 from boltax._loop._accumulators import Due
 from boltax._loop._counters import Stage
+from boltax._loop._derived import computed
 from boltax._loop._epoch import run_epoch
 from boltax._loop._saving import save_small
 from boltax._loop._trainees import Loaders, Saved, Watch
@@ -32,7 +33,7 @@ from boltax._step._ema import evaluated
 from boltax._step._state import evaluations_of, variables_of
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError
-from boltax.metrics._accumulate import Metrics, compute, unpack
+from boltax.metrics._accumulate import Metrics, unpack
 from boltax.optim._plateau import check_metrics
 from boltax.parallel._devices import on_device
 from boltax.tune import _content
@@ -145,8 +146,11 @@ class MemberTrainees(Members):
         """Refuses a monitor, or what optimizers follow, that a validation does not give."""
         if self.parts.overrides("on_validation_epoch_end"):
             return  # it may add metrics
+        evaluations = evaluations_of(self.states[0]) if self.states else None
+        metrics = evaluations.metrics if evaluations is not None else ()
+        names = {*names, *self.run.validations.known_later([*self.followed, *metrics])}
         check_names(self.scheduler, self.parts.monitor, names, ("val",))
-        if self.states and (evaluations := evaluations_of(self.states[0])) is not None:
+        if evaluations is not None:
             check_metrics(evaluations, names)
 
     def check_training_names(self, names: Collection[str]) -> None:
@@ -180,7 +184,7 @@ class MemberTrainees(Members):
                 )
         else:
             with run.ledger.spent("device"):
-                counted = _content.counted(self.by_member(metrics))
+                counted = _content.counted(self.by_member(metrics), self.parts.derive)
         self._count(counted, epochs=1)
         self.counted = {}
         run.metrics.epoch = None
@@ -233,7 +237,7 @@ class MemberTrainees(Members):
         """Hands the metrics since the last record to the loggers."""
         rows = zip(self.occupants, metrics, strict=False)  # rows that fill up a group come last
         values = {
-            number: compute(own, "train/step/")
+            number: computed(own, "train/step/", self.parts.derive)
             for number, own in rows
             if number >= 0 and self.members[number].is_training
         }
@@ -248,26 +252,23 @@ class MemberTrainees(Members):
         if metrics is None:
             self.in_pass = tuple(member.number for member in self.training)
             return
-        self._count(_content.counted(self.by_member(metrics)), epochs=0)
+        self._count(_content.counted(self.by_member(metrics), self.parts.derive), epochs=0)
         run.metrics.interval = None  # members may come to other rows
         run.count(stage=Stage.MIDWAY)
 
     def go_on(self) -> None:
         """Goes on with the members of now."""
         stage = Stage.TRAIN if self.run.stage is Stage.MIDWAY else self.run.stage
-        self._note_validation(stage)
-
-    def _note_validation(self, stage: Stage) -> None:
-        run = self.run
-        self.validated_epoch = run.counters.epochs_done
-        run.count(stage=stage, validated=run.step)
+        self.run.count(stage=stage, validated=self.run.step)
         self.is_whole = True
 
     def is_validation_due(self) -> bool:
         """Whether it is time, or a member has trained for all of its epochs."""
         run, training = self.run, self.training
         is_last = any(member.epoch == self.num_epochs for member in training)
-        is_time = run.validations.is_due_after(run.step, run.epoch)
+        is_time = run.validations.ask(run.step, run.epoch)
+        if is_last or run.stop_reason is not None:
+            run.validations.take_all()
         is_needed = is_last or is_time or run.stop_reason is not None or not self.is_validated
         return bool(training) and is_needed
 
@@ -283,7 +284,7 @@ class MemberTrainees(Members):
                 write_best(self, member)
         shrink(self)
         if is_validated:
-            self._note_validation(self.run.stage)
+            self.run.count(validated=self.run.step)
         self.is_whole = True
         return shown(record)
 
