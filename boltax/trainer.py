@@ -13,7 +13,8 @@
     metrics = trainer.train_model(train_loader, val_loader, test_loader, num_epochs=10)
     model = Classifier.load_from_checkpoint(trainer.log_dir).bind_model()
 
-Its constructor, and what the constructor calls, is `boltax/_build/_constructed.py`. What happens
+Its constructor, and what the constructor calls, is `boltax/_build/_constructed.py`; what may be
+asked without training is `boltax/_inspect/_questions.py`. What happens
 between the methods is in `boltax/_loop/_fit.py`, the loop, and `boltax/_step/_steps.py`, which
 compiles; here is no logic of either.
 """
@@ -37,10 +38,10 @@ from boltax._build._constructed import Constructed
 from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
+from boltax._build._place import ResumeFrom
 from boltax._build._remade import rebuild
-from boltax._inspect import _batch_size, _lr_find, _preflight
-from boltax._inspect._found import Preflight
-from boltax._inspect._lr_find import LearningRateTest
+from boltax._export._export import export as export_trainer
+from boltax._inspect._questions import Questions
 from boltax._loop._asked import asked
 from boltax._loop._evaluate import evaluate_for
 from boltax._loop._fit import fit
@@ -56,6 +57,7 @@ from boltax._step._loss import inputs_of
 from boltax._step._state import variables_of, with_variables
 from boltax.checkpoint._differences import Difference
 from boltax.checkpoint._files import write_json
+from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._metrics_json import plain_metrics
 from boltax.checkpoint._partial import load_variables
 from boltax.checkpoint._rundir import RunDirectory, locate
@@ -65,14 +67,14 @@ from boltax.models._bound import BoundModel
 from boltax.models._view import ModelView
 
 
-class TrainerModule(Constructed):
+class TrainerModule(Questions, Constructed):
     """Trains a model: subclass it and write `loss_function`.
 
     Attributes that are set before ``super().__init__()`` may be used in every method; the model is
     initialised by running `loss_function` once, so what that needs has to be there by then.
 
     Args:
-        model_class: a Flax Linen or NNX module class.
+        model_class: a Flax Linen, NNX or Equinox module class; see `boltax.models`.
         model_hparams: its constructor arguments.
         optimizer_hparams: a dict (``optimizer``, ``lr``, ``schedule``, ``warmup``,
             ``gradient_clip``, ``weight_decay``, ``decay_mask``, ``l2_regularization``, and the
@@ -101,7 +103,7 @@ class TrainerModule(Constructed):
             `callbacks`, `monitor`, `loop` and `checkpoint`; mappings of other libraries are dicts.
         hparams: the further hyperparameters.
         config: all of these as loggers and ``hparams.json`` have them.
-        model: the Linen module, or the NNX module with shapes in place of its arrays.
+        model: the Linen module, or that of NNX or Equinox with shapes for its arrays.
         logger: of the run: ``self.logger.log_metrics({...}, step)``, ``log_image``, ...
         log_dir: the run's folder.
         state: the training state, with the model's variables as of now.
@@ -234,7 +236,10 @@ class TrainerModule(Constructed):
             validate_every: validate after every so many steps, wherever in an epoch that is, in
                 place of `check_val_every_n_epoch`; or `boltax.Every(steps=, minutes=, epochs=)`.
             validate_at_start: also validate before the first step.
-            resume: True goes on with the run in this trainer's folder exactly where its newest
+            resume: None starts a run, in a folder without an older one: where boltax has chosen
+                the folder, a run after the first gets the next ``version_<k>``; where you have
+                named it, the older run moves into ``earlier/<n>`` in there. True goes on with the
+                run in this trainer's folder exactly where its newest
                 resume checkpoint was saved, or starts it when there is none; a folder goes on with
                 the run in it, or from that one checkpoint, ``<log_dir>/checkpoints/resume/<step>``.
                 The schedule of the learning rate stays that of the first start, whose last value
@@ -248,6 +253,7 @@ class TrainerModule(Constructed):
             MetricsError: when nothing tells which model is best.
             CheckpointError: when a checkpoint to resume from is damaged or does not fit.
             RunDirectoryError: when another process trains in the same folder.
+            NotSavedError: at the end, when the run could not be written; it holds the metrics.
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the run is saved: with status 143,
                 138 or 130. Ctrl-C in a notebook raises KeyboardInterrupt instead.
         """
@@ -264,65 +270,15 @@ class TrainerModule(Constructed):
         )
         loaders = Loaders(train_loader, val_loader, test_loader)
 
-        def begin() -> Single:
-            parts = self._renewed_parts()
-            self.run = start_run(parts, loaders, wanted)
-            return self._single(self.run)
+        def begin(lock: RunLock) -> Single:
+            # first: what is refused changes nothing
+            run = start_run(self._parts, loaders, wanted)
+            parts = self._renewed_parts(lock, resume)
+            self.run = run
+            return Single(self, parts, self._made.live, run)
 
         single, tested = fit(begin, self.log_dir, loaders, resume)
         return {**(single.run.best or {}), **tested}
-
-    def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
-        """What a training step needs: memory, operations, and whether it fits; ``print`` it.
-
-        Args:
-            batch: a batch of the loader, or its shapes: a pytree of `jax.ShapeDtypeStruct`.
-            total_steps: as known to the schedule of the learning rate; it changes no number here.
-
-        Raises:
-            ConfigurationError: when the steps are not compiled by boltax.
-            DataError: for a batch without arrays, or whose arrays disagree on their first axis.
-            TrainingError: when the compiler itself finds that the step does not fit.
-        """
-        return _preflight.preflight(self, batch, total_steps)
-
-    def find_batch_size(
-        self, batch: Batch, *, limit: int | None = None, largest: int = 65536
-    ) -> int:
-        """The largest batch size with which training fits; found by compiling, not by crashing.
-
-        Args:
-            batch: a batch of any size, or its shapes; the first axes are those of the examples.
-            limit: bytes that may be used; by default 90 % of the device's memory.
-            largest: the largest size to consider.
-
-        Raises:
-            ConfigurationError: when not one example fits, or nobody knows the device's memory.
-        """
-        return _batch_size.find_batch_size(self, batch, limit=limit, largest=largest)
-
-    def lr_find(
-        self, train_loader: Any, min_lr: float = 1e-7, max_lr: float = 10.0, num_steps: int = 100
-    ) -> LearningRateTest:
-        """A learning rate range test: a copy of the state is trained with growing learning rates.
-
-        Afterwards trainer and loader are as they were.
-
-        Args:
-            train_loader: as for `train_model`; it is repeated when it is too short.
-            min_lr: the learning rate of the first step.
-            max_lr: that of the last one; each step has it grow by the same factor.
-            num_steps: steps to train, those after a divergence included.
-
-        Returns:
-            The rates with their losses, ``.suggestion``, and ``.plot("lr.png")``.
-
-        Raises:
-            ConfigurationError: for a range that cannot be, or a loader that can be read only once.
-            OptimizerError: when the optimizer has no learning rate that can be set.
-            TrainingError: when the loss is not finite at the first step.
-        """
-        return _lr_find.lr_find(self, train_loader, min_lr, max_lr, num_steps)
 
     def on_training_start(self) -> None:
         """Called once, before the first epoch."""
@@ -455,9 +411,12 @@ class TrainerModule(Constructed):
         """The model with its parameters, in evaluation mode: call it as ``model(inputs)``.
 
         Returns:
-            The model; of NNX the module itself, where none of its methods is told its mode.
+            The model; of NNX the module itself, where none of its methods is told its mode; of
+            Equinox a module of Equinox.
         """
         return self._made.adapter.bind(variables_of(evaluated(self.state)))
+
+    export = export_trainer
 
     def load_weights(
         self,
@@ -562,13 +521,15 @@ class TrainerModule(Constructed):
             names=self._made.names,
             overridden=overridden(type(self)),
             root_key=self._made.root_key,
+            describe=self._describe,
             derive=self.derived_metrics if overrides(self, "derived_metrics") else None,
         )
 
-    def _renewed_parts(self) -> Parts:
-        """The parts for a run that begins: nothing waits to be written for an older one."""
+    def _renewed_parts(self, lock: RunLock, resume: ResumeFrom) -> Parts:
+        """The parts for a run that begins: nothing of an older one waits, or lies, in its place."""
         self._made.saver.wait()
         self._made.saver = Saver()
+        self._begin_place(lock, resume)
         return self._parts
 
     def _single(self, run: Run) -> Single:
