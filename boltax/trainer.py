@@ -34,7 +34,6 @@ from boltax._base._narrow import narrowed
 from boltax._base._trees import num_examples
 from boltax._base._triggers import Every
 from boltax._base._types import Batch, PyTree, ScalarMetrics
-from boltax._build._constructed import Constructed
 from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
@@ -67,7 +66,7 @@ from boltax.models._bound import BoundModel
 from boltax.models._view import ModelView
 
 
-class TrainerModule(Questions, Constructed):
+class TrainerModule(Questions):
     """Trains a model: subclass it and write `loss_function`.
 
     Attributes that are set before ``super().__init__()`` may be used in every method; the model is

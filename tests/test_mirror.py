@@ -10,6 +10,7 @@ from source_tree import PACKAGE, ROOT, modules
 
 TESTED_IN = {
     "__main__": "test_cli",
+    "_base/_evaluation": "_loop/test_validations",
     "_base/_on_demand": "test_import_cost",
     "_base/_types": "test_surface",
     "_build/_constructed": "test_trainer",

@@ -3,13 +3,14 @@
 from typing import Any
 
 from boltax._base._types import Batch
+from boltax._build._constructed import Constructed
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
 
 
-class Questions:
-    """The questions as methods; none of them changes the trainer."""
+class Questions(Constructed):
+    """A trainer with the questions as methods; none of them changes it."""
 
     def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
         """What a training step needs: memory, operations, and whether it fits; ``print`` it.

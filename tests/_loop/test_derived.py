@@ -111,7 +111,7 @@ class Number(Derived):
 def test_mistakes_are_told_before_the_first_step(tmp_path, trainer_class, options, match):
     trainer = make(tmp_path, trainer_class, **options)
     with pytest.raises(MetricsError, match=match):
-        trainer.train_model(loader(16), loader(20, 8), num_epochs=1)
+        trainer.train_model(loader(64), loader(20, 8), num_epochs=1)
     assert not int(trainer.state.step)
 
 
