@@ -305,8 +305,8 @@ class TrainerModule(Questions):
 
         Args:
             loader: anything that yields batches.
-            log_prefix: put before each name: ``"val/"``, ``"test/"``. The limits of `LoopOptions`
-                hold for these.
+            log_prefix: put before each name: ``"val/"``, ``"test/"``, or without the slash. The
+                limits of `LoopOptions` hold for these.
 
         Returns:
             Name to float, or to a NumPy array for a metric that is not a scalar.

@@ -8,7 +8,7 @@ that a trainer's constructor gives a meaning of its own.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,6 +54,14 @@ class ConstructorCall:
             else:
                 named[name] = value
         return cls(Lookup(trainer_class), positional, named)
+
+    def without_folder(self) -> Self:
+        """The call without the folder of an older run, for one whose folder boltax has chosen."""
+        params = self.named.get("logger_params")
+        if not isinstance(params, Mapping) or "log_dir" not in params:
+            return self
+        kept = {name: value for name, value in params.items() if name != "log_dir"}
+        return replace(self, named={**self.named, "logger_params": kept})
 
     def check_storable(self, model_hparams: Mapping[str, Any], hparams: Mapping[str, Any]) -> None:
         """Refuses hyperparameters that the run's folder could not give back.
