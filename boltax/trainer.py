@@ -38,6 +38,7 @@ from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
 from boltax._build._remade import rebuild
+from boltax._export._export import export as export_trainer
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
@@ -72,7 +73,7 @@ class TrainerModule(Constructed):
     initialised by running `loss_function` once, so what that needs has to be there by then.
 
     Args:
-        model_class: a Flax Linen or NNX module class.
+        model_class: a Flax Linen, NNX or Equinox module class; see `boltax.models`.
         model_hparams: its constructor arguments.
         optimizer_hparams: a dict (``optimizer``, ``lr``, ``schedule``, ``warmup``,
             ``gradient_clip``, ``weight_decay``, ``decay_mask``, ``l2_regularization``, and the
@@ -101,7 +102,7 @@ class TrainerModule(Constructed):
             `callbacks`, `monitor`, `loop` and `checkpoint`; mappings of other libraries are dicts.
         hparams: the further hyperparameters.
         config: all of these as loggers and ``hparams.json`` have them.
-        model: the Linen module, or the NNX module with shapes in place of its arrays.
+        model: the Linen module, or that of NNX or Equinox with shapes for its arrays.
         logger: of the run: ``self.logger.log_metrics({...}, step)``, ``log_image``, ...
         log_dir: the run's folder.
         state: the training state, with the model's variables as of now.
@@ -423,9 +424,12 @@ class TrainerModule(Constructed):
         """The model with its parameters, in evaluation mode: call it as ``model(inputs)``.
 
         Returns:
-            The model; of NNX the module itself, where none of its methods is told its mode.
+            The model; of NNX the module itself, where none of its methods is told its mode; of
+            Equinox a module of Equinox.
         """
         return self._made.adapter.bind(variables_of(evaluated(self.state)))
+
+    export = export_trainer
 
     def load_weights(
         self,
