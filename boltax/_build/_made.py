@@ -42,6 +42,13 @@ class Made:
         calls: with what the model was called when it was initialised; None when the user did that.
         summary: the table of the model's layers.
         is_begun: whether the constructor of `TrainerModule` was called.
+        logger_params: as given to the constructor.
+        logger: the loggers that the constructor, or the beginning of a run, has made.
+        has_own_loggers: whether they, and the folder, are made by `init_logger` of boltax.
+        versions_in: where boltax chooses folders for runs of this trainer; None where its user has
+            named one.
+        is_described: whether ``hparams.json`` and ``model.txt`` in the folder are this trainer's.
+        had_records: whether loggers had written into the folder before this trainer was made.
     """
 
     construction: Construction
@@ -59,6 +66,12 @@ class Made:
     calls: list[Call] | None = None
     summary: str = ""
     is_begun: bool = False
+    logger_params: dict[str, Any] = field(default_factory=dict[str, Any])
+    logger: Any = None
+    has_own_loggers: bool = False
+    versions_in: str | None = None
+    is_described: bool = False
+    had_records: bool = False
 
     @property
     def name(self) -> str:

@@ -52,6 +52,7 @@ from boltax._step._bodies import (
     turn_metrics,
     with_batch_rng,
 )
+from boltax._step._finite import are_finite
 from boltax._step._forms import loop, single, train_loop, unrolled
 from boltax._step._fused import FusedStep
 from boltax._step._loss_scale import has_overflowed
@@ -141,6 +142,7 @@ class Steps:
         turn: ends the interval of a record, see `turn_metrics`; donates nothing.
         add_ended: accumulates the intervals that ended in a loop, see there; donates nothing.
         size_of: the number of examples in a batch, on the host.
+        are_finite: for each of some arrays whether it is finite, of members for each of them.
     """
 
     train: Step
@@ -160,6 +162,9 @@ class Steps:
         [Metrics | None, jax.Array, Metrics], tuple[Metrics, dict[str, jax.Array]]
     ] = field(default_factory=lambda: jax.jit(add_ended))
     size_of: SizeOf = num_examples
+    are_finite: Callable[[list[jax.Array]], list[jax.Array]] = field(
+        default_factory=lambda: jax.jit(are_finite)
+    )
 
 
 def compile_steps(
@@ -228,6 +233,7 @@ def compile_steps(
         turn=jax.jit(turn),
         merge=jax.jit(merge),
         size_of=size_of or num_examples,
+        are_finite=jax.jit(are_finite if members is None else jax.vmap(are_finite)),
     )
 
 
