@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -114,6 +114,70 @@ def _load(
     _check(restored, leaves)
     arrays = {names: _at(restored, names) for names in leaves}
     return {n: jax.device_put(a, places[n]) if n in whole else a for n, a in arrays.items()}
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder holds a tree of arrays as orbax itself names it."""
+    return (folder / "_METADATA").is_file() or (folder / _INDEX).is_file()
+
+
+def foreign_arrays(folder: Path) -> dict[Names, tuple[tuple[int, ...], Any]]:
+    """The shape and dtype of each array that another program stored in a folder.
+
+    Raises:
+        CheckpointError: when orbax cannot tell.
+    """
+    with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
+        leaves = _foreign_leaves(checkpointer, folder)
+    return {names: (tuple(leaf.shape), leaf.dtype) for names, leaf in leaves.items()}
+
+
+def load_foreign(folder: Path, wanted: Collection[Names]) -> dict[Names, np.ndarray]:
+    """Some of the arrays that another program stored in a folder; the others are not read.
+
+    Raises:
+        CheckpointError: when they cannot be read.
+    """
+    with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
+        try:
+            with _literal(folder) as path:
+                tree = checkpointer.metadata(path).item_metadata.tree
+                arguments = ocp.RestoreArgs(restore_type=np.ndarray)
+                item = jax.tree_util.tree_map_with_path(
+                    lambda keys, leaf: leaf if _names(keys) in wanted else ..., tree
+                )
+                restored = checkpointer.restore(
+                    path,
+                    args=ocp.args.PyTreeRestore(
+                        item=item, restore_args=jax.tree.map(lambda _: arguments, tree)
+                    ),
+                )
+        except Exception as error:  # a damaged file can raise nearly anything below
+            raise _unreadable(folder, error) from error
+    flat = jax.tree_util.tree_leaves_with_path(restored)
+    return {_names(keys): np.asarray(leaf) for keys, leaf in flat if leaf is not ...}
+
+
+def _foreign_leaves(checkpointer: Any, folder: Path) -> dict[Names, Any]:
+    try:
+        with _literal(folder) as path:
+            tree = checkpointer.metadata(path).item_metadata.tree
+    except Exception as error:  # as above
+        raise _unreadable(folder, error) from error
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    return {_names(keys): leaf for keys, leaf in flat if hasattr(leaf, "shape")}
+
+
+def _names(keys: tuple[Any, ...]) -> Names:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
+
+
+def _unreadable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"Received the folder {folder}, which orbax cannot read ({type(error).__name__}: "
+        f"{str(error)[:300]}); expected arrays as orbax stores a tree of them. Give the folder "
+        "that holds _METADATA, and fetch it again where it is damaged."
+    )
 
 
 def lacks_index(folder: Path) -> bool:
