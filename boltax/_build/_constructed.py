@@ -145,7 +145,7 @@ class Constructed:
         # An optimizer is needed only to train; a stored one may ask for files that are elsewhere.
         if made.construction.is_new and not lacks_parts(self.optimizer_hparams):
             check_hparams(self.optimizer_hparams)
-        made.call.check_storable(self.model_hparams, self.hparams)
+        made.call.check_storable(self.hparams)
         made.logger_params = dict(logger_params)
         self.config = config_of(
             model_class=name_of_model(model_class),
@@ -181,6 +181,9 @@ class Constructed:
         made.is_described = is_described_now or not made.construction.has_hparams
         if is_described_now:
             write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
+        if made.construction.is_shown:
+            for text in made.call.not_stored():
+                made.progress.note(text)
         self.init_model(self.exmp_input)
         made.root_key = None if made.uses_loss_steps else root_key_of(self.state)
         self.print_tabulate(self.exmp_input)
