@@ -38,6 +38,7 @@ _ENTRIES = (
     "hyperparameters.csv",
     "wandb_run_id.txt",
     "mlflow_run_id.txt",
+    "end.json",
     "history.csv",
     "members.csv",
     "epochs.csv",

@@ -7,9 +7,11 @@ is printed, and what is read has exactly the shapes and dtypes that were asked f
 import logging
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -66,7 +68,7 @@ def load_flat(
     """
     with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
         try:
-            with _literal(folder) as path:
+            with _late_answers_ignored(), _literal(folder) as path:
                 return _load(ocp, checkpointer, path, leaves, shardings)
         except Exception as error:  # a damaged file can raise nearly anything below
             raise damaged(folder, f"{type(error).__name__}: {str(error)[:300]}") from error
@@ -234,6 +236,30 @@ def _check(stored: Any, leaves: Mapping[Names, Leaf]) -> None:
                 f"{'/'.join(names)} is {dtype}{list(shape)} among the arrays, and "
                 f"{leaf.raw_dtype}{list(leaf.raw_shape)} in structure.json"
             )
+
+
+@contextmanager
+def _late_answers_ignored() -> Generator[None]:
+    """Lets Python print no errors of reads that still run when the first of them has failed.
+
+    They answer to an event loop that has ended by then, at any time after this returns. So after a
+    failure the filter stays.
+    """
+    before = sys.unraisablehook
+    if isinstance(before, partial) and before.func is _unless_late:
+        yield
+        return
+    filtered = partial(_unless_late, before)
+    sys.unraisablehook = filtered
+    yield
+    if sys.unraisablehook is filtered:
+        sys.unraisablehook = before
+
+
+def _unless_late(show: Callable[[Any], Any], unraisable: Any) -> None:
+    is_late = unraisable.object is None and isinstance(unraisable.exc_value, RuntimeError)
+    if not (is_late and str(unraisable.exc_value) == "Event loop is closed"):
+        show(unraisable)
 
 
 @contextmanager

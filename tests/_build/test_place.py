@@ -16,7 +16,14 @@ from boltax.loggers import CsvLogger, Logger
 from boltax.tune import Population
 from dummies import Classifier, Linear, Plain, classifier, loader, to_host
 
-ALL_FILES = ("history.csv", "metrics.csv", "metrics/best_eval.json", "model.txt", "hparams.json")
+ALL_FILES = (
+    "end.json",
+    "history.csv",
+    "metrics.csv",
+    "metrics/best_eval.json",
+    "model.txt",
+    "hparams.json",
+)
 
 
 class Failure(Exception):

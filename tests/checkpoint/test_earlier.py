@@ -18,6 +18,7 @@ OF_RUN = (
     "hparams.json",
     "model.txt",
     "history.csv",
+    "end.json",
     "metrics.csv",
     "hyperparameters.csv",
     "events.out.tfevents.1.host.2.0",
