@@ -20,6 +20,7 @@ from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._process._allocator import install as _keep_memory
 from boltax._step._state import TrainState
+from boltax.parallel._parallel import Parallel
 from boltax.trainer import TrainerModule
 
 if _typing.TYPE_CHECKING:  # with a `__getattr__` in sight, no misspelt name would be found
@@ -41,6 +42,7 @@ __all__ = [
     "CheckpointOptions",
     "LearningRateTest",
     "LoopOptions",
+    "Parallel",
     "Preflight",
     "TrainState",
     "TrainerModule",

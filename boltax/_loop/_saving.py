@@ -81,7 +81,7 @@ def _submit_resume(trainees: Trainees) -> None:
         "total_steps": run.limits.total_steps,
         "schedule_steps": run.limits.schedule_steps or run.limits.total_steps,
         "config": plain(parts.config),
-        "devices": jax.device_count(),
+        "devices": parts.steps.placement.known_devices,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **saved.extra,
     }

@@ -16,6 +16,7 @@ from boltax._base._types import Variables
 from boltax.errors import ModelError, noting, unknown_name
 from boltax.models._calls import Call, Method, constructor_parameters, is_nnx
 from boltax.models._linen import LinenAdapter
+from boltax.parallel._rules import AxisNames
 
 
 class ModelAdapter(Protocol):
@@ -26,11 +27,14 @@ class ModelAdapter(Protocol):
         name: the model's class name; it names the run's folder.
         apply_fn: ``apply_fn(variables, *args, **kwargs)``, what `TrainState.apply_fn` holds:
             Linen's ``model.apply``, and a function with the same arguments for NNX.
+        axis_names: how the model names the axes of its variables, by path with the collection in
+            front; known once the model was initialised, or traced for that.
     """
 
     model: Any
     name: str
     apply_fn: Callable[..., Any]
+    axis_names: AxisNames
 
     def empty(self, key: jax.Array) -> Variables:
         """The variables that exist before the first call; traced.

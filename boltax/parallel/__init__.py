@@ -1,3 +1,5 @@
-"""Where arrays live: the devices of this process."""
+"""Where arrays live: meshes of devices, and the placement of state and batches on them."""
 
-__all__: list[str] = []
+from boltax.parallel._parallel import Parallel
+
+__all__ = ["Parallel"]
