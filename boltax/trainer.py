@@ -38,6 +38,7 @@ from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
 from boltax._build._remade import rebuild
+from boltax._export._export import export as export_trainer
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
@@ -430,6 +431,8 @@ class TrainerModule(Constructed):
             The model; of NNX the module itself, where none of its methods is told its mode.
         """
         return self._made.adapter.bind(variables_of(evaluated(self.state)))
+
+    export = export_trainer
 
     def load_weights(
         self,

@@ -22,10 +22,12 @@ LAYERS: list[set[str]] = [
     {"_build"},
     {"_loop"},
     {"_inspect"},
+    {"_export"},
     {"trainer"},
     {"tune"},
     {"testing"},
     {"demo"},
+    {"_commands"},
     {"cli"},
     {"__main__"},
 ]

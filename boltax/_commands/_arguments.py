@@ -1,0 +1,82 @@
+"""What the commands share: exit statuses, kinds of arguments, the check of a run's folder."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from boltax.errors import ConfigurationError, RunDirectoryError
+
+if TYPE_CHECKING:
+    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+DAMAGED = DOES_NOT_FIT = FAULTY_FILE = 1
+FAILED = 2
+INTERRUPTED = 130  # what a shell reports for a process that Ctrl-C ended
+
+
+def add_traceback(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--traceback",
+        dest="has_traceback",
+        action="store_true",
+        help="show the whole traceback of an error in FILE.py",
+    )
+
+
+def add_trainer(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trainer",
+        dest="file",
+        metavar="FILE.py:CLASS",
+        required=True,
+        help="the trainer's class; the file is loaded, as import would",
+    )
+
+
+def trainer_class(text: str) -> Any:
+    """The trainer's class of ``FILE.py:CLASS``; trainers that the file makes leave no folder."""
+    from boltax._build._construction import previewing
+    from boltax._process._user_files import find_in_file
+
+    with previewing():
+        found = find_in_file(text)
+    if not isinstance(found, type):
+        raise ConfigurationError(
+            f"Received {text}, which is no class; expected that of the trainer. Write "
+            f"--trainer {text.rpartition(':')[0]}:Classifier"
+        )
+    return found
+
+
+def check_folder(path: str) -> None:
+    if not Path(path).expanduser().is_dir() and "checkpoints" not in Path(path).parts:
+        from boltax.checkpoint._nearby import advice_on
+
+        found = "a file" if Path(path).exists() else "no folder"
+        raise RunDirectoryError(
+            f"Received {path!r}, which is {found}; expected the folder of a run. {advice_on(path)}"
+        )
+
+
+def positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"received {text!r}; expected a positive number")
+    return number
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """A reader of whole numbers that are not too small, for argparse."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"received {text!r}; expected a whole number of at least {least}"
+            )
+        return int(text)
+
+    return read

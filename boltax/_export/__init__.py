@@ -1,0 +1,1 @@
+"""A trained model leaves: a program and its weights in a folder that need no boltax."""
