@@ -6,6 +6,8 @@ from source_tree import ROOT
 
 CALLS = {"device_put", "default_backend", "local_devices"}
 ALLOWED = {
+    # The program that is written beside an exported model knows JAX alone.
+    "_export/_standalone.py": 1,
     # What a validation gave takes the place of older values, where these lie.
     "optim/_plateau.py": 2,
     # A template says where each array of a checkpoint goes.
