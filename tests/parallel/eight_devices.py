@@ -49,7 +49,12 @@ class NamedNnx(nnx.Module):
 
 
 def trained(
-    parallel: Any, folder: str, model: Any = Mlp, optimizer: Any = SGD, resume: bool = False, **loop: Any
+    parallel: Any,
+    folder: str,
+    model: Any = Mlp,
+    optimizer: Any = SGD,
+    resume: bool = False,
+    **loop: Any,
 ) -> Any:
     one = Classifier(
         model,
@@ -74,7 +79,12 @@ def apart(one: Any, other: Any) -> float:
 
 def specs(tree: Any) -> dict[str, str]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): f'PartitionSpec{tuple(x.sharding.spec)}' for p, x in leaves}
+    return {
+        jax.tree_util.keystr(
+            p, simple=True, separator="/"
+        ): f"PartitionSpec{tuple(x.sharding.spec)}"
+        for p, x in leaves
+    }
 
 
 def main() -> dict[str, Any]:

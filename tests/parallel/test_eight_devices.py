@@ -22,6 +22,7 @@ def found(tmp_path_factory) -> dict[str, Any]:
         env=environment,
         cwd=tmp_path_factory.mktemp("eight"),
         timeout=600,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])

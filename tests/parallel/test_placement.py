@@ -11,8 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 from boltax._base._chunks import Rows
 from boltax.errors import ConfigurationError, DataError
-from boltax.parallel import Parallel
-from boltax.parallel import _devices
+from boltax.parallel import Parallel, _devices
 from boltax.parallel._jitted import misplaced
 from boltax.parallel._placement import ONE_DEVICE, Placement, placement_of
 from boltax.parallel._table import bytes_on_each, described, table
@@ -110,9 +109,7 @@ def test_an_array_that_lies_elsewhere_is_named():
 
 
 def test_the_table_says_how_arrays_lie():
-    variables = {
-        "params": {"kernel": np.ones((3, 4), np.float32), "scale": np.ones(3, np.float32)}
-    }
+    variables = {"params": {"kernel": np.ones((3, 4), np.float32), "scale": np.ones(3, np.float32)}}
     settled = TWO.settled(variables, {})
     assert bytes_on_each(settled) == 4 * (3 * 2 + 3)
     lines = table(settled, TWO).splitlines()
