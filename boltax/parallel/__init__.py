@@ -1,5 +1,6 @@
-"""Where arrays live: meshes of devices, and the placement of state and batches on them."""
+"""Where arrays live: meshes of devices, the placement of a run on them, the processes of a job."""
 
 from boltax.parallel._parallel import Parallel
+from boltax.parallel._processes import initialize
 
-__all__ = ["Parallel"]
+__all__ = ["Parallel", "initialize"]

@@ -23,6 +23,7 @@ from boltax.parallel._devices import first_device, is_on_cpu
 from boltax.parallel._jitted import Jitted, Shardings
 from boltax.parallel._mesh import mesh_of
 from boltax.parallel._parallel import Parallel
+from boltax.parallel._processes import check_joined, is_joined
 from boltax.parallel._rules import AxisNames, Rules, specs_of_state
 
 
@@ -262,5 +263,16 @@ ONE_DEVICE = Placement()
 
 
 def placement_of(parallel: Parallel | None) -> Placement:
-    """The placement of a run."""
+    """The placement of a run.
+
+    Raises:
+        ConfigurationError: in a job of several processes, which this version does not train in.
+    """
+    check_joined()
+    if is_joined():
+        raise ConfigurationError(
+            f"Received parallel={parallel!r} in a job of {jax.process_count()} processes; expected "
+            "one process, whose devices a run is spread over: this version does not divide data "
+            "and files between processes. Start one process with all devices of a machine."
+        )
     return ONE_DEVICE if parallel is None else Placement(parallel)

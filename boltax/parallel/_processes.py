@@ -14,7 +14,7 @@ import jax
 from boltax.errors import ConfigurationError
 
 HEARTBEAT_SECONDS, SHUTDOWN_SECONDS = 30, 15
-"""How long the others wait for a process that is gone. JAX's own 100 and 300 leave a job waiting for
+"""How long the others wait for a process that is gone. With the 100 and 300 of JAX a job waits for
 minutes after one of its processes has failed."""
 _SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE")
 """Where launchers write the number of processes: ``srun``, ``mpirun``, MPICH, and those that start
@@ -83,8 +83,8 @@ def check_joined() -> None:
     name, number = launched()
     if number > 1 and not jax.distributed.is_initialized():
         raise ConfigurationError(
-            f"Received {name}={number}, but this process was not joined with the others: each would "
-            "train alone, in the same folder. Expected boltax.parallel.initialize() as the first "
+            f"Received {name}={number}, but this process was not joined with the others: each "
+            "would train alone, in the same folder. Expected boltax.parallel.initialize() as the first "
             f"line of the script. Write it; or unset {name} where each process is to train alone."
         )
 
