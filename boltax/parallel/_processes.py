@@ -84,8 +84,8 @@ def check_joined() -> None:
     if number > 1 and not jax.distributed.is_initialized():
         raise ConfigurationError(
             f"Received {name}={number}, but this process was not joined with the others: each "
-            "would train alone, in the same folder. Expected boltax.parallel.initialize() as the first "
-            f"line of the script. Write it; or unset {name} where each process is to train alone."
+            "would train alone, in the same folder. Expected boltax.parallel.initialize() as the "
+            f"first line of the script. Write it; or unset {name} where each process is to train alone."
         )
 
 
