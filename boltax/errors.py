@@ -11,8 +11,9 @@
     ├── DataError (ValueError)              a loader or a batch that cannot be used
     ├── CheckpointError (ValueError)        a checkpoint that cannot be read or does not fit
     ├── RunDirectoryError (OSError)         the run's folder cannot be made, written or read
+    │   └── NotSavedError                   a run that has ended, and is not on the disk
     ├── TrainingError (RuntimeError)        a method called at a time at which it cannot work
-    │   ├── NonFiniteError (FloatingPointError)   a loss or gradient that is not finite
+    │   ├── NonFiniteError (FloatingPointError)   a loss, gradient or variable that is not finite
     │   └── RecompilationError          a step compiled again, more often than allowed
     └── MissingExtraError (ImportError)     an optional package is not installed
 
@@ -25,8 +26,9 @@ Messages have three parts: what was received, what was expected, what to write.
 """
 
 import difflib
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 
 class BoltaxError(Exception):
@@ -73,12 +75,24 @@ class RunDirectoryError(BoltaxError, OSError):
     """The folder of a run cannot be created, written or read."""
 
 
+class NotSavedError(RunDirectoryError):
+    """A run has ended, and what it was to leave on the disk could not be written.
+
+    Attributes:
+        metrics: what `train_model` would have returned.
+    """
+
+    def __init__(self, message: str, metrics: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.metrics = dict(metrics)
+
+
 class TrainingError(BoltaxError, RuntimeError):
     """A method was called at a time at which it cannot work."""
 
 
 class NonFiniteError(TrainingError, FloatingPointError):
-    """The loss or a gradient is not finite; see `LoopOptions(on_nonfinite=...)`."""
+    """The loss, a gradient or a variable is not finite; see `LoopOptions(on_nonfinite=...)`."""
 
 
 class RecompilationError(TrainingError):

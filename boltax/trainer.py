@@ -37,6 +37,7 @@ from boltax._build._constructed import Constructed
 from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
+from boltax._build._place import ResumeFrom
 from boltax._build._remade import rebuild
 from boltax._export._export import export as export_trainer
 from boltax._inspect import _batch_size, _lr_find, _preflight
@@ -57,6 +58,7 @@ from boltax._step._state import variables_of, with_variables
 from boltax.callbacks._timer import parse_duration
 from boltax.checkpoint._differences import Difference
 from boltax.checkpoint._files import write_json
+from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._metrics_json import plain_metrics
 from boltax.checkpoint._partial import load_variables
 from boltax.checkpoint._rundir import RunDirectory, locate
@@ -73,7 +75,7 @@ class TrainerModule(Constructed):
     initialised by running `loss_function` once, so what that needs has to be there by then.
 
     Args:
-        model_class: a Flax Linen or NNX module class.
+        model_class: a Flax Linen, NNX or Equinox module class; see `boltax.models`.
         model_hparams: its constructor arguments.
         optimizer_hparams: a dict (``optimizer``, ``lr``, ``schedule``, ``warmup``,
             ``gradient_clip``, ``weight_decay``, ``decay_mask``, ``l2_regularization``, and the
@@ -104,7 +106,7 @@ class TrainerModule(Constructed):
             `callbacks`, `monitor`, `loop` and `checkpoint`; mappings of other libraries are dicts.
         hparams: the further hyperparameters.
         config: all of these as loggers and ``hparams.json`` have them.
-        model: the Linen module, or the NNX module with shapes in place of its arrays.
+        model: the Linen module, or that of NNX or Equinox with shapes for its arrays.
         logger: of the run: ``self.logger.log_metrics({...}, step)``, ``log_image``, ...
         log_dir: the run's folder.
         state: the training state, with the model's variables as of now.
@@ -214,7 +216,10 @@ class TrainerModule(Constructed):
                 without that 500.
             max_steps: stop after so many steps, if the epochs have not ended before.
             max_time: stop after so much time: seconds, a `timedelta`, or ``"hh:mm:ss"``.
-            resume: True goes on with the run in this trainer's folder exactly where its newest
+            resume: None starts a run, in a folder without an older one: where boltax has chosen
+                the folder, a run after the first gets the next ``version_<k>``; where you have
+                named it, the older run moves into ``earlier/<n>`` in there. True goes on with the
+                run in this trainer's folder exactly where its newest
                 resume checkpoint was saved, or starts it when there is none; a folder goes on with
                 the run in it, or from that one checkpoint, ``<log_dir>/checkpoints/resume/<step>``.
                 The schedule of the learning rate stays that of the first start, whose last value
@@ -228,6 +233,7 @@ class TrainerModule(Constructed):
             MetricsError: when nothing tells which model is best.
             CheckpointError: when a checkpoint to resume from is damaged or does not fit.
             RunDirectoryError: when another process trains in the same folder.
+            NotSavedError: at the end, when the run could not be written; it holds the metrics.
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the run is saved: with status 143,
                 138 or 130. Ctrl-C in a notebook raises KeyboardInterrupt instead.
         """
@@ -237,10 +243,12 @@ class TrainerModule(Constructed):
         max_seconds = None if max_time is None else parse_duration(max_time)
         loaders = Loaders(train_loader, val_loader, test_loader)
 
-        def begin() -> Single:
-            parts = self._renewed_parts()
-            self.run = start_run(parts, loaders, num_epochs, max_steps, max_seconds)
-            return self._single(self.run)
+        def begin(lock: RunLock) -> Single:
+            # first: what is refused changes nothing
+            run = start_run(self._parts, loaders, num_epochs, max_steps, max_seconds)
+            parts = self._renewed_parts(lock, resume)
+            self.run = run
+            return Single(self, parts, self._made.live, run)
 
         single, tested = fit(begin, self.log_dir, loaders, resume)
         return {**(single.run.best or {}), **tested}
@@ -428,7 +436,8 @@ class TrainerModule(Constructed):
         """The model with its parameters, in evaluation mode: call it as ``model(inputs)``.
 
         Returns:
-            The model; of NNX the module itself, where none of its methods is told its mode.
+            The model; of NNX the module itself, where none of its methods is told its mode; of
+            Equinox a module of Equinox.
         """
         return self._made.adapter.bind(variables_of(evaluated(self.state)))
 
@@ -537,12 +546,14 @@ class TrainerModule(Constructed):
             names=self._made.names,
             overridden=overridden(type(self)),
             root_key=self._made.root_key,
+            describe=self._describe,
         )
 
-    def _renewed_parts(self) -> Parts:
-        """The parts for a run that begins: nothing waits to be written for an older one."""
+    def _renewed_parts(self, lock: RunLock, resume: ResumeFrom) -> Parts:
+        """The parts for a run that begins: nothing of an older one waits, or lies, in its place."""
         self._made.saver.wait()
         self._made.saver = Saver()
+        self._begin_place(lock, resume)
         return self._parts
 
     def _single(self, run: Run) -> Single:

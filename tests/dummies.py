@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,34 @@ class NnxMlp(nnx.Module):
 
     def __call__(self, x):
         return self.last(self.drop(nnx.relu(self.norm(self.first(x)))))
+
+
+class EqxMlp(eqx.Module):
+    """The same in Equinox, for one example."""
+
+    first: eqx.nn.Linear
+    norm: eqx.nn.BatchNorm
+    drop: eqx.nn.Dropout
+    last: eqx.nn.Linear
+
+    def __init__(
+        self,
+        features: int = 8,
+        num_classes: int = 3,
+        dropout: float = 0.1,
+        mode: str = "ema",
+        *,
+        key,
+    ):
+        first, last = jax.random.split(key)
+        self.first = eqx.nn.Linear(4, features, key=first)
+        self.norm = eqx.nn.BatchNorm(features, "batch", mode=mode)
+        self.drop = eqx.nn.Dropout(dropout)
+        self.last = eqx.nn.Linear(features, num_classes, key=last)
+
+    def __call__(self, x, state, *, key):
+        x, state = self.norm(self.first(x), state)
+        return self.last(self.drop(jax.nn.relu(x), key=key)), state
 
 
 class Classifier(bx.TrainerModule):

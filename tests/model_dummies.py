@@ -1,13 +1,18 @@
 """Small models of every kind that an adapter has to serve."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from boltax.models._vmap import Vmap
+from equinox_dummies import EqxBatched, EqxNormDropout, eqx_blocks
 
 
 class Mlp(nn.Module):
@@ -153,11 +158,25 @@ class Kind:
     is_random: bool = False
     method: str | Callable[..., Any] | None = None
 
+    constants: tuple[str, ...] = ()
+
+    @property
+    def module_class(self) -> Any:
+        """The class of the module, or the function that makes it."""
+        return self.model_class.model if isinstance(self.model_class, Vmap) else self.model_class
+
     @property
     def is_linen(self) -> bool:
-        return issubclass(self.model_class, nn.Module)
+        return inspect.isclass(self.module_class) and issubclass(self.module_class, nn.Module)
+
+    @property
+    def is_flax(self) -> bool:
+        return self.is_linen or (
+            inspect.isclass(self.module_class) and issubclass(self.module_class, nnx.Module)
+        )
 
 
+EQX_MLP = {"in_size": 4, "out_size": 3, "width_size": 5, "depth": 1}
 KINDS = {
     "linen mlp": Kind(Mlp, {"features": 2}),
     "linen norm dropout": Kind(NormDropout, {}, ("batch_stats",), is_random=True),
@@ -169,5 +188,11 @@ KINDS = {
     "nnx custom": Kind(NnxCustom, {"features": 2}, ("arrays", "moving_mean"), is_random=True),
     "nnx list": Kind(NnxBlocks, {"depth": 11}),
     "nnx explicit": Kind(NnxExplicit, {}, is_random=True),
+    "equinox mlp": Kind(Vmap(eqx.nn.MLP), EQX_MLP),
+    "equinox norm dropout": Kind(Vmap(EqxNormDropout), {}, ("batch_stats",), is_random=True),
+    "equinox batched": Kind(
+        EqxBatched, {"size": 3}, ("state",), is_random=True, constants=("arrays",)
+    ),
+    "equinox function": Kind(Vmap(eqx_blocks), {"depth": 11}),
 }
 INPUTS = jnp.linspace(-1.0, 1.0, 24).reshape(6, 4)

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
+from boltax._base._containers import plain_mapping
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._build._foreign_options import check_hyperparameters
-from boltax._build._mappings import plain_mapping
 from boltax._build._methods import base_of, overrides
 from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError, noting, unknown_name

@@ -6,6 +6,7 @@ What of it happens depends on the way of construction, see `boltax._build._const
 half, from the loss to training and loading, is in `boltax.trainer`, with the text that users read.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import jax
 from flax import core
 
+from boltax._base._containers import plain_containers, plain_mapping
 from boltax._base._monitor import check_form
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._base._types import Variables
@@ -36,9 +38,9 @@ from boltax._build._construction import take
 from boltax._build._first_state import root_key_of, state_without_optimizer, traced_hparams
 from boltax._build._loggers import complete_logger, open_loggers
 from boltax._build._made import Made
-from boltax._build._mappings import plain_containers, plain_mapping
 from boltax._build._memory import look_at_first_model
 from boltax._build._methods import check_methods, missing_attribute, overrides, refuse_copy
+from boltax._build._place import ResumeFrom, goes_on_in, make_way
 from boltax._build._signature import ConstructorSignature, noted_call
 from boltax._build._stored import config_of, name_of_model, recorded, write_hparams
 from boltax._build._summaries import summaries
@@ -49,6 +51,9 @@ from boltax._step._initialise import call_model, first_keys, initialise
 from boltax._step._state import TrainState, variables_of
 from boltax.callbacks._base import Callback, as_callbacks
 from boltax.checkpoint._constructor_call import lacks_parts
+from boltax.checkpoint._earlier import holds_records, holds_run
+from boltax.checkpoint._files import write_text
+from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.checkpoint._saver import Saver
 from boltax.loggers._group import LoggerGroup
@@ -141,6 +146,7 @@ class Constructed:
         if made.construction.is_new and not lacks_parts(self.optimizer_hparams):
             check_hparams(self.optimizer_hparams)
         made.call.check_storable(self.model_hparams, self.hparams)
+        made.logger_params = logger_params
         self.config = config_of(
             model_class=name_of_model(model_class),
             model_hparams=self.model_hparams,
@@ -166,7 +172,14 @@ class Constructed:
         self.__make_loss_steps()
         self.init_logger(logger_params)
         self.log_dir, self.logger = complete_logger(self.logger, self.log_dir, self.config)
-        if made.construction.has_hparams:
+        made.logger = self.logger
+        if made.construction.is_new and logger_params.get("log_dir"):
+            with RunLock(self.log_dir):  # who trains there keeps its files
+                made.had_records = holds_records(self.log_dir)
+        # in a folder with a run, only when one of this trainer begins or goes on there
+        is_described_now = made.construction.has_hparams and not holds_run(self.log_dir)
+        made.is_described = is_described_now or not made.construction.has_hparams
+        if is_described_now:
             write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
         self.init_model(self.exmp_input)
         made.root_key = None if made.uses_loss_steps else root_key_of(self.state)
@@ -220,6 +233,42 @@ class Constructed:
         self.__make_loss_steps()
         self.__make_steps()
 
+    def _begin_place(self, lock: RunLock, resume: ResumeFrom) -> None:
+        """Has a run that begins find no other in its folder, and write its own ``hparams.json``.
+
+        Args:
+            lock: of the folder; afterwards that of the run's.
+            resume: as for `train_model`.
+        """
+        made, run = self._made, self.run
+        if goes_on_in(self.log_dir, resume):
+            return
+        has_trained = run is not None and run.step > 0
+        if not (holds_run(self.log_dir) or made.had_records or has_trained):
+            self._describe()
+            return
+        versions_in, is_ours = made.versions_in, self.logger is made.logger
+        if is_ours:
+            self.logger.finalize()  # what was opened since
+        self.log_dir = make_way(made.name, self.log_dir, lock, versions_in)
+        if is_ours and made.has_own_loggers:
+            self.init_logger({**made.logger_params, "log_dir": self.log_dir})
+            self.log_dir, self.logger = complete_logger(self.logger, self.log_dir, self.config)
+            made.logger = self.logger
+        else:
+            self.logger.resume(0)
+        made.versions_in = versions_in
+        made.had_records = made.is_described = False
+        self._describe()
+
+    def _describe(self) -> None:
+        """Writes ``hparams.json`` and ``model.txt`` where those of an older start may lie."""
+        made = self._made
+        if not made.is_described:
+            made.is_described = True
+            write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
+            write_text(RunDirectory(self.log_dir).model_txt, made.summary)
+
     if not TYPE_CHECKING:  # an editor knows the attributes that there are
 
         def __getattr__(self, name: str) -> Any:
@@ -242,6 +291,9 @@ class Constructed:
         self.log_dir, self.logger = open_loggers(
             logger_params, self.config, self._made.construction
         )
+        is_chosen = not logger_params.get("log_dir")
+        self._made.versions_in = os.path.dirname(self.log_dir) if is_chosen else None
+        self._made.has_own_loggers = True
 
     def init_model(self, exmp_input: Any) -> None:
         """Initialises the model's variables and sets `self.state`, without an optimizer yet.
@@ -315,7 +367,8 @@ class Constructed:
         whole, shown = summaries(self._made.adapter, self._made.calls, variables, placement)
         self._made.summary = whole
         if self._made.construction.is_shown:
-            RunDirectory(self.log_dir).model_txt.write_text(whole)
+            if self._made.is_described:
+                RunDirectory(self.log_dir).model_txt.write_text(whole)
             self._made.progress.note(shown)
 
     def create_functions(self) -> tuple[TrainStep, EvalStep]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from boltax._build._construction import Construction
-from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._rundir import create_run_directory, open_run_directory
 from boltax.loggers._create import as_logger_group, create_loggers
@@ -25,9 +24,6 @@ def open_loggers(
         return construction.folder, create_loggers("none", log_dir=construction.folder, config={})
     if logger_params.get("log_dir"):
         directory = open_run_directory(logger_params["log_dir"], writable=construction.is_new)
-        if construction.is_new:
-            with RunLock(directory.path):  # who trains there keeps its files
-                pass
     else:
         directory = create_run_directory(
             logger_params.get("base_log_dir") or "runs",

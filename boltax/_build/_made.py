@@ -45,6 +45,13 @@ class Made:
         summary: the table of the model's layers.
         is_begun: whether the constructor of `TrainerModule` was called.
         parallel: how the run lies on several devices; None for one.
+        logger_params: as given to the constructor.
+        logger: the loggers that the constructor, or the beginning of a run, has made.
+        has_own_loggers: whether they, and the folder, are made by `init_logger` of boltax.
+        versions_in: where boltax chooses folders for runs of this trainer; None where its user has
+            named one.
+        is_described: whether ``hparams.json`` and ``model.txt`` in the folder are this trainer's.
+        had_records: whether loggers had written into the folder before this trainer was made.
     """
 
     construction: Construction
@@ -62,6 +69,12 @@ class Made:
     summary: str = ""
     is_begun: bool = False
     parallel: Parallel | None = None
+    logger_params: dict[str, Any] = field(default_factory=dict[str, Any])
+    logger: Any = None
+    has_own_loggers: bool = False
+    versions_in: str | None = None
+    is_described: bool = False
+    had_records: bool = False
 
     @cached_property
     def copies(self) -> Copies:

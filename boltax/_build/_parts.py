@@ -1,6 +1,6 @@
 """What a run is made of: one frozen value, from a trainer that was constructed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,12 @@ from boltax._base._monitor import Monitor
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._build._copies import Copies
 from boltax._build._hooks import Live
+from boltax._build._place import ResumeFrom
 from boltax._progress._progress import Progress
 from boltax._step._loss import LossSteps
 from boltax._step._steps import Steps
 from boltax.callbacks._base import Callback
+from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.checkpoint._saver import Saver
@@ -41,6 +43,7 @@ class Parts:
         names: where functions and classes of stored values are looked up.
         overridden: names of the methods that the trainer's class overrides.
         root_key: the root random key, where a user's own steps may change that of the state.
+        describe: has ``hparams.json`` and ``model.txt`` be those of the run that goes on.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Parts:
     names: Lookup
     overridden: frozenset[str]
     root_key: Any
+    describe: Callable[[], None]
 
     @property
     def directory(self) -> RunDirectory:
@@ -72,9 +76,15 @@ class Parts:
         return method in self.overridden
 
 
-def renewed_parts(trainer: Any) -> Parts:
-    """The parts for a run that begins: nothing waits to be written for an older one."""
-    parts: Parts = trainer._renewed_parts()  # noqa: SLF001
+def renewed_parts(trainer: Any, lock: RunLock, resume: ResumeFrom) -> Parts:
+    """The parts for a run that begins: nothing of an older one waits, or lies, in its place.
+
+    Args:
+        trainer: a `TrainerModule`.
+        lock: of its folder; afterwards that of the run's.
+        resume: as for `train_model`.
+    """
+    parts: Parts = trainer._renewed_parts(lock, resume)  # noqa: SLF001
     return parts
 
 

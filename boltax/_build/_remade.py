@@ -45,11 +45,14 @@ def rebuild(
         way = current()
     with constructing(way):
         try:
-            return trainer_class(*positional, **keywords)
+            trainer = trainer_class(*positional, **keywords)
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, BoltaxError) or not (fault := call.fault(positional, keywords)):
                 raise
             raise call.failed(fault) from error
+    if way in (LOADED, RESTORED) and call.is_folder_chosen:
+        trainer._made.versions_in = str(folder.absolute().parent)
+    return trainer
 
 
 def describe_trainer(make: Callable[[], Any]) -> Constructed | None:

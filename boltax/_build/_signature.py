@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from boltax._build._mappings import plain_containers
+from boltax._base._containers import plain_containers
 from boltax._build._methods import base_of
 from boltax.checkpoint._constructor_call import ConstructorCall
 

@@ -5,7 +5,8 @@ import shutil
 from boltax._base._types import Variables
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call
-from boltax.models._summary import narrowed, summarize, summarize_variables
+from boltax.models._summary import narrowed, summarize
+from boltax.models._variables_table import summarize_variables
 from boltax.parallel._placement import ONE_DEVICE, Placement
 from boltax.parallel._table import MOST_ROWS, table
 

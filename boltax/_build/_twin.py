@@ -31,6 +31,8 @@ def stand_in_of(trainer: Constructed, *, is_silent: bool, **attributes: Any) -> 
     if is_silent:
         attributes["enable_progress_bar"] = False
     twin = _twin(trainer, progress, attributes)
+    # a folder that is named for many trials stays where they say that it is
+    twin._made.versions_in = twin._made.versions_in or twin.log_dir
     twin._remake_steps()
     return twin
 

@@ -16,22 +16,22 @@ _log = logging.getLogger("boltax")
 
 @contextmanager
 def around(
-    make: Callable[[], AnyTrainees], folder: str, loaders: Loaders
+    make: Callable[[RunLock], AnyTrainees], folder: str, loaders: Loaders
 ) -> Generator[AnyTrainees]:
     """A context for all of a run, from its first change of the folder to its last.
 
     Args:
-        make: gives what is trained.
-        folder: the run's.
+        make: gives what is trained, for the lock of the folder, which it may move to another one.
+        folder: the trainer's.
         loaders: the data, for the advice at the end.
 
     Raises:
         RunDirectoryError: when another process trains in the same folder.
         SystemExit: after a signal, when the run is saved; `KeyboardInterrupt` in a notebook.
     """
-    with RunLock(folder):
+    with RunLock(folder) as lock:
         # within the lock: a call that is refused has changed nothing of the run that holds it
-        trainees = make()
+        trainees = make(lock)
         run = trainees.run
         with run.signals, _ended(trainees, loaders):
             yield trainees
@@ -52,6 +52,8 @@ def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
             raise
     finally:
         run.is_active = run.is_saveable = False
+        # within the lock: who comes next finds all of it written, or nothing
+        parts.saver.wait()
         run.sources.clear()
         trainees.close()
         parts.progress.close()

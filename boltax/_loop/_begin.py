@@ -1,27 +1,20 @@
 """What is done and checked before the first epoch."""
 
-import os
-from pathlib import Path
-
 from boltax._base._types import Loader
-from boltax._loop._resume import resume_run, start_anew
+from boltax._build._place import ResumeFrom, shown
+from boltax._loop._resume import resume_run
 from boltax._loop._sanity_check import SanityCheck
 from boltax._loop._saving import save_resume
 from boltax._loop._trainees import Loaders, Trainees
 
 
-def begin(
-    trainees: Trainees, loaders: Loaders, resume: bool | str | os.PathLike[str] | None
-) -> None:
+def begin(trainees: Trainees, loaders: Loaders, resume: ResumeFrom) -> None:
     """Brings states, counters and folder to where the epochs begin, or go on."""
     run, parts = trainees.run, trainees.parts
-    folder = Path(parts.folder)
-    shown = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    parts.progress.note(f"{parts.name} trains in {shown}")
+    parts.progress.note(f"{parts.name} trains in {shown(parts.folder)}")
     # first, since a checkpoint is read into states of this form
     trainees.begin(loaders, run.train_source.num_batches)
     if resume is None or resume is False or not resume_run(trainees, resume):
-        start_anew(parts, run)
         trainees.start()
     # before the hooks, which it need not wait for
     compiled = None if run.is_over else trainees.compile_ahead(loaders)

@@ -2,6 +2,7 @@
 
     train_model
         one writer in the run's folder; signals are noted
+        an older run makes way, unless it goes on       nothing of it is deleted
         trainer.init_optimizer                          the state gets its optimizer
         resume: state, counters, place in the data, files as they were
         one validation batch                            a mistake shows now, not after an hour
@@ -53,14 +54,15 @@ from boltax._loop._around import AnyTrainees, around
 from boltax._loop._begin import begin
 from boltax._loop._counters import Stage
 from boltax._loop._epoch import already
-from boltax._loop._saving import finish_saving, is_save_due, save_resume
+from boltax._loop._saving import check_saved, is_save_due, save_resume
 from boltax._loop._trainees import Loaders, Trainees
 from boltax._process._user_files import refuse_training
 from boltax._progress._progress import set_metrics
+from boltax.checkpoint._lock import RunLock
 
 
 def fit(
-    make: Callable[[], AnyTrainees],
+    make: Callable[[RunLock], AnyTrainees],
     folder: str,
     loaders: Loaders,
     resume: bool | str | os.PathLike[str] | None,
@@ -68,14 +70,17 @@ def fit(
     """Trains, validates, keeps the best, tests on it; see `TrainerModule.train_model`.
 
     Args:
-        make: gives what is trained, a single run or the members of a population; called when no
-            other run holds the folder.
-        folder: the run's.
+        make: gives what is trained, a single run or the members of a population; called with the
+            folder's lock when no other run holds it.
+        folder: the trainer's.
         loaders: the data.
         resume: whether to go on, and with which run.
 
     Returns:
         What was trained, and the metrics of the test; none without one.
+
+    Raises:
+        NotSavedError: last, when the run has ended, but is not on the disk.
     """
     refuse_training()  # while a command loads the file with the trainer
     tested: ScalarMetrics = {}
@@ -90,7 +95,7 @@ def fit(
         run.is_saveable = False
         if loaders.test is not None:
             tested = trainees.test(loaders.test)
-        finish_saving(parts, run)
+        check_saved(parts, run, tested)
         # last, when nothing can fail any more
         parts.logger.finalize("success")
     return trainees, tested

@@ -37,11 +37,15 @@ def notify(
     only: Callback | None = None,
     error: BaseException | None = None,
 ) -> ScalarMetrics:
-    """Calls a hook of callbacks, does what they ask for, and returns the metrics they logged."""
+    """Calls a hook of callbacks, does what they ask for, and returns the metrics they logged.
+
+    Each finds in its view what those before it have logged in this hook.
+    """
     run, logged = one.run, ScalarMetrics()
     callbacks = overriding(one.parts.callbacks, moment) if only is None else (only,)
     for callback in callbacks:
-        view = _view(one, phase, metrics or {}, row)
+        known = {**(metrics or {}), **logged}
+        view = _view(one, phase, known, None if row is None else {**row, **logged})
         arguments = (view,) if error is None else (view, error)
         with (
             run.ledger.spent("hooks"),

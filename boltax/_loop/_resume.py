@@ -20,13 +20,13 @@ from boltax._loop._counters import Counters
 from boltax._loop._run import Run
 from boltax._loop._saving import saved_metrics
 from boltax._loop._trainees import Trainees
+from boltax.checkpoint._earlier import earlier_runs
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._progress_fields import check_progress
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints, locate_resume
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.data._fingerprint import check_fingerprint
 from boltax.errors import BoltaxError, CheckpointError, ConfigurationError
-from boltax.loggers._history import History
 from boltax.optim._build import needs_total_steps
 
 _log = logging.getLogger("boltax")
@@ -71,6 +71,7 @@ def resume_run(trainees: Trainees, resume: Literal[True] | str | os.PathLike[str
         run.metrics.interval = saved_metrics(found.arrays["interval"])
         run.metrics.epoch = saved_metrics(found.arrays["epoch"])
         trainees.take(found)
+    parts.describe()
     # A future that is left behind, or damaged, must not pass for the newest.
     run.clock.is_due = found.step != ResumeCheckpoints(own.resume).newest_step()
     parts.logger.resume(run.step)
@@ -94,29 +95,6 @@ def readable(found: Resume) -> Generator[None]:
             "same kind of training. A run and a population each go on with their own; give the "
             "trainer a folder of its own."
         ) from error
-
-
-def start_anew(parts: Parts, run: Run) -> None:
-    """Prepares the folder for a run that starts at step 0, where another one may have been.
-
-    A resume checkpoint of step 0 is saved then, to come before those of the other.
-    """
-    if run.step:
-        return  # a population trains further members in the folder that is its own
-    History(parts.directory.history).replace([])
-    older = ResumeCheckpoints(parts.directory.resume).newest_step()
-    if older is None:
-        return
-    parts.logger.resume(0)
-    _log.warning(
-        "%s starts from the beginning in %s, which holds a run of %d steps that now makes way. "
-        "train_model(..., resume=True) goes on with such a run; logger_params={...} without "
-        "log_dir gives each run a folder of its own.",
-        parts.name,
-        parts.folder,
-        older,
-    )
-    run.clock.is_due = parts.checkpoint.keep_last > 0
 
 
 def _check_data(run: Run, saved: Json) -> None:
@@ -193,7 +171,7 @@ def _say_nothing_to_resume(parts: Parts) -> None:
     own = Path(parts.folder)
     others = [
         folder
-        for folder in own.parent.glob("version_*")
+        for folder in (*own.parent.glob("version_*"), *earlier_runs(own))
         if folder != own
         and ResumeCheckpoints(RunDirectory(folder).resume).newest_step() is not None
     ]

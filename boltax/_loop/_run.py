@@ -27,6 +27,7 @@ class Run:
         ledger: where the time goes.
         train_source: the training data as the loop reads them.
         sources: the loaders of this run as the loop reads them, so that each is looked at once.
+        state_watch: the `StateWatch` of a single run, once it begins.
         sanity_check: the `SanityCheck` that is still to be finished, or None.
         is_active: whether the loop is at work; else each `train_epoch` by hand is one more epoch.
         is_saveable: whether the state is that of this run, between its start and end.
@@ -49,6 +50,7 @@ class Run:
     sources: dict[tuple[int, int | None], tuple[Any, Source]] = field(
         default_factory=dict[tuple[int, int | None], tuple[Any, Source]]
     )
+    state_watch: Any = None
     sanity_check: Any = None
     is_active: bool = False
     is_saveable: bool = False

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from boltax._base._types import PyTree, State, Variables
+from boltax._base._types import PyTree, ScalarMetrics, State, Variables
 from boltax._build._parts import Parts
 from boltax._loop._accumulators import Accumulated
 from boltax._loop._counters import Stage
@@ -29,6 +29,7 @@ from boltax.checkpoint._plain import plain
 from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._saver import Job
 from boltax.checkpoint._step_folders import with_step
+from boltax.errors import NotSavedError
 from boltax.metrics._accumulate import SavedMetrics
 
 OPTIONAL = ("ema", "evaluations", "loss_scale")
@@ -239,6 +240,27 @@ def finish_saving(parts: Parts, run: Run) -> list[str]:
             parts.folder,
         )
     return undone
+
+
+def check_saved(parts: Parts, run: Run, tested: ScalarMetrics) -> None:
+    """Waits until everything is written, at the end of a run.
+
+    Args:
+        parts: have the saver.
+        run: the run.
+        tested: the metrics of its test.
+
+    Raises:
+        NotSavedError: when something is not, so that a script ends with a status that says so.
+    """
+    if undone := finish_saving(parts, run):
+        raise NotSavedError(
+            f"Received a run that has ended NOT SAVED: {' and '.join(undone)} could not be written "
+            f"to {parts.folder}; expected space on its disk. All else is done: the trainer holds "
+            "the state, and this error the metrics, as its attribute metrics. Free space, then "
+            "call trainer.save_snapshot().",
+            {**(run.best or {}), **tested},
+        )
 
 
 def state_tree(state: State) -> PyTree:

@@ -29,6 +29,7 @@ from boltax._loop._notify import hook, log, notify
 from boltax._loop._one import One
 from boltax._loop._record import scalars
 from boltax._loop._saving import save_small, state_tree
+from boltax._loop._state_watch import StateWatch
 from boltax._loop._stream import steps_to_next
 from boltax._loop._trainees import Loaders, Saved, Watch
 from boltax._step._bodies import Training
@@ -114,6 +115,7 @@ class Single(One):
         self.hooks.init_optimizer(self.run.limits.num_epochs or 0, steps_per_epoch)
         step = self.steps.placement.put(jnp.asarray(self.live.state.step, jnp.int32))
         self.live.state = self.live.state.replace(step=step)
+        self.run.state_watch = StateWatch(self.steps, self.live.state)
         if (evaluations := evaluations_of(self.live.state)) is not None:
             check_followed(evaluations.metrics, loaders.val)
 
@@ -157,13 +159,13 @@ class Single(One):
         # an override of train_epoch counts in the state only
         run.count(record=record, step=max(run.step, int(jax.device_get(self.live.state.step))))
         seconds = {"time/train": time.monotonic() - run.epoch_started}
-        row = {"epoch": run.epoch, "step": run.step, **record, **seconds}
+        row = {"epoch": run.epoch, "step": run.step, **record, **seconds, **run.counters.logged}
         log(self, {"epoch": run.epoch, **record})
         # the hooks come after the record, which they may read, and before the validation
         with hook(self, "on_training_epoch_end", "train"):
             self.hooks.on_training_epoch_end(run.epoch)
         logged = notify(self, "on_training_epoch_end", "train", record, row=row)
-        run.count(row=row | run.counters.logged | logged, stage=Stage.VALIDATE)
+        run.count(row=row | logged, stage=Stage.VALIDATE)
 
     def next_events(self, step: int) -> Iterator[int]:
         """Steps to those that callbacks ask for."""

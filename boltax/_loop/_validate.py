@@ -10,7 +10,7 @@ from boltax._loop._saving import save_further, unwritten_best
 from boltax._step._ema import evaluated
 from boltax._step._state import variables_of
 from boltax.checkpoint._best import Kept, rank
-from boltax.errors import noting
+from boltax.errors import NonFiniteError, noting
 from boltax.metrics._accumulate import to_host
 
 _log = logging.getLogger("boltax")
@@ -19,14 +19,19 @@ _log = logging.getLogger("boltax")
 def validate(one: One, val_loader: Loader) -> None:
     """Validates, tells hooks, loggers and the optimizer, and saves the model if it is the best."""
     run, hooks, record = one.run, one.hooks, one.run.counters.record
+    # the device looks at the state beside the evaluation
+    run.state_watch.ask(one.live.state)
     if val_loader is None:  # but for a monitor of training there is nothing to compare by
         monitor = one.parts.monitor
         is_compared = monitor is not None and monitor[0].startswith("train/")
+        _tell_nonfinite(one)
         if not is_compared or hooks.is_new_model_better(record, run.best):
             _keep(one, dict(record))
         return
     with run.ledger.spent("evaluation"), noting(f"{one.parts.name}.eval_model", run.where("val")):
         metrics = hooks.eval_model(val_loader, log_prefix="val/")
+    # before anything is kept of a model that is useless
+    _tell_nonfinite(one)
     # the hooks come before the record, so that what they add is logged with it
     with hook(one, "on_validation_epoch_end", "val"):
         hooks.on_validation_epoch_end(run.epoch, metrics, val_loader)
@@ -46,6 +51,18 @@ def validate(one: One, val_loader: Loader) -> None:
         variables = variables_of(evaluated(one.live.state))
         save_further(one.parts, run, variables, ranking.kept, run.step)
     run.count(row=run.counters.row | metrics)
+
+
+def _tell_nonfinite(one: One) -> None:
+    """Tells of variables that are not finite; where that ends the run, the state is not saved."""
+    run, is_end = one.run, one.parts.loop.on_nonfinite == "stop"
+    best = run.clock.kept[-1].step if run.clock.kept else None
+    try:
+        with run.ledger.spent("evaluation"):
+            run.state_watch.tell(run.where("val"), is_end=is_end, best=best)
+    except NonFiniteError:
+        run.is_saveable = False
+        raise
 
 
 def _keep(one: One, best: ScalarMetrics) -> None:

@@ -52,6 +52,7 @@ from boltax._step._bodies import (
     turn_metrics,
     with_batch_rng,
 )
+from boltax._step._finite import are_finite
 from boltax._step._forms import loop, single, train_loop, unrolled
 from boltax._step._fused import FusedStep
 from boltax._step._loss_scale import has_overflowed
@@ -145,6 +146,7 @@ class Steps:
         add_ended: accumulates the intervals that ended in a loop, see there; donates nothing.
         size_of: the number of examples in a batch, on the host.
         placement: where what they take lies.
+        are_finite: for each of some arrays whether it is finite, of members for each of them.
     """
 
     train: Step
@@ -165,6 +167,9 @@ class Steps:
     ] = field(default_factory=lambda: jax.jit(add_ended))
     size_of: SizeOf = num_examples
     placement: Placement = ONE_DEVICE
+    are_finite: Callable[[list[jax.Array]], list[jax.Array]] = field(
+        default_factory=lambda: jax.jit(are_finite)
+    )
 
 
 def compile_steps(
@@ -252,6 +257,7 @@ def compile_steps(
         add_ended=placement.jit_whole(add_ended),
         size_of=size_of or num_examples,
         placement=placement,
+        are_finite=placement.jit_whole(are_finite if members is None else jax.vmap(are_finite)),
     )
 
 

@@ -47,6 +47,7 @@ class View:
             step takes its memory: keep a copy with `jax.device_get`.
         metrics: the record of this moment: ``train/...`` at `on_log` and `on_training_epoch_end`,
             ``val/...`` at `on_validation_epoch_end`, ``test/...`` at `on_test_end`; else empty.
+            What callbacks before this one have logged at this moment is among them.
         history: one mapping for each epoch, with ``"epoch"``, ``"step"``, its metrics, and
             ``"time/train"``, the seconds of its training; the last one is that of the running
             epoch as far as it is known.

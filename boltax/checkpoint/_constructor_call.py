@@ -17,7 +17,7 @@ from boltax.checkpoint._encode import NotStored, encode
 from boltax.checkpoint._files import read_json
 from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import short
-from boltax.checkpoint._rundir import RunDirectory, open_run_directory
+from boltax.checkpoint._rundir import RunDirectory, is_version, open_run_directory
 from boltax.checkpoint._spec import batch_spec, zeros_from_spec
 from boltax.errors import BoltaxError, CheckpointError
 
@@ -136,6 +136,13 @@ class StoredCall:
         if lacks_parts(self.positional):
             raise self._missing("the positional arguments", self.positional)
         return self.positional, keywords
+
+    @property
+    def is_folder_chosen(self) -> bool:
+        """Whether boltax has chosen the run's folder, and no user has named it."""
+        stored = self.named.get("logger_params") or {}
+        is_named = isinstance(stored, Mapping) and bool(stored.get("log_dir"))
+        return is_version(self.folder) and not is_named
 
     def fault(self, positional: tuple[Any, ...], keywords: Mapping[str, Any]) -> str | None:
         """What of the stored arguments no constructor of a trainer takes; asked when one failed.

@@ -18,15 +18,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from boltax._base._containers import container_of
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax.checkpoint._dtypes import is_storable
 from boltax.checkpoint._names import Lookup
-from boltax.checkpoint._plain import container_of, short
+from boltax.checkpoint._plain import short
 from boltax.errors import HyperparameterError
+from boltax.models._vmap import Vmap
 
 MAX_DEPTH = 64
 MAX_ELEMENTS = 1000
-OPTIONS: dict[str, type[Any]] = {"LoopOptions": LoopOptions, "CheckpointOptions": CheckpointOptions}
+OPTIONS: dict[str, type[Any]] = {
+    "LoopOptions": LoopOptions,
+    "CheckpointOptions": CheckpointOptions,
+    "Vmap": Vmap,
+}
 BUILTINS: dict[str, type[Any]] = {"bool": bool, "int": int, "float": float, "complex": complex}
 
 

@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from boltax.checkpoint._files import read_json, unwritable
 from boltax.errors import CheckpointError, RunDirectoryError
@@ -63,7 +63,7 @@ class RunLock:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         key = os.path.realpath(self.directory)
         with _guard:
             if (own := _own(key)) is not None:
@@ -83,6 +83,21 @@ class RunLock:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, (json.dumps(holder) + "\n").encode())
             _held[key] = _Held(os.getpid(), descriptor, holder)
+        return self
+
+    def move(self, directory: str | os.PathLike[str]) -> None:
+        """Keeps other writers out of another folder instead; held all the time.
+
+        Args:
+            directory: the other folder.
+
+        Raises:
+            RunDirectoryError: when there is another writer; the lock is then as it was.
+        """
+        other = RunLock(directory)
+        other.__enter__()
+        self.__exit__(None, None, None)
+        self.directory = other.directory
 
     def __exit__(
         self,

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from boltax._base._optional import import_optional
 from boltax.errors import CheckpointError
 
 LIBRARIES = (  # in the order of search, so that `nn.relu` is called flax.linen:relu
@@ -28,10 +29,11 @@ LIBRARIES = (  # in the order of search, so that `nn.relu` is called flax.linen:
     "optax.contrib",
     "optax.schedules",
     "jax",
+    "equinox.nn",
 )
 _NOBODYS = ("boltax.trainer", "boltax._build._constructed", "builtins")
 """Modules of a trainer's base classes that are not the user's."""
-_ROOTS = ("flax", "jax", "optax")
+_ROOTS = ("flax", "jax", "optax", "equinox")
 # Library functions that read files or call other code, and so are nobody's hyperparameters.
 _REFUSED = frozenset(
     {"load", "fromfile", "frompyfunc", "pure_callback", "make_array_from_callback"}
@@ -109,7 +111,7 @@ class Lookup:
         if not attribute.isidentifier() or attribute.startswith("__"):
             return None
         if place in LIBRARIES:
-            value = vars(importlib.import_module(place)).get(attribute)
+            value = vars(_library(place)).get(attribute)
             return value if _is_library_value(value) and attribute not in _REFUSED else None
         modules = self._own if place == "trainer" else []
         values = [vars(module).get(attribute) for module in modules]
@@ -123,6 +125,12 @@ class Lookup:
         module = getattr(value, "__module__", None)
         roots = {_root(own.__name__) for own in self._own}
         return isinstance(module, str) and (_root(module) in roots or _is_project(module))
+
+
+def _library(name: str) -> ModuleType:
+    if name.startswith("equinox"):
+        return import_optional(name, extra="equinox", purpose="the model of this run")
+    return importlib.import_module(name)
 
 
 def _is_library_value(value: object) -> bool:

@@ -6,12 +6,14 @@ import functools
 import math
 import re
 import reprlib
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 import jax
 import numpy as np
+
+from boltax._base._containers import container_of
 
 _MOST_ELEMENTS = 100
 _MOST_LEVELS = 20
@@ -36,28 +38,6 @@ def plain(value: Any) -> Any:
         {'sizes': [3, 3], 'dtype': 'float32', 'act_fn': 'abs'}
     """
     return _plain(value, 0)
-
-
-def container_of(value: Any) -> Mapping[Any, Any] | list[Any] | None:
-    """The content of a container as a mapping or a list of Python, for containers of any library.
-
-    Some configurations are no `Mapping` (ConfigDict of ml_collections), and their lists no `list`
-    (ListConfig of OmegaConf). Tuples, sets and strings are none of these.
-
-    Example:
-        >>> import types
-        >>> dict(container_of(types.MappingProxyType({"lr": 0.1})))
-        {'lr': 0.1}
-    """
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
-        return list(value)
-    methods = (getattr(type(value), name, None) for name in ("keys", "items", "__getitem__"))
-    if isinstance(value, type) or not all(map(callable, methods)) or hasattr(value, "dtype"):
-        return None
-    items: Any = value
-    return dict(items.items())
 
 
 def short(value: object) -> str:

@@ -98,20 +98,31 @@ def create_run_directory(
     try:
         parent = _absolute(base_log_dir).joinpath(*model, *group)
         parent.mkdir(parents=True, exist_ok=True)
-        version = 1 + max(
-            (int(match[1]) for match in map(_VERSION.fullmatch, os.listdir(parent)) if match),
-            default=-1,
-        )
-        while True:
-            path = parent / f"version_{version}"
-            try:
-                path.mkdir()
-            except FileExistsError:  # another process was faster
-                version += 1
-            else:
-                return RunDirectory(path)
+        return _create_version(parent)
     except (OSError, ValueError) as error:
         raise _cannot("make a folder for the run in", base_log_dir, error) from error
+
+
+def create_next_version(parent: str | os.PathLike[str]) -> RunDirectory:
+    """Makes the folder of a further run, ``<parent>/version_<k>``.
+
+    Raises:
+        RunDirectoryError: when it cannot be made.
+    """
+    try:
+        return _create_version(Path(parent))
+    except OSError as error:
+        raise _cannot("make a folder for the run in", parent, error) from error
+
+
+def is_version(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder has a name that `create_run_directory` gives.
+
+    Example:
+        >>> is_version("runs/ResNet/version_0"), is_version("runs/digits")
+        (True, False)
+    """
+    return _VERSION.fullmatch(Path(folder).name) is not None
 
 
 def open_run_directory(path: str | os.PathLike[str], *, writable: bool = False) -> RunDirectory:
@@ -159,6 +170,21 @@ def locate(checkpoint: str | os.PathLike[str]) -> tuple[Path, Path, int | None]:
     if path.parent.parent.name == "checkpoints" and path.name.isdecimal():
         return path.parents[2], path.parent, int(path.name)
     return path, RunDirectory(path).best, None
+
+
+def _create_version(parent: Path) -> RunDirectory:
+    version = 1 + max(
+        (int(match[1]) for match in map(_VERSION.fullmatch, os.listdir(parent)) if match),
+        default=-1,
+    )
+    while True:
+        path = parent / f"version_{version}"
+        try:
+            path.mkdir()
+        except FileExistsError:  # another process was faster
+            version += 1
+        else:
+            return RunDirectory(path)
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

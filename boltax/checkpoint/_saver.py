@@ -68,11 +68,6 @@ class Saver:
         self._undone: dict[str, Job] = {}
         self._newest: dict[str, Job] = {}
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a job with arrays is being written, or waits for its turn."""
-        return bool(self._with_arrays())
-
     def is_busy_with(self, kind: str) -> bool:
         """Whether a job of this kind is being written, or waits for its turn.
 

@@ -1,22 +1,25 @@
-"""Models of Flax Linen and Flax NNX behind one interface.
+"""Models of Flax Linen, Flax NNX and Equinox behind one interface.
 
 `adapt` makes the adapter of a model class, `ModelView` is the `model` that a loss function calls,
 `BoundModel` is a model with its parameters for inference. `dropout` is a layer whose rate may be
-traced. Other model libraries join by an adapter of their own.
+traced. `Vmap` maps a model of one example over the batch.
 """
 
 from boltax.models._adapter import ModelAdapter, adapt
 from boltax.models._bound import BoundModel
 from boltax.models._calls import Call
 from boltax.models._dropout import dropout
-from boltax.models._summary import summarize, summarize_variables
+from boltax.models._summary import summarize
+from boltax.models._variables_table import summarize_variables
 from boltax.models._view import ModelView
+from boltax.models._vmap import Vmap
 
 __all__ = [
     "BoundModel",
     "Call",
     "ModelAdapter",
     "ModelView",
+    "Vmap",
     "adapt",
     "dropout",
     "summarize",

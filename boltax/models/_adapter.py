@@ -14,8 +14,16 @@ import jax
 
 from boltax._base._types import Variables
 from boltax.errors import ModelError, noting, unknown_name
-from boltax.models._calls import Call, Method, constructor_parameters, is_nnx
+from boltax.models._calls import (
+    Call,
+    Method,
+    constructor_parameters,
+    is_equinox,
+    is_nnx,
+    parameters_of,
+)
 from boltax.models._linen import LinenAdapter
+from boltax.models._vmap import Vmap
 from boltax.parallel._rules import AxisNames
 
 
@@ -23,10 +31,10 @@ class ModelAdapter(Protocol):
     """A model of any library, as the steps call it.
 
     Attributes:
-        model: the Linen module, or the NNX module with shapes in place of its arrays.
+        model: the Linen module, or the module of NNX or Equinox with shapes in place of its arrays.
         name: the model's class name; it names the run's folder.
         apply_fn: ``apply_fn(variables, *args, **kwargs)``, what `TrainState.apply_fn` holds:
-            Linen's ``model.apply``, and a function with the same arguments for NNX.
+            Linen's ``model.apply``, and a function with the same arguments for the others.
         axis_names: how the model names the axes of its variables, by path with the collection in
             front; known once the model was initialised, or traced for that.
     """
@@ -43,8 +51,8 @@ class ModelAdapter(Protocol):
             key: random key of the initial values.
 
         Returns:
-            All variables of an NNX module; none for Linen, which makes them in an initialising
-            call.
+            All variables of a module of NNX or Equinox; none for Linen, which makes them in an
+            initialising call.
         """
         ...
 
@@ -93,14 +101,14 @@ class ModelAdapter(Protocol):
 
         Returns:
             A `BoundModel`; for NNX the module itself, unless its methods take the mode as an
-            argument.
+            argument; for Equinox a module of Equinox.
         """
         ...
 
     def tabulate(
         self, calls: Sequence[Call], *, depth: int | None, console: Mapping[str, Any]
     ) -> str:
-        """Flax's own table of the model; see `summarize`.
+        """A table of the model, in the form of Flax's own; see `summarize`.
 
         Args:
             calls: how the model is called, with shapes in place of arrays.
@@ -116,9 +124,11 @@ def adapt(
     """The adapter of a model.
 
     Args:
-        model_class: a class of Flax Linen or NNX modules, a `functools.partial` of one, or a Linen
-            module.
-        model_hparams: arguments of its constructor; NNX's ``rngs`` is not among them.
+        model_class: a class of Flax Linen, NNX or Equinox modules, a function with an argument
+            ``key`` that makes an Equinox module, a `functools.partial` of one of these, a `Vmap`,
+            or a Linen module.
+        model_hparams: arguments of its constructor; NNX's ``rngs`` and Equinox's ``key`` are not
+            among them.
         rng_streams: names of random streams beside ``params``, ``dropout`` and ``default``.
 
     Raises:
@@ -129,9 +139,19 @@ def adapt(
         >>> adapt(nn.Dense, {"features": 3}).model
         Dense(...
     """
+    vmap = model_class if isinstance(model_class, Vmap) else None
+    model_class = vmap.model if vmap else model_class
     if isinstance(model_class, functools.partial) and not model_class.args:
         model_hparams = {**model_class.keywords, **model_hparams}
         model_class = model_class.func
+    if _makes_equinox(model_class):
+        from boltax.models._equinox import EquinoxAdapter  # an optional package
+
+        _check_hparams(model_class, model_hparams, ours=("key",))
+        _check_takes_key(model_class)
+        return EquinoxAdapter(model_class, model_hparams, vmap)
+    if vmap:
+        raise _takes_batches(vmap)
     if isinstance(model_class, nn.Module):
         _check_no_hparams(model_class, model_hparams)
         return LinenAdapter(model_class, rng_streams=rng_streams)
@@ -152,6 +172,23 @@ def adapt(
     return LinenAdapter(module, given=tuple(model_hparams), rng_streams=rng_streams)
 
 
+def _makes_equinox(model_class: Any) -> bool:
+    """Whether this is a class of Equinox modules, or a function that takes a key as they do."""
+    if isinstance(model_class, type):
+        return is_equinox(model_class)
+    return inspect.isroutine(model_class) and "key" in parameters_of(model_class)
+
+
+def _check_takes_key(model_class: Any) -> None:
+    if isinstance(model_class, type) and "key" not in constructor_parameters(model_class):
+        name = model_class.__name__
+        raise ModelError(
+            f"Received {name} of Equinox, whose constructor takes no key; expected one, from which "
+            "the parameters of each seed follow. Write def __init__(self, ..., *, key), or a "
+            f"function as model_class: def make(*, key): return {name}(...)."
+        )
+
+
 def _check_no_hparams(module: nn.Module, hparams: Mapping[str, Any]) -> None:
     if hparams:
         name = type(module).__name__
@@ -162,12 +199,11 @@ def _check_no_hparams(module: nn.Module, hparams: Mapping[str, Any]) -> None:
         )
 
 
-def _check_hparams(
-    model_class: type[Any], hparams: Mapping[str, Any], *, ours: tuple[str, ...]
-) -> None:
+def _check_hparams(model_class: Any, hparams: Mapping[str, Any], *, ours: tuple[str, ...]) -> None:
     """Refuses hyperparameters that the constructor does not take, or that it lacks."""
     name = model_class.__name__
-    parameters = constructor_parameters(model_class)
+    is_class = isinstance(model_class, type)
+    parameters = (constructor_parameters if is_class else parameters_of)(model_class)
     kinds = inspect.Parameter
     known = [
         key
@@ -195,23 +231,31 @@ def _check_hparams(
         )
 
 
+def _takes_batches(vmap: Vmap) -> ModelError:
+    return ModelError(
+        f"Received Vmap({vmap.__name__}); expected an Equinox model or a plain function: modules "
+        f"of Flax take batches themselves. Write model_class={vmap.__name__}."
+    )
+
+
 def _not_a_model(received: Any) -> ModelError:
-    if is_nnx(type(received)):
-        name = type(received).__name__
+    if is_nnx(type(received)) or is_equinox(type(received)):
+        name, library = type(received).__name__, "NNX" if is_nnx(type(received)) else "Equinox"
         return ModelError(
-            f"Received a {name} of NNX that is built already; expected its class, so that the "
-            "parameters follow from the trainer's seed and are made compiled. Write "
+            f"Received a {name} of {library} that is built already; expected its class, so that "
+            "the parameters follow from the trainer's seed and are made compiled. Write "
             f"model_class={name}, model_hparams={{...}}."
         )
     if inspect.isroutine(received):
         return ModelError(
-            f"Received model_class={received.__name__}, a function; expected a class of Flax Linen "
-            "or Flax NNX modules, which a run can store and load. Write model_class=ResNet, "
-            'model_hparams={"num_classes": 10}, or functools.partial(ResNet, num_classes=10).'
+            f"Received model_class={received.__name__}, a function; expected a class of Flax "
+            "Linen, Flax NNX or Equinox modules, or a function with an argument key that makes an "
+            'Equinox module. Write model_class=ResNet, model_hparams={"num_classes": 10}, or '
+            "functools.partial(ResNet, num_classes=10)."
         )
     what = received.__name__ if isinstance(received, type) else repr(received)
     return ModelError(
         f"Received model_class={what} of type {type(received).__name__}; expected a class of Flax "
-        "Linen (flax.linen.Module) or Flax NNX (flax.nnx.Module) modules. Write "
-        'model_class=ResNet, model_hparams={"num_classes": 10}.'
+        "Linen (flax.linen.Module), Flax NNX (flax.nnx.Module) or Equinox (equinox.Module) "
+        'modules. Write model_class=ResNet, model_hparams={"num_classes": 10}.'
     )

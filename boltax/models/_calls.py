@@ -1,6 +1,6 @@
 """One call of a model: which method runs, and how it is told to train or to evaluate.
 
-Knows neither Linen nor NNX: a module here is any object with methods.
+A module here is any object with methods; what its library is, is asked by its class alone.
 """
 
 import functools
@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+import flax.linen as nn
 import jax
 
+from boltax._base._keys import fold_name
 from boltax.errors import ModelError
 
 Method: TypeAlias = str | Callable[..., Any] | None
@@ -34,10 +36,36 @@ class Call(NamedTuple):
     method: Method = None
 
 
+def keys_from(rngs: Mapping[str, jax.Array] | None) -> Callable[[str], jax.Array]:
+    """Keys of named streams as Linen takes them; a stream that is not named has one of its own."""
+    given = dict(rngs or {})
+    base = given.get("default", given.get("params"))
+
+    def keys(name: str) -> jax.Array:
+        if name in given:
+            return given[name]
+        return fold_name(jax.random.key(0) if base is None else base, name)
+
+    return keys
+
+
 def is_nnx(kind: type) -> bool:
     """Whether a class is one of NNX modules; asked without importing NNX, which is slow."""
     nnx = sys.modules.get("flax.nnx")
     return nnx is not None and issubclass(kind, nnx.Module)
+
+
+def is_equinox(kind: type) -> bool:
+    """Whether a class is one of Equinox modules; asked without importing Equinox."""
+    equinox = sys.modules.get("equinox")
+    return equinox is not None and issubclass(kind, equinox.Module)
+
+
+def library_class(kind: type) -> type:
+    """The class of all modules of the library that a model's class is from."""
+    if is_nnx(kind):
+        return sys.modules["flax.nnx"].Module
+    return sys.modules["equinox"].Module if is_equinox(kind) else nn.Module
 
 
 def mode_values(train: bool) -> dict[str, bool]:
@@ -84,8 +112,8 @@ def with_mode(
         train: the mode.
     """
     values = mode_values(train)
-    parameters = _parameters(function)
-    given = _given(parameters, args, kwargs)
+    parameters = parameters_of(function)
+    given = given_by_name(parameters, args, kwargs)
     named = [name for name in values if name in parameters]
     if named:
         return {**{name: values[name] for name in named if name not in given}, **kwargs}
@@ -98,7 +126,7 @@ def explicit_mode(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> bool | None:
     """Whether the caller asked to train, by position or by name; None where that was left open."""
-    given = _given(_parameters(function), args, kwargs)
+    given = given_by_name(parameters_of(function), args, kwargs)
     for name, value in mode_values(True).items():
         if isinstance(given.get(name), bool):
             return given[name] == value
@@ -107,7 +135,7 @@ def explicit_mode(
 
 def without_mode(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments without a mode that the function does not take."""
-    parameters = _parameters(function)
+    parameters = parameters_of(function)
     modes = mode_values(True)
     takes_any = _takes_any(function, parameters)
     return {
@@ -163,14 +191,15 @@ def trace_abstractly(function: Callable[[list[Call]], Any], calls: list[Call]) -
     return jax.eval_shape(run, *(leaves[place] for place in places))
 
 
-def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a function by name; none where Python does not know them."""
     try:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):  # not callable, or written in C: the call itself says so
         return {}
 
 
-def _given(
+def given_by_name(
     parameters: Mapping[str, inspect.Parameter], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What the caller gave, by name."""

@@ -22,6 +22,7 @@ from boltax.models._calls import (
     Method,
     constructor_parameters,
     explicit_mode,
+    keys_from,
     select_method,
     takes_mode,
     trace_abstractly,
@@ -103,7 +104,7 @@ class NnxAdapter:
 
     def bind(self, variables: Variables, rngs: Mapping[str, jax.Array] | None = None) -> Any:
         """The module with its variables. See `ModelAdapter.bind`."""
-        module = self._template.module(variables, _keys_from(rngs))
+        module = self._template.module(variables, keys_from(rngs))
         module.eval()
         methods = inspect.getmembers(type(module), inspect.isfunction)
         own = [
@@ -148,7 +149,7 @@ class NnxAdapter:
         **kwargs: Any,
     ) -> Any:
         """`apply` as Linen has it: outputs, or ``(outputs, collections)`` with `mutable`."""
-        keys = _keys_from(rngs)
+        keys = keys_from(rngs)
         return self.apply(
             variables, args, kwargs, train=train, keys=keys, method=method, mutable=mutable
         )[0]
@@ -181,19 +182,6 @@ def _prepare(
         module.eval()
     kwargs = without_mode(function, call.kwargs)
     return function, with_mode(function, call.args, kwargs, train=train)
-
-
-def _keys_from(rngs: Mapping[str, jax.Array] | None) -> Callable[[str], jax.Array]:
-    """Keys of named streams as Linen takes them; a stream that is not named has one of its own."""
-    given = dict(rngs or {})
-    base = given.get("default", given.get("params"))
-
-    def keys(name: str) -> jax.Array:
-        if name in given:
-            return given[name]
-        return fold_name(jax.random.key(0) if base is None else base, name)
-
-    return keys
 
 
 def _method_name(method: Method) -> str:

@@ -2,13 +2,11 @@
 
 import functools
 import itertools
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import flax.linen as nn
 import jax
 
 from boltax._base._keys import fold_name
@@ -16,7 +14,7 @@ from boltax._base._trees import describe
 from boltax._base._types import Variables
 from boltax.errors import noting
 from boltax.models._adapter import ModelAdapter
-from boltax.models._calls import Call, Method, abstract, is_nnx
+from boltax.models._calls import Call, Method, abstract, library_class
 from boltax.models._collections import PARAMS
 
 
@@ -113,7 +111,7 @@ class ModelView:
     def __getattr__(self, name: str) -> Any:
         adapter = self.__dict__.get("_adapter")
         kind: Any = type(getattr(adapter, "model", None))
-        library = sys.modules["flax.nnx"].Module if is_nnx(kind) else nn.Module
+        library = library_class(kind)
         if callable(getattr(kind, name, None)) and not hasattr(library, name):
             return functools.partial(self, method=name)
         raise AttributeError(

@@ -59,7 +59,7 @@ def initialize(**arguments: Any) -> None:
         return
     # Signals are agreed on by boltax: the service of JAX would take them.
     jax.config.update("jax_enable_preemption_service", False)
-    waiting = {
+    waiting: dict[str, Any] = {
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
         "shutdown_timeout_seconds": SHUTDOWN_SECONDS,
     }
@@ -85,7 +85,8 @@ def check_joined() -> None:
         raise ConfigurationError(
             f"Received {name}={number}, but this process was not joined with the others: each "
             "would train alone, in the same folder. Expected boltax.parallel.initialize() as the "
-            f"first line of the script. Write it; or unset {name} where each process is to train alone."
+            f"first line of the script. Write it; or unset {name} where each process is to train "
+            "alone."
         )
 
 

@@ -22,7 +22,7 @@ import jax
 from boltax._build._arguments import check_positive
 from boltax._build._compiled import compile_for
 from boltax._build._methods import is_trainer, overrides
-from boltax._build._parts import Parts, live_of, renewed_parts
+from boltax._build._parts import Parts, live_of, parts_of, renewed_parts
 from boltax._inspect._preflight import memory_of
 from boltax._loop._fit import fit
 from boltax._loop._run import Run
@@ -30,6 +30,7 @@ from boltax._loop._start import start_run
 from boltax._loop._trainees import Loaders
 from boltax._step._steps import Steps
 from boltax.callbacks._timer import parse_duration
+from boltax.checkpoint._lock import RunLock
 from boltax.errors import ConfigurationError, TrainingError
 from boltax.optim._plateau import check_followed, check_metrics, first_evaluations
 from boltax.parallel._devices import Device, Devices, default_device, devices_of, on_device
@@ -200,6 +201,7 @@ class Population:
             MetricsError: when nothing tells which epoch of a member is its best, or a validation
                 lacks what the schedule follows.
             CheckpointError: when a checkpoint is damaged, or is that of other members.
+            NotSavedError: at the end, when something could not be written; `table` has the rest.
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the population is saved; see
                 `TrainerModule.train_model`.
         """
@@ -207,10 +209,13 @@ class Population:
         max_seconds = None if max_time is None else parse_duration(max_time)
         loaders = Loaders(train_loader, val_loader, test_loader)
 
-        def begin() -> MemberTrainees:
-            parts = renewed_parts(self.trainer)
+        def begin(lock: RunLock) -> MemberTrainees:
+            # first: what is refused changes nothing
+            parts = parts_of(self.trainer)
             run = start_run(parts, loaders, num_epochs, max_steps, max_seconds)
-            return self._prepared(parts, run, val_loader)
+            prepared = self._prepared(parts, run, val_loader)
+            prepared.parts = renewed_parts(self.trainer, lock, resume)
+            return prepared
 
         return self._train(begin, loaders, resume)
 
@@ -233,7 +238,7 @@ class Population:
         new = self._fresh(read_members(self.trainer, members), len(trainees.members))
         trainees.members += new
 
-        def begin() -> MemberTrainees:
+        def begin(_: RunLock) -> MemberTrainees:
             trainees.fresh = new
             trainees.run.limit_reached, trainees.run.is_cut = None, False
             return trainees
@@ -246,10 +251,12 @@ class Population:
         if not trainees.training:
             trainees.states, trainees.best, trainees.occupants = [], [], []
 
-    def _train(self, begin: Callable[[], MemberTrainees], loaders: Loaders, resume: bool) -> Table:
-        def noted() -> MemberTrainees:
+    def _train(
+        self, begin: Callable[[RunLock], MemberTrainees], loaders: Loaders, resume: bool
+    ) -> Table:
+        def noted(lock: RunLock) -> MemberTrainees:
             # noted when it begins, so that its members can be asked for after an exception
-            self._trainees, self._loaders = begin(), loaders
+            self._trainees, self._loaders = begin(lock), loaders
             return self._trainees
 
         with jax.default_device(self._devices[0]):

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from boltax._base._monitor import Followed, Monitor, check_monitor, check_monito
 from boltax._build._remade import write_described
 from boltax._build._twin import stand_in_of
 from boltax.checkpoint._rundir import RunDirectory
-from boltax.errors import ConfigurationError, noting
+from boltax.errors import ConfigurationError, NotSavedError, noting
 from boltax.trainer import TrainerModule
 from boltax.tune._groups import (
     Description,
@@ -126,11 +127,13 @@ class Search:
             group.population = Population(trainer, values, scheduler=group.scheduler)
             group.scheduler.begin(0, first)
             group.scheduler.show(())
-            group.population.train_model(train_loader, val_loader, self._num_epochs)
+            with suppress(NotSavedError):  # told, and the trials have their values
+                group.population.train_model(train_loader, val_loader, self._num_epochs)
         else:
             group.scheduler.begin(len(group.population.members), first)
             group.scheduler.show(())
-            group.population.train_further(values)
+            with suppress(NotSavedError):
+                group.population.train_further(values)
         group.scheduler.settle(group.population.members)
         group.population.release()
 

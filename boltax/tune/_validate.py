@@ -3,13 +3,16 @@
 The evaluation itself is that of a single run, over all groups side by side.
 """
 
+import logging
 from dataclasses import replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from boltax._base._types import ScalarMetrics
 from boltax._loop._evaluate import draw, evaluate_states, validations_left
+from boltax._loop._state_watch import ask, listed
 from boltax._step._ema import evaluated
 from boltax._step._state import evaluations_of, variables_of
 from boltax.data._source import Source
@@ -22,11 +25,15 @@ from boltax.tune._members import Members
 from boltax.tune._requests import carry_out
 from boltax.tune._schedulers import Status, as_requests
 
+_log = logging.getLogger("boltax")
+
 
 def validate_members(members: Members, val_loader: Any) -> None:
     """Validates all members, and carries out what the scheduler asks for then."""
     run = members.run
     found: dict[int, ScalarMetrics] = {}
+    # the devices look at the states beside the evaluation
+    asked = [ask(members.steps_of(index), state) for index, state in enumerate(members.states)]
     if val_loader is not None:
         source = run.source(val_loader, "val_loader")
         with run.ledger.spent("evaluation"):
@@ -37,6 +44,7 @@ def validate_members(members: Members, val_loader: Any) -> None:
     for number, metrics in found.items():
         member = members.members[number]
         members.members[number] = replace(member, metrics={**member.metrics, **metrics})
+    _end_nonfinite(members, asked)
     if found:
         _tell_optimizers(members)
     _keep_best(members)
@@ -48,6 +56,27 @@ def validate_members(members: Members, val_loader: Any) -> None:
         answer = members.scheduler.on_validation_epoch_end(members.view())
         requests = as_requests(answer, members.scheduler)
     carry_out(members, requests)
+
+
+def _end_nonfinite(members: Members, asked: list[dict[str, Any]]) -> None:
+    """Ends the members with variables that became infinite or NaN, or tells of them."""
+    bad: dict[int, list[str]] = {}
+    for index, flags in enumerate(jax.device_get(asked)):
+        for place, number in enumerate(members.group(index)):
+            names = [name for name, flag in flags.items() if not np.atleast_1d(flag)[place]]
+            if names and number != EMPTY and members.members[number].is_training:
+                bad[number] = names
+    if not bad:
+        return
+    at_start = jax.device_get(ask(members.parts.steps, members.live.state))
+    for number, all_names in bad.items():
+        if not (names := [name for name in all_names if at_start.get(name, True)]):
+            continue
+        member, reason = members.members[number], f"not finite any more: {listed(names)}"
+        if members.parts.loop.on_nonfinite == "stop":
+            members.members[number] = replace(member, status=Status.DIVERGED, reason=reason)
+        else:
+            _log.warning("Member %d at epoch %d: %s", number, member.epoch, reason)
 
 
 def _evaluated(members: Members, source: Source) -> dict[int, ScalarMetrics]:

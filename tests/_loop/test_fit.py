@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import boltax as bx
-from boltax.callbacks import Callback, Log, Save, Stop
+from boltax.callbacks import Callback, EarlyStopping, Log, Save, Stop
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from dummies import Classifier, classifier, loader
@@ -217,3 +217,40 @@ def test_an_exception_reaches_callbacks_and_closes_the_loggers(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trainer.train_model(loader(), num_epochs=1)
     assert seen == [(4, KeyboardInterrupt)]
+
+
+def test_a_callback_sees_what_those_before_it_have_logged_at_this_moment(tmp_path):
+    class Logging(Callback):
+        def on_log(self, view):
+            return Log({"smooth": 2.0})
+
+        def on_training_epoch_end(self, view):
+            return Log({"train/own": 10.0 * view.epoch})
+
+        def on_validation_epoch_end(self, view):
+            return Log({"val/own": float(view.epoch), "val/acc": -1.0})
+
+    class Seeing(Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_training_epoch_end(self, view):
+            row = view.history[-1]
+            self.seen.append((row["smooth"], row["train/own"], view.metrics["train/own"]))
+
+        def on_validation_epoch_end(self, view):
+            row, metrics = view.history[-1], view.metrics
+            self.seen.append((row["val/own"], metrics["val/own"], row["val/acc"]))
+            assert metrics["val/acc"] == -1.0
+
+    before, after = Seeing(), Seeing()
+    stopping = EarlyStopping("val/own", mode="min", patience=2)
+    trainer = classifier(
+        tmp_path, callbacks=[Logging(), after, stopping], loop=bx.LoopOptions(log_every=1)
+    )
+    trainer.train_model(loader(32), loader(16), num_epochs=5)
+    assert after.seen[:2] == [(2.0, 10.0, 10.0), (1.0, 1.0, -1.0)]
+    assert trainer.run.epoch == 3  # it only grows, and so has not improved twice
+    trainer = classifier(tmp_path, callbacks=[before, Logging()], loop=bx.LoopOptions(log_every=1))
+    with pytest.raises(KeyError, match="own"):
+        trainer.train_model(loader(32), loader(16), num_epochs=1)

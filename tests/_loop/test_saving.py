@@ -1,5 +1,6 @@
 """Saving in the background: what it costs the loop, and what happens when it fails."""
 
+import json
 import threading
 
 import jax
@@ -15,8 +16,8 @@ from boltax.callbacks import Callback
 from boltax.checkpoint import RunDirectory, _step_folders
 from boltax.checkpoint._manifest import verify_folder
 from boltax.checkpoint._saver import Job, Saver
-from boltax.errors import TrainingError
-from boltax.loggers import History
+from boltax.errors import NotSavedError, TrainingError
+from boltax.loggers import History, LoggerGroup
 from dummies import Classifier, classifier, loader
 
 
@@ -80,7 +81,8 @@ def test_a_full_disk_is_told_at_its_step_and_the_run_goes_on(tmp_path, monkeypat
 
 def test_the_end_is_not_said_to_be_saved_when_it_is_not(tmp_path, monkeypatch, caplog):
     FullDisk(monkeypatch, "arrays", lambda count: count > 1)
-    train_step_by_step(tmp_path)
+    with pytest.raises(NotSavedError, match="NOT SAVED: the resume checkpoint of step 5"):
+        train_step_by_step(tmp_path)
     assert "NOT SAVED: the resume checkpoint of step 5" in caplog.text
     assert saved(tmp_path) == {"1"}
 
@@ -109,9 +111,20 @@ def test_a_deleted_folder_is_made_again(tmp_path):
 def test_the_test_never_uses_an_older_best_model_silently(tmp_path, monkeypatch, caplog):
     FullDisk(monkeypatch, "variables", lambda count: count > 1)
     trainer = trainer_of(tmp_path)
-    trainer.train_model(loader(70), loader(70), loader(), num_epochs=3)
+    statuses = []
+    monkeypatch.setattr(LoggerGroup, "finalize", lambda self, status: statuses.append(status))
+    with pytest.raises(NotSavedError) as raised:
+        trainer.train_model(loader(70), loader(70), loader(), num_epochs=3)
     assert "could not be written: the test uses the last model instead" in caplog.text
     assert int(trainer.state.step) == 15
+    # all else is done: metrics are there, and the trainer can be used
+    metrics = json.loads((tmp_path / "metrics" / "test.json").read_text())
+    assert raised.value.metrics["test/acc"] == metrics["test/acc"]
+    assert raised.value.metrics["val/acc"] == trainer.run.best["val/acc"]
+    assert statuses == ["failed"]
+    monkeypatch.undo()
+    trainer.save_snapshot()
+    assert saved(tmp_path, "saved") == {"15"}
 
 
 def test_metrics_and_history_that_could_not_be_written_are_written_later(
@@ -197,12 +210,13 @@ def test_jobs_run_in_their_order_and_a_busy_saver_says_so():
     done, gate, saver = [], threading.Event(), Saver()
     saver.submit(Job("a", "a", gate.wait))
     saver.submit(Job("b", "b", lambda: done.append("b")))
-    assert saver.is_busy
+    assert saver.is_busy_with("a")
+    assert saver.is_busy_with("b")
     gate.set()
     saver.submit(Job("c", "c", lambda: done.append("c")))
     saver.wait()
     assert done == ["b", "c"]
-    assert not saver.is_busy
+    assert not saver.is_busy_with("b")
 
 
 def test_a_newer_job_of_the_same_kind_takes_the_place_of_one_that_failed():
@@ -212,7 +226,7 @@ def test_a_newer_job_of_the_same_kind_takes_the_place_of_one_that_failed():
         raise OSError("full")
 
     saver.submit(Job("old", "resume", fail))
-    while saver.is_busy:
+    while saver.is_busy_with("resume"):
         pass
     saver.submit(Job("new", "resume", lambda: done.append("new")))
     saver.wait()
@@ -233,7 +247,7 @@ def test_an_older_job_that_failed_never_follows_a_newer_one_of_its_kind():
     saver.submit(Job("older", "best", older))
     saver.submit(Job("newer", "best", lambda: done.append("newer")))
     gate.set()
-    while saver.is_busy:
+    while saver.is_busy_with("best"):
         pass
     saver.submit(Job("other", "resume", lambda: done.append("other")))
     saver.wait()

@@ -10,8 +10,10 @@ import pytest
 import boltax as bx
 from boltax._step._ema import evaluated, first_ema
 from boltax.errors import ConfigurationError
+from boltax.models._vmap import Vmap
 from dummies import (
     Classifier,
+    EqxMlp,
     GuideRegressor,
     Linear,
     Mlp,
@@ -44,7 +46,9 @@ def states_of(trainer, steps):
     return states
 
 
-@pytest.mark.parametrize("model_class", [Mlp, NnxMlp], ids=["linen", "nnx"])
+@pytest.mark.parametrize(
+    "model_class", [Mlp, NnxMlp, Vmap(EqxMlp)], ids=["linen", "nnx", "equinox"]
+)
 def test_the_average_is_that_of_the_formula_statistics_included(tmp_path, model_class):
     states = states_of(classifier(tmp_path, model_class=model_class, loop=EMA), 4)
     for name in ("params", "batch_stats"):

@@ -8,9 +8,11 @@ import boltax as bx
 from boltax._inspect._replay import replay
 from boltax._loop._saving import state_tree
 from boltax.errors import NonFiniteError
+from boltax.models._vmap import Vmap
 from boltax.testing import assert_resumes_exactly
 from dummies import (
     Classifier,
+    EqxMlp,
     GuideRegressor,
     Linear,
     NnxMlp,
@@ -56,10 +58,12 @@ def test_all_of_them_are_fused_without_a_difference(tmp_path):
     assert int(single.state.loss_scale.overflows) > 0
 
 
-def test_all_of_them_work_with_nnx(tmp_path):
-    trainer = classifier(
-        tmp_path, model_class=NnxMlp, loop=bx.LoopOptions(**{**ALL, "precision": "bf16"})
-    )
+@pytest.mark.parametrize(
+    ("model_class", "hparams"), [(NnxMlp, {}), (Vmap(EqxMlp), {"mode": "batch"})]
+)
+def test_all_of_them_work_with_other_kinds_of_models(tmp_path, model_class, hparams):
+    loop = bx.LoopOptions(**{**ALL, "precision": "bf16"})
+    trainer = classifier(tmp_path, model_class=model_class, model_hparams=hparams, loop=loop)
     data = loader(48, 8)
     trainer.train_model(data, data, num_epochs=6)
     assert trainer.run.history[-1]["val/acc"] > 0.8

@@ -44,14 +44,13 @@ def submitted_in_time(saver, job):
 def test_a_saver_knows_what_it_is_busy_with(disk):
     saver = Saver()
     saver.submit(disk.job("best", 1))
-    assert saver.is_busy
     assert saver.is_busy_with("best")
     assert not saver.is_busy_with("resume")
     saver.submit(disk.job("resume", 1))
     assert saver.is_busy_with("resume")
     disk.let(2)
     saver.wait()
-    assert not saver.is_busy
+    assert not saver.is_busy_with("best")
     assert not saver.is_busy_with("resume")
 
 
@@ -96,7 +95,6 @@ def test_jobs_without_arrays_neither_wait_nor_count(disk):
     saver = Saver(most_waiting=0)
     for number in range(5):
         assert submitted_in_time(saver, disk.job(f"row {number}", 0, has_arrays=False))[0]
-    assert not saver.is_busy
     assert not saver.is_busy_with("row 1")
     disk.let(5)
     saver.wait()

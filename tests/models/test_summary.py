@@ -10,13 +10,14 @@ from flax import linen as nn
 from flax import nnx
 
 from boltax.models._adapter import adapt
-from boltax.models._summary import narrowed, summarize, summarize_variables
+from boltax.models._summary import narrowed, summarize
+from boltax.models._variables_table import summarize_variables
 from boltax.models._view import ModelView
 from dummies import classifier
 from model_dummies import INPUTS, KINDS, Autoencoder, Kind, NnxExplicit, NnxMlp, NormDropout
 
 KEY = jax.random.key(0)
-HAS_FLAX_TABLE = [name for name in KINDS if name != "nnx custom"]
+HAS_FLAX_TABLE = [name for name in KINDS if KINDS[name].is_flax and name != "nnx custom"]
 
 
 def called(kind: Kind):

@@ -98,8 +98,6 @@ def main() -> dict[str, Any]:
     named, _ = trained(axes, "named", Named)
     nnx_named, _ = trained(axes, "nnx", NamedNnx)
     nnx_alone, _ = trained(None, "nnx_alone", NamedNnx)
-    names_alone, _ = trained(None, "names_alone", Named)
-    half = trained(EIGHT, "half", precision="fp16")[1], trained(None, "half1", precision="fp16")[1]
     return {
         "apart": apart(alone, spread),
         "loss": [metrics["train/loss"], found["train/loss"]],
@@ -109,10 +107,8 @@ def main() -> dict[str, Any]:
         "resumed apart": apart(rest, moved),
         "epochs": [rest.run.epoch, moved.run.epoch],
         "named": specs(named.state.params),
-        "named apart": apart(named, names_alone),
         "nnx": specs(nnx_named.state.params),
         "nnx apart": apart(nnx_named, nnx_alone),
-        "half": [each["train/loss"] for each in half],
     }
 
 

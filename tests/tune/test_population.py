@@ -9,9 +9,10 @@ import pytest
 from flax import linen as nn
 
 import boltax as bx
+from boltax.models._vmap import Vmap
 from boltax.optim._traced import TracedOptimizer
 from boltax.tune import Overwrite, Population, Replace, Scheduler, Status, Stop, _measure
-from dummies import Classifier, Mlp, NnxMlp, classes, classifier, loader
+from dummies import Classifier, EqxMlp, Mlp, NnxMlp, classes, classifier, loader
 from tune_dummies import MEMBERS, SGD, arrays, train_loader
 
 
@@ -81,7 +82,7 @@ def test_members_in_turn_are_their_single_runs_bit_for_bit(tmp_path):
     assert rows == [row["train/loss"] for row in alone.run.history]
 
 
-@pytest.mark.parametrize("model", [Plain, Mlp, SmallCnn, NnxMlp])
+@pytest.mark.parametrize("model", [Plain, Mlp, SmallCnn, NnxMlp, Vmap(EqxMlp)])
 def test_members_of_one_program_are_their_single_runs(tmp_path, model):
     together = population(tmp_path, size=2, model_class=model)  # two groups, the second filled up
     table = together.train_model(train_loader(), loader(32, 8), num_epochs=1)

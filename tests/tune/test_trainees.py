@@ -7,7 +7,7 @@ import pytest
 
 import boltax as bx
 from boltax.checkpoint import BestCheckpoints
-from boltax.errors import BoltaxError
+from boltax.errors import BoltaxError, NotSavedError
 from boltax.tune import Population, Status
 from dummies import Classifier, classifier, loader
 from tune_dummies import MEMBERS, SGD, arrays, train_loader
@@ -52,7 +52,9 @@ def full(monkeypatch, times):
 def test_models_that_cannot_be_written_are_told(tmp_path, monkeypatch, caplog):
     full(monkeypatch, 10**6)
     together = population(tmp_path)
-    together.train_model(train_loader(), loader(32, 8), num_epochs=1)
+    with pytest.raises(NotSavedError):
+        together.train_model(train_loader(), loader(32, 8), num_epochs=1)
+    assert len(together.table) == 3
     assert "Saving the best model of member 0 failed" in caplog.text
     assert "No space left on device" in caplog.text
     told = [record.message for record in caplog.records if "NOT SAVED" in record.message]

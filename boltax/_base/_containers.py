@@ -13,17 +13,37 @@ from typing import Any
 from boltax.errors import ConfigurationError
 
 _OWN_SEQUENCES = (list, bytearray, array.array, collections.deque)
+_METHODS = ("keys", "items", "__getitem__")
+_OF_TABLES = ("shape", "dtype")
+"""A table of pandas has items, too."""
 
 
 def is_mapping(value: object) -> bool:
     """Whether a value is a mapping, of whatever library."""
     if isinstance(value, Mapping):
         return True
-    if isinstance(value, type) or hasattr(value, "shape"):  # a table of pandas has items, too
-        return False
-    # Not by `hasattr`: a ConfigDict has whatever attributes its user gave it.
-    names = ("keys", "items", "to_dict", "__getitem__")
-    return all(callable(inspect.getattr_static(type(value), name, None)) for name in names)
+    # Of its class, not of itself: a ConfigDict has whatever attributes its user gave it.
+    has = {n: inspect.getattr_static(type(value), n, None) for n in (*_METHODS, *_OF_TABLES)}
+    is_table = any(has[name] is not None for name in _OF_TABLES)
+    return not isinstance(value, type) and not is_table and all(callable(has[n]) for n in _METHODS)
+
+
+def container_of(value: Any) -> Mapping[Any, Any] | list[Any] | None:
+    """The content of a container as a mapping or a list of Python, for containers of any library.
+
+    Tuples, sets, strings and arrays are none of these.
+
+    Example:
+        >>> import types
+        >>> dict(container_of(types.MappingProxyType({"lr": 0.1})))
+        {'lr': 0.1}
+    """
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, MutableSequence) and not isinstance(value, bytearray):
+        return list(value)
+    items: Any = value
+    return dict(items.items()) if is_mapping(value) else None
 
 
 def plain_containers(value: Any) -> Any:
@@ -36,14 +56,14 @@ def plain_containers(value: Any) -> Any:
         >>> plain_containers({"layers": (MappingProxyType({"size": 3}),)})
         {'layers': ({'size': 3},)}
     """
-    if is_mapping(value):
-        return {key: plain_containers(part) for key, part in value.items()}
     if type(value) is tuple:
         return tuple(plain_containers(part) for part in value)
-    is_foreign = isinstance(value, MutableSequence) and not isinstance(value, _OWN_SEQUENCES)
-    if type(value) is list or is_foreign:
-        return [plain_containers(part) for part in value]
-    return value
+    if type(value) is not list and isinstance(value, _OWN_SEQUENCES):
+        return value
+    container = container_of(value)
+    if isinstance(container, Mapping):
+        return {key: plain_containers(part) for key, part in container.items()}
+    return value if container is None else [plain_containers(part) for part in container]
 
 
 def plain_mapping(value: Any, name: str, example: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax.core import FrozenDict
 
-from boltax._build._mappings import is_mapping, plain_containers
+from boltax._base._containers import is_mapping, plain_containers
 from boltax.errors import ConfigurationError
 from dummies import Classifier, classifier, loader
 
