@@ -63,8 +63,8 @@ def find_batch_size(
             f"Received a limit of {shown_bytes(limit)} for {trainer._made.name}, which needs "
             f"{shown_bytes(least)} for a batch of {'one example' if unit == 1 else unit}, "
             f"{shown_bytes(subject.saving)} of that for a copy of the state; expected more memory "
-            "or a smaller step. Use a smaller model, jax.checkpoint around its layers, or parameters "
-            "and activations in bfloat16."
+            "or a smaller step. Use a smaller model, jax.checkpoint around its layers, or "
+            "parameters and activations in bfloat16."
         )
     return size
 

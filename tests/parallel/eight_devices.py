@@ -49,26 +49,21 @@ class NamedNnx(nnx.Module):
 
 
 def trained(
-    parallel: Any,
-    folder: str,
-    model: Any = Mlp,
-    optimizer: Any = SGD,
-    resume: bool = False,
-    **loop: Any,
+    parallel: Any, folder: str, model: Any = Mlp, *, epochs: int = 1, resume: bool = False
 ) -> Any:
     one = Classifier(
         model,
         {},
-        optimizer,
+        SGD,
         exmp_input=classes(3),
         logger_params={"log_dir": folder, "logger_type": "none"},
         enable_progress_bar=False,
-        loop=bx.LoopOptions(log_every=2, steps_per_execution=1, sanity_check=False, **loop),
+        loop=bx.LoopOptions(log_every=2, steps_per_execution=1, sanity_check=False),
         parallel=parallel,
     )
+    data = loader(37, 16, shuffle=True)
     with jax.transfer_guard("disallow"):
-        data = loader(37, 16, shuffle=True)
-        metrics = one.train_model(data, loader(21, 8), num_epochs=2 if resume else 1, resume=resume)
+        metrics = one.train_model(data, loader(21, 8), num_epochs=epochs, resume=resume)
     return one, metrics
 
 
@@ -88,27 +83,23 @@ def specs(tree: Any) -> dict[str, str]:
 
 
 def main() -> dict[str, Any]:
-    alone, metrics = trained(None, "alone")
-    spread, found = trained(EIGHT, "spread")
-    rest, _ = trained(EIGHT, "spread", resume=True)
-    trained(EIGHT, "moved")
-    moved, _ = trained(bx.Parallel(devices=2), "moved", resume=True)
-    named_rules = {"embed": None, "mlp": "model"}
-    axes = bx.Parallel(mesh={"data": 4, "model": 2}, logical_axes=named_rules)
-    named, _ = trained(axes, "named", Named)
-    nnx_named, _ = trained(axes, "nnx", NamedNnx)
-    nnx_alone, _ = trained(None, "nnx_alone", NamedNnx)
-    return {
-        "apart": apart(alone, spread),
-        "loss": [metrics["train/loss"], found["train/loss"]],
-        "val": [metrics["val/acc"], found["val/acc"], metrics["val/loss"], found["val/loss"]],
+    alone, _ = trained(None, "alone", epochs=2)
+    spread, metrics = trained(EIGHT, "spread")
+    loaded = Classifier.load_from_checkpoint("spread", parallel=None)
+    reference = loaded.eval_model(loader(21, 8))
+    found = {
         "specs": specs(spread.state.params),
-        "bytes": [bytes_on_each(spread.state.params), bytes_on_each(alone.state.params)],
-        "resumed apart": apart(rest, moved),
-        "epochs": [rest.run.epoch, moved.run.epoch],
-        "named": specs(named.state.params),
-        "nnx": specs(nnx_named.state.params),
-        "nnx apart": apart(nnx_named, nnx_alone),
+        "bytes": [bytes_on_each(spread.state.params), bytes_on_each(loaded.state.params)],
+        "acc": [reference["acc"], metrics["val/acc"]],
+        "loss": [reference["loss"], metrics["val/loss"]],
+    }
+    moved, _ = trained(bx.Parallel(devices=2), "spread", epochs=2, resume=True)
+    axes = bx.Parallel(mesh={"data": 4, "model": 2}, logical_axes={"embed": None, "mlp": "model"})
+    return {
+        **found,
+        "apart": apart(alone, moved),
+        "named": specs(trained(axes, "named", Named)[0].state.params),
+        "nnx": specs(trained(axes, "nnx", NamedNnx)[0].state.params),
     }
 
 
