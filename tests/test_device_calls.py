@@ -12,6 +12,7 @@ ALLOWED = {
     "optim/_plateau.py": 2,
     # A template says where each array of a checkpoint goes.
     "checkpoint/_arrays.py": 1,
+    "checkpoint/_foreign.py": 1,
     "checkpoint/_orbax.py": 1,
     # Members of a population lie on single devices, among which `tune` chooses.
     "tune/_member_rows.py": 1,
