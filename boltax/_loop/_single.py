@@ -25,7 +25,7 @@ from boltax._loop._counters import Stage
 from boltax._loop._epoch import interval_of
 from boltax._loop._names import check_training_names, check_validation_names
 from boltax._loop._nonfinite import NonFiniteWatch
-from boltax._loop._notify import hook, log, notify
+from boltax._loop._notify import hook, joined, log, notify
 from boltax._loop._one import One
 from boltax._loop._record import scalars
 from boltax._loop._saving import save_small, state_tree
@@ -157,13 +157,14 @@ class Single(One):
         # an override of train_epoch counts in the state only
         run.count(record=record, step=max(run.step, int(jax.device_get(self.live.state.step))))
         seconds = {"time/train": time.monotonic() - run.epoch_started}
-        row = {"epoch": run.epoch, "step": run.step, **record, **seconds, **run.counters.logged}
+        row = {"epoch": run.epoch, "step": run.step, **record, **seconds}
+        row = joined(row, run.counters.logged)
         log(self, {"epoch": run.epoch, **record})
         # the hooks come after the record, which they may read, and before the validation
         with hook(self, "on_training_epoch_end", "train"):
             self.hooks.on_training_epoch_end(run.epoch)
         logged = notify(self, "on_training_epoch_end", "train", record, row=row)
-        run.count(row=row | logged, stage=Stage.VALIDATE)
+        run.count(row=joined(row, logged), stage=Stage.VALIDATE)
 
     def next_events(self, step: int) -> Iterator[int]:
         """Steps to those that callbacks ask for."""

@@ -4,7 +4,7 @@ import logging
 
 from boltax._base._metric_values import check_metric_values
 from boltax._base._types import Loader, ScalarMetrics
-from boltax._loop._notify import hook, log, notify, tell_optimizer
+from boltax._loop._notify import hook, joined, log, notify, tell_optimizer
 from boltax._loop._one import One
 from boltax._loop._saving import save_further, unwritten_best
 from boltax._step._ema import evaluated
@@ -37,7 +37,7 @@ def validate(one: One, val_loader: Loader) -> None:
         hooks.on_validation_epoch_end(run.epoch, metrics, val_loader)
     check_metric_values(metrics, f"{one.parts.name}.on_validation_epoch_end or eval_model")
     metrics = {name: to_host(value) for name, value in metrics.items()}
-    row = run.counters.row | metrics
+    row = joined(run.counters.row, metrics)
     metrics |= notify(one, "on_validation_epoch_end", "val", metrics, row=row)
     log(one, metrics)
     tell_optimizer(one, metrics)
@@ -50,7 +50,7 @@ def validate(one: One, val_loader: Loader) -> None:
     elif ranking.is_kept:
         variables = variables_of(evaluated(one.live.state))
         save_further(one.parts, run, variables, ranking.kept, run.step)
-    run.count(row=run.counters.row | metrics)
+    run.count(row=joined(run.counters.row, metrics))
 
 
 def _tell_nonfinite(one: One) -> None:

@@ -222,6 +222,12 @@ def _bad_name(what: str, name: object) -> ConfigurationError:
 
 
 def _cannot(what: str, path: str | os.PathLike[str], error: Exception) -> RunDirectoryError:
+    if what == "read":
+        return RunDirectoryError(
+            f"Received {os.fspath(path)!r}, but boltax cannot read it: {type(error).__name__}: "
+            f"{error}. Expected the folder of a run. Write the one that trainer.log_dir names, "
+            "such as 'runs/ResNet/version_0'."
+        )
     return RunDirectoryError(
         f"Received {os.fspath(path)!r}, but boltax cannot {what} it: {type(error).__name__}: "
         f"{error}. Expected a folder that this process may use. Write "

@@ -19,7 +19,8 @@ from typing import Any
 
 import jax
 
-from boltax._build._arguments import check_positive
+from boltax._base._whole import is_whole
+from boltax._build._arguments import whole
 from boltax._build._compiled import compile_for
 from boltax._build._methods import is_trainer, overrides
 from boltax._build._parts import Parts, live_of, parts_of, renewed_parts
@@ -204,7 +205,8 @@ class Population:
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the population is saved; see
                 `TrainerModule.train_model`.
         """
-        check_positive(num_epochs=num_epochs, max_steps=max_steps)
+        num_epochs = whole("num_epochs", num_epochs)
+        max_steps = None if max_steps is None else whole("max_steps", max_steps)
         max_seconds = None if max_time is None else parse_duration(max_time)
         loaders = Loaders(train_loader, val_loader, test_loader)
 
@@ -278,7 +280,7 @@ class Population:
             ConfigurationError: when there is no such member.
         """
         trainees = self._started()
-        if type(number) is not int or not 0 <= number < len(trainees.members):
+        if not is_whole(number, 0) or number >= len(trainees.members):
             raise ConfigurationError(
                 f"Received member({number!r}); expected the number of a member, from 0 to "
                 f"{len(trainees.members) - 1}."
@@ -323,7 +325,7 @@ class Population:
             maker=MemberStates(trainer, self._varied, optimizer),
             scheduler=self.scheduler,
             make_steps=self._steps_of,
-            wanted=size if isinstance(size, int) else None,
+            wanted=int(size) if is_whole(size) else None,
             devices=self._devices[: len(self._given)],
             memory=memory_of(self._devices[0]),
             is_spread=self._is_spread,
@@ -384,8 +386,7 @@ def _check_trainer(trainer: Any) -> None:
 
 
 def _check_whole(members_per_step: object) -> None:
-    is_whole = isinstance(members_per_step, int) and not isinstance(members_per_step, bool)
-    if not is_whole or int(str(members_per_step)) < 1:
+    if not is_whole(members_per_step, 1):
         raise ConfigurationError(
             f"Received members_per_step={members_per_step!r}; expected 'auto' or a whole number "
             "of at least 1."

@@ -4,12 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+import boltax as bx
 from boltax._loop._evaluate import OneState, draw, evaluate_states, validations_left
 from boltax._loop._limits import Limits
 from boltax._loop._run import Run
-from boltax.errors import DataError, TrainingError
+from boltax.errors import ConfigurationError, DataError, TrainingError
 from boltax.metrics._accumulate import compute
-from dummies import classifier, loader
+from dummies import Plain, classes, classifier, loader
 
 
 class Side:
@@ -75,3 +76,28 @@ def test_validations_that_are_still_to_come(trainer):
     run.is_active = True
     run.count(epoch=4)
     assert validations_left(run, trainer._parts) == 7
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("val", "val/loss"),
+        ("val/", "val/loss"),
+        ("test", "test/loss"),
+        ("", "loss"),
+        ("a_", "a_loss"),
+    ],
+)
+def test_a_prefix_may_be_the_name_of_a_phase(tmp_path, prefix, name):
+    options = bx.LoopOptions(limit_val_batches=1, limit_test_batches=2)
+    trainer = classifier(tmp_path, model_class=Plain, loop=options)
+    batches = {"val/loss": 1, "test/loss": 2}.get(name, 3)
+    inputs, labels = classes(48)
+    expected = trainer.eval_model([(inputs[: 16 * batches], labels[: 16 * batches])])["loss"]
+    assert trainer.eval_model(loader(48), prefix)[name] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_prefix_that_is_no_text_is_refused(tmp_path):
+    trainer = classifier(tmp_path, model_class=Plain)
+    with pytest.raises(ConfigurationError, match="log_prefix=3"):
+        trainer.eval_model(loader(), 3)
