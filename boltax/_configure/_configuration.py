@@ -116,13 +116,6 @@ class Configuration:
                 "Received a configuration without a trainer; expected its class. Write --trainer "
                 "train.py:Classifier, or trainer: train.py:Classifier in the file."
             )
-        parameters = inspect.signature(named.trainer).parameters
-        needs_model = "model_class" in parameters and not _has_default(parameters["model_class"])
-        if named.model is None and needs_model:
-            raise ConfigurationError(
-                "Received a configuration without model_class; expected the model's class. Write "
-                "model_class: ResNet for one in the trainer's file, or train.py:ResNet."
-            )
         options = named.options
         values, callbacks = options.checked(mapping)
         return cls(named, mapping, values, callbacks, tuple(options.own))
@@ -132,8 +125,20 @@ class Configuration:
         return loaders_of(self.named, self.given, self._arguments("data_hparams"))
 
     def trainer(self, exmp_input: Any) -> Any:
-        """A new trainer."""
-        return self.named.trainer(**self.arguments, exmp_input=exmp_input)
+        """A new trainer.
+
+        Raises:
+            ConfigurationError: when it needs a model and there is none.
+        """
+        try:
+            return self.named.trainer(**self.arguments, exmp_input=exmp_input)
+        except TypeError as error:
+            if self.named.model is not None or "'model_class'" not in str(error):
+                raise
+            raise ConfigurationError(
+                "Received a configuration without model_class; expected the model's class. Write "
+                "model_class: ResNet for one in the trainer's file, or train.py:ResNet."
+            ) from error
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -186,10 +191,6 @@ class Configuration:
         write_mapping(Path(folder) / FILE, kept, head)
 
 
-def _has_default(parameter: inspect.Parameter) -> bool:
-    return parameter.default is not inspect.Parameter.empty
-
-
 def _as_given(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {n: _as_given(v) for n, v in value.items()}
@@ -231,10 +232,11 @@ def read_configuration(path: str) -> tuple[dict[str, Any], Path | None]:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         return read_mapping(path), None
-    if not (folder / FILE).is_file():
-        made = "a run of another making" if RunDirectory(folder).hparams.is_file() else "no run"
+    is_run = RunDirectory(folder).hparams.is_file()
+    if not (folder / FILE).is_file() or not is_run:
+        what = f"a run of another making, without a {FILE}" if is_run else "which is no run"
         raise ConfigurationError(
-            f"Received {path!r}, {made} without a {FILE}; expected the folder of a run that boltax "
+            f"Received {path!r}, {what}; expected the folder of a run that boltax "
             "fit made, or a file. Write boltax fit config.yaml."
         )
     return read_mapping(str(folder / FILE)), folder

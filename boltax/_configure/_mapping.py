@@ -16,7 +16,7 @@ from boltax.checkpoint._files import write_text
 from boltax.errors import ConfigurationError
 
 _NUMBER = r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?"
-_FLOAT = re.compile(rf"(?=.*[.eE])(?:{_NUMBER})|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
+_FLOAT = re.compile(rf"(?:(?=.*[.eE]){_NUMBER}|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))\Z")
 
 
 def yaml_module() -> Any:
@@ -94,13 +94,24 @@ def _loader(yaml: Any) -> Any:
                 seen.add(key if isinstance(key, str | int | float) else id(key_node))
             return super().construct_mapping(node, deep)
 
-    known: Mapping[str, Any] = Strict.yaml_implicit_resolvers
-    Strict.yaml_implicit_resolvers = {
+    return _with_numbers(Strict)
+
+
+def _dumper(yaml: Any) -> Any:
+    class Plain(yaml.SafeDumper):
+        """Quotes what `_loader` would take for a number."""
+
+    return _with_numbers(Plain)
+
+
+def _with_numbers(kind: Any) -> Any:
+    known: Mapping[str, Any] = kind.yaml_implicit_resolvers
+    kind.yaml_implicit_resolvers = {
         first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
         for first, pairs in known.items()
     }
-    Strict.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-    return Strict
+    kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+    return kind
 
 
 def changed(mapping: Mapping[str, Any], options: Sequence[str]) -> dict[str, Any]:
@@ -169,7 +180,8 @@ def flat(mapping: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def write_mapping(path: Path, mapping: Mapping[str, Any], head: str) -> None:
     """Writes arguments as YAML, below a line of comment."""
-    text = yaml_module().safe_dump(_plain(mapping), sort_keys=False, allow_unicode=True)
+    yaml = yaml_module()
+    text = yaml.dump(_plain(mapping), Dumper=_dumper(yaml), sort_keys=False, allow_unicode=True)
     write_text(path, f"# {head}\n{text}")
 
 
