@@ -15,7 +15,9 @@ loaded when they are asked for.
 import typing as _typing
 
 from boltax import callbacks, data, errors, loggers, metrics, optim
+from boltax._base._evaluation import Evaluation
 from boltax._base._options import CheckpointOptions, LoopOptions
+from boltax._base._triggers import Every
 from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._process._allocator import install as _keep_memory
@@ -39,6 +41,8 @@ _keep_memory()  # may be left out; before JAX's CPU backend has started its thre
 
 __all__ = [
     "CheckpointOptions",
+    "Evaluation",
+    "Every",
     "LearningRateTest",
     "LoopOptions",
     "Preflight",

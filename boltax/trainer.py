@@ -13,7 +13,8 @@
     metrics = trainer.train_model(train_loader, val_loader, test_loader, num_epochs=10)
     model = Classifier.load_from_checkpoint(trainer.log_dir).bind_model()
 
-Its constructor, and what the constructor calls, is `boltax/_build/_constructed.py`. What happens
+Its constructor, and what the constructor calls, is `boltax/_build/_constructed.py`; what may be
+asked without training is `boltax/_inspect/_questions.py`. What happens
 between the methods is in `boltax/_loop/_fit.py`, the loop, and `boltax/_step/_steps.py`, which
 compiles; here is no logic of either.
 """
@@ -31,18 +32,16 @@ from boltax._base._argument_names import with_known_names
 from boltax._base._monitor import GUIDE_ORDER, is_better
 from boltax._base._narrow import narrowed
 from boltax._base._trees import num_examples
+from boltax._base._triggers import Every
 from boltax._base._types import Batch, PyTree, ScalarMetrics
-from boltax._build._arguments import whole
-from boltax._build._constructed import Constructed
 from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
 from boltax._build._parts import Parts
 from boltax._build._place import ResumeFrom
 from boltax._build._remade import rebuild
 from boltax._export._export import export as export_trainer
-from boltax._inspect import _batch_size, _lr_find, _preflight
-from boltax._inspect._found import Preflight
-from boltax._inspect._lr_find import LearningRateTest
+from boltax._inspect._questions import Questions
+from boltax._loop._asked import asked
 from boltax._loop._evaluate import evaluate_for
 from boltax._loop._fit import fit
 from boltax._loop._limits import Limits, planned_steps
@@ -55,7 +54,6 @@ from boltax._loop._trainees import Loaders
 from boltax._step._ema import evaluated
 from boltax._step._loss import inputs_of
 from boltax._step._state import variables_of, with_variables
-from boltax.callbacks._timer import parse_duration
 from boltax.checkpoint._differences import Difference
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._lock import RunLock
@@ -69,7 +67,7 @@ from boltax.models._bound import BoundModel
 from boltax.models._view import ModelView
 
 
-class TrainerModule(Constructed):
+class TrainerModule(Questions):
     """Trains a model: subclass it and write `loss_function`.
 
     Attributes that are set before ``super().__init__()`` may be used in every method; the model is
@@ -157,6 +155,17 @@ class TrainerModule(Constructed):
         """
         return num_examples(batch)
 
+    def derived_metrics(self, metrics: ScalarMetrics) -> Mapping[str, Any]:
+        """Further metrics, from those of a record, an epoch or an evaluation; on the host.
+
+        For what is no mean over examples: ``{"ppl": math.exp(metrics["loss"])}``. They are metrics
+        like all others, may be the monitor, and are there for each member of a population.
+
+        Args:
+            metrics: the exact means by name, without ``train/`` or ``val/``.
+        """
+        return {}
+
     def predict_function(self, model: ModelView, batch: Batch) -> PyTree:
         """The outputs for a batch, traced; by default ``model(inputs)``.
 
@@ -200,19 +209,33 @@ class TrainerModule(Constructed):
         *,
         max_steps: int | None = None,
         max_time: str | float | timedelta | None = None,
+        min_epochs: int | None = None,
+        min_steps: int | None = None,
+        schedule_steps: int | None = None,
+        validate_every: int | Every | None = None,
+        validate_at_start: bool = False,
         resume: bool | str | os.PathLike[str] | None = None,
     ) -> ScalarMetrics:
         """Trains for a number of epochs, keeps the best model, and tests that one.
 
         Args:
             train_loader: anything that yields batches; see `boltax.data`.
-            val_loader: validated on every `check_val_every_n_epoch` epochs, and after the last one.
-                Without one, the newest model is the best.
-            test_loader: tested on at the end, with the best model, which is loaded for it.
+            val_loader: validated on every `check_val_every_n_epoch` epochs, or as `validate_every`
+                says, and after the last step; or a dict of loaders and `boltax.Evaluation` by name,
+                whose metrics are ``val/<name>/...``. Without one, the newest model is the best.
+            test_loader: tested on at the end, with the best model, which is loaded for it; or a
+                dict.
             num_epochs: passes over `train_loader`; by default as many as `max_steps` takes, and
                 without that 500.
             max_steps: stop after so many steps, if the epochs have not ended before.
             max_time: stop after so much time: seconds, a `timedelta`, or ``"hh:mm:ss"``.
+            min_epochs: no callback ends the run before so many epochs, or `min_steps` steps.
+            min_steps: see `min_epochs`; what was asked for before is done then.
+            schedule_steps: lay the schedule of the learning rate out over so many steps, whatever
+                the run's own number is: `max_steps` then ends it early without bending it.
+            validate_every: validate after every so many steps, wherever in an epoch that is, in
+                place of `check_val_every_n_epoch`; or `boltax.Every(steps=, minutes=, epochs=)`.
+            validate_at_start: also validate before the first step.
             resume: None starts a run, in a folder without an older one: where boltax has chosen
                 the folder, a run after the first gets the next ``version_<k>``; where you have
                 named it, the older run moves into ``earlier/<n>`` in there. True goes on with the
@@ -235,72 +258,27 @@ class TrainerModule(Constructed):
                 138 or 130. Ctrl-C in a notebook raises KeyboardInterrupt instead.
         """
         self._made.check_complete("train_model")
-        num_epochs = None if num_epochs is None else whole("num_epochs", num_epochs)
-        max_steps = None if max_steps is None else whole("max_steps", max_steps)
-        max_seconds = None if max_time is None else parse_duration(max_time)
+        wanted = asked(
+            num_epochs=num_epochs,
+            max_steps=max_steps,
+            max_time=max_time,
+            min_epochs=min_epochs,
+            min_steps=min_steps,
+            schedule_steps=schedule_steps,
+            validate_every=validate_every,
+            validate_at_start=validate_at_start,
+        )
         loaders = Loaders(train_loader, val_loader, test_loader)
 
         def begin(lock: RunLock) -> Single:
             # first: what is refused changes nothing
-            run = start_run(self._parts, loaders, num_epochs, max_steps, max_seconds)
+            run = start_run(self._parts, loaders, wanted)
             parts = self._renewed_parts(lock, resume)
             self.run = run
             return Single(self, parts, self._made.live, run)
 
         single, tested = fit(begin, self.log_dir, loaders, resume)
         return {**(single.run.best or {}), **tested}
-
-    def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
-        """What a training step needs: memory, operations, and whether it fits; ``print`` it.
-
-        Args:
-            batch: a batch of the loader, or its shapes: a pytree of `jax.ShapeDtypeStruct`.
-            total_steps: as known to the schedule of the learning rate; it changes no number here.
-
-        Raises:
-            ConfigurationError: when the steps are not compiled by boltax.
-            DataError: for a batch without arrays, or whose arrays disagree on their first axis.
-            TrainingError: when the compiler itself finds that the step does not fit.
-        """
-        return _preflight.preflight(self, batch, total_steps)
-
-    def find_batch_size(
-        self, batch: Batch, *, limit: int | None = None, largest: int = 65536
-    ) -> int:
-        """The largest batch size with which training fits; found by compiling, not by crashing.
-
-        Args:
-            batch: a batch of any size, or its shapes; the first axes are those of the examples.
-            limit: bytes that may be used; by default 90 % of the device's memory.
-            largest: the largest size to consider.
-
-        Raises:
-            ConfigurationError: when not one example fits, or nobody knows the device's memory.
-        """
-        return _batch_size.find_batch_size(self, batch, limit=limit, largest=largest)
-
-    def lr_find(
-        self, train_loader: Any, min_lr: float = 1e-7, max_lr: float = 10.0, num_steps: int = 100
-    ) -> LearningRateTest:
-        """A learning rate range test: a copy of the state is trained with growing learning rates.
-
-        Afterwards trainer and loader are as they were.
-
-        Args:
-            train_loader: as for `train_model`; it is repeated when it is too short.
-            min_lr: the learning rate of the first step.
-            max_lr: that of the last one; each step has it grow by the same factor.
-            num_steps: steps to train, those after a divergence included.
-
-        Returns:
-            The rates with their losses, ``.suggestion``, and ``.plot("lr.png")``.
-
-        Raises:
-            ConfigurationError: for a range that cannot be, or a loader that can be read only once.
-            OptimizerError: when the optimizer has no learning rate that can be set.
-            TrainingError: when the loss is not finite at the first step.
-        """
-        return _lr_find.lr_find(self, train_loader, min_lr, max_lr, num_steps)
 
     def on_training_start(self) -> None:
         """Called once, before the first epoch."""
@@ -554,6 +532,7 @@ class TrainerModule(Constructed):
             overridden=overridden(type(self)),
             root_key=self._made.root_key,
             describe=self._describe,
+            derive=self.derived_metrics if overrides(self, "derived_metrics") else None,
         )
 
     def _renewed_parts(self, lock: RunLock, resume: ResumeFrom) -> Parts:

@@ -10,6 +10,7 @@ from source_tree import PACKAGE, ROOT, modules
 
 TESTED_IN = {
     "__main__": "test_cli",
+    "_base/_evaluation": "_loop/test_validations",
     "_base/_on_demand": "test_import_cost",
     "_base/_types": "test_surface",
     "_build/_constructed": "test_trainer",
@@ -34,10 +35,12 @@ TESTED_IN = {
     "_inspect/_batch_size": "_inspect/test_preflight",
     "_inspect/_found": "_inspect/test_preflight",
     "_inspect/_preflight_file": "test_cli",
+    "_inspect/_questions": "test_trainer",
     "_inspect/_replay": "_loop/test_nonfinite",
     "_process/_moments": "_process/test_allocator",
     "_loop/_accumulators": "_step/test_fused",
     "_loop/_advice": "test_bad_input",
+    "_loop/_asked": "_loop/test_midway",
     "_loop/_begin": "test_bad_input",
     "_loop/_best_files": "_loop/test_resume",
     "_loop/_compile_ahead": "_step/test_programs",

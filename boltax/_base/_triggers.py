@@ -1,6 +1,10 @@
 """Triggers: they say when something is due. Pure; the time and the counters are handed in."""
 
+import math
 from dataclasses import dataclass
+
+from boltax._base._whole import is_whole
+from boltax.errors import ConfigurationError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,13 @@ class Every:
     minutes: float | None = None
     epochs: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (("steps", self.steps), ("epochs", self.epochs)):
+            if value is not None and not is_whole(value, 1):
+                raise _wrong(f"{name}={value!r}", "a whole number of at least 1")
+        if self.minutes is not None and not _is_time(self.minutes):
+            raise _wrong(f"minutes={self.minutes!r}", "a positive number of minutes")
+
     def is_due(self, *, step: int, seconds: float, ended_epoch: int | None = None) -> bool:
         """Whether it is time.
 
@@ -41,3 +52,16 @@ class Every:
                 and ended_epoch % self.epochs == 0
             )
         )
+
+
+def _is_time(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 < value < math.inf
+
+
+def _wrong(received: str, expected: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"Received Every({received}); expected {expected}, or None for never. Write "
+        "Every(steps=1000)."
+    )

@@ -42,6 +42,7 @@ class Parts:
         summary: the table of the model's layers.
         names: where functions and classes of stored values are looked up.
         overridden: names of the methods that the trainer's class overrides.
+        derive: gives further metrics from those that were computed; None where nothing does.
         root_key: the root random key, where a user's own steps may change that of the state.
         describe: has ``hparams.json`` and ``model.txt`` be those of the run that goes on.
     """
@@ -65,6 +66,7 @@ class Parts:
     overridden: frozenset[str]
     root_key: Any
     describe: Callable[[], None]
+    derive: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
 
     @property
     def directory(self) -> RunDirectory:

@@ -18,8 +18,8 @@ def begin(trainees: Trainees, loaders: Loaders, resume: ResumeFrom) -> None:
         trainees.start()
     # before the hooks, which it need not wait for
     compiled = None if run.is_over else trainees.compile_ahead(loaders)
-    if not run.step and parts.loop.sanity_check and _is_repeatable(loaders.val):
-        run.sanity_check = SanityCheck(trainees, loaders.val, compiled)
+    if not run.step and parts.loop.sanity_check and _is_repeatable(run.validations.first_loader):
+        run.sanity_check = SanityCheck(trainees, compiled)
     trainees.on_training_start()
     run.is_active = run.is_saveable = True
     if run.clock.is_due:

@@ -40,13 +40,14 @@ def restore_best(parts: Parts, run: Run, found: Resume) -> None:
 def write_files(parts: Parts, hooks: Hooks, run: Run) -> None:
     """Has the run's files hold what they held at the checkpoint."""
     own = parts.directory
-    History(own.history).replace(history_rows(run.counters.history))
+    History(own.history, key=run.validations.key).replace(history_rows(run.counters.history))
     if run.best is not None:
         hooks.save_metrics("best_eval", run.best)
-    for path in own.metrics.glob("eval_epoch_*.json"):
-        number = path.stem.removeprefix("eval_epoch_")
-        if number.isdigit() and int(number) > run.epoch:
-            path.unlink()
+    for kind, last in (("eval_epoch_", run.epoch), ("eval_step_", run.step)):
+        for path in own.metrics.glob(f"{kind}*.json"):
+            number = path.stem.removeprefix(kind)
+            if number.isdigit() and int(number) > last:
+                path.unlink()
 
 
 def history_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

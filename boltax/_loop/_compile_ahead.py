@@ -4,7 +4,6 @@ from concurrent.futures import Future
 from typing import Any
 
 from boltax._base._chunks import Chunk
-from boltax._base._types import Loader
 from boltax._loop._evaluate import compile_ahead, planned_batches
 from boltax._loop._one import One
 from boltax._step._bodies import Training
@@ -17,7 +16,7 @@ from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source
 
 
-def compile_steps_ahead(one: One, val_loader: Loader) -> Future[Any] | None:
+def compile_steps_ahead(one: One) -> Future[Any] | None:
     """Begins to compile both steps, where arrays in memory tell their batches: training first.
 
     Returns:
@@ -29,9 +28,9 @@ def compile_steps_ahead(one: One, val_loader: Loader) -> Future[Any] | None:
             carry = Training(state, steps.empty_train(state, chunk, None))
             distance = _first_distance(one)
             trained = steps.train.precompile(count_on_device(1), carry, chunk.feed, distance)
-        if val_loader is None:
+        if (loader := run.validations.first_loader) is None:
             return None
-        source = run.source(val_loader, "val_loader")
+        source = run.source(loader, "val_loader")
         if (chunk := _first_of_arrays(source, steps.evaluate)) is None:
             return None
         total = planned_batches(source, one.parts.loop.limit_val_batches)
@@ -45,7 +44,7 @@ def _first_distance(one: One) -> int:
     if overriding(callbacks, "on_step_end"):
         return 1
     log_every = one.parts.loop.log_every if overriding(callbacks, "on_log") else None
-    periods = (log_every, run.clock.trigger.steps)
+    periods = (log_every, run.clock.trigger.steps, *run.validations.steps)
     ends = [MOST_STEPS, *(every - run.step % every for every in periods if every)]
     if (left := run.steps_left(run.train_source.num_batches)) is not None:
         ends.append(left)

@@ -23,6 +23,8 @@ class Stage(Enum):
 
     TRAIN = "train"
     """Between two steps of the epoch, or before its first."""
+    MIDWAY = "midway"
+    """A validation within the epoch is next; its training since the last one is recorded."""
     VALIDATE = "validate"
     """The steps are done and recorded; the validation is next, if one is due."""
     COMPLETE = "complete"
@@ -39,11 +41,13 @@ class Counters:
         stage: where in the epoch the run is.
         cursor: the place in the data of the last consumed batch.
         record: the means over the epoch, when its steps are done; in a checkpoint within the epoch
-            those up to its step, which are the epoch's when no batch is left.
-        row: the epoch's row of the history, as far as it is known.
+            those up to its step, which are the epoch's when no batch is left. Where validations
+            come within the epoch it is the means since the last one.
+        row: the running row of the history, as far as it is known.
         logged: what callbacks logged with the records of the running epoch.
         best: metrics of the best validation so far.
-        history: one row for each finished epoch (and member).
+        history: one row for each finished epoch, or each validation (and member).
+        validated: the step of the last validation; None before the first.
         stop_reason: why the run ends before its last epoch, if a callback asked for it: that also
             holds after a resume, as a limit of one call does not.
         seconds: that the run has trained for.
@@ -60,8 +64,19 @@ class Counters:
     best: ScalarMetrics | None = None
     history: tuple[dict[str, Any], ...] = ()
     stop_reason: str | None = None
+    validated: int | None = None
     seconds: float = 0.0
     seconds_of_epoch: float = 0.0
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether there was a validation after the last step."""
+        return self.validated == self.step
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs whose steps are done."""
+        return self.epoch - (self.stage in (Stage.TRAIN, Stage.MIDWAY))
 
     @property
     def steps_done(self) -> int:
@@ -86,6 +101,7 @@ class Counters:
             "best": None if self.best is None else plain_metrics(self.best),
             "history": [plain_metrics(row) for row in self.history],
             "stop_reason": self.stop_reason,
+            "validated": self.validated,
             "seconds": self.seconds,
             "seconds_of_epoch": self.seconds_of_epoch,
         }
@@ -110,6 +126,7 @@ class Counters:
             best=None if best is None else read_metrics(best),
             history=tuple(read_metrics(row) for row in stored["history"]),
             stop_reason=stored["stop_reason"],
+            validated=stored.get("validated"),  # older checkpoints have none
             seconds=float(stored["seconds"]),
             seconds_of_epoch=float(stored["seconds_of_epoch"]),
         )

@@ -5,6 +5,9 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from boltax._base._chunks import Chunk, Mode
+from boltax._loop._counters import Stage
+from boltax._loop._derived import derived_names
+from boltax._loop._midway import finish_validation, is_validation_due, validate_within
 from boltax._loop._record import (
     MOST_DUE,
     begin_record,
@@ -32,15 +35,15 @@ def run_epoch(trainees: Trainees, source: Source) -> list[Metrics] | None:
         source: the training data.
 
     Returns:
-        The metrics of the epoch for each state, on the device; None where a run that was resumed
-        had no step left.
+        The metrics of the epoch for each state, on the device, or since the last validation within
+        it; None where no step came after that, or a run that was resumed had no step left.
 
     Raises:
         TrainingError: when there was no batch at all.
         NonFiniteError: at a step that was not finite, where that ends the run.
     """
     run = trainees.run
-    done, left = run.counters.steps_done, run.steps_left(source.num_batches)
+    done, left = run.counters.steps_done, _steps_left(trainees, source)
     items = one_item_each(stream(trainees, source, left), run.ledger)
     total = None if left is None else done + left
     bar = trainees.hooks.tracker(items, desc="Training", total=total, leave=False, **already(done))
@@ -57,6 +60,9 @@ def run_epoch(trainees: Trainees, source: Source) -> list[Metrics] | None:
             trainees.after_steps()
             # behind the next steps, which are on their way: the host need not wait for a record
             write_records(trainees, watch, bar, most_due=MOST_DUE)
+            if is_validation_due(trainees, source):
+                # before the save, which then holds the validation, and before the next batch
+                validate_within(trainees, watch, bar)
             is_saved, is_signalled = _is_saved(trainees), run.signals.received is not None
             # asked after the hooks, one of which may have asked to stop
             is_last = run.should_stop()
@@ -81,6 +87,19 @@ def run_epoch(trainees: Trainees, source: Source) -> list[Metrics] | None:
             # before the epoch ends: a resume goes on with its next step
             save_resume(trainees)
     return _whole_epoch(trainees)
+
+
+def _steps_left(trainees: Trainees, source: Source) -> int | None:
+    """Steps that the epoch has left; a validation that was interrupted is finished before."""
+    run = trainees.run
+    if run.stage is Stage.MIDWAY:
+        if not run.validations.ask(run.step):  # it was its time then
+            run.validations.take_all()
+        finish_validation(trainees)
+        if run.should_stop():
+            run.is_cut = _is_cut(trainees, source)
+            return 0
+    return run.steps_left(source.num_batches)
 
 
 def _send(trainees: Trainees, watch: Watch, drawn: Chunk) -> None:
@@ -136,12 +155,16 @@ def _check_names(trainees: Trainees, empty: Metrics) -> None:
         return
     one = trainees.one_of(empty)
     if (names := plain_names(one, "train/")) is not None:
+        names = derived_names(trainees.parts.derive, names, "train/")
+    if names is not None:
         trainees.check_training_names(names)
 
 
 def _whole_epoch(trainees: Trainees) -> list[Metrics] | None:
     """The metrics of the epoch for each state; from now on no interval is under way."""
     run, metrics = trainees.run, trainees.run.metrics
+    if run.counters.is_validated:
+        return None  # there was no step behind the last validation
     if metrics.interval is not None and not isinstance(metrics.interval[0], SavedMetrics):
         metrics.epoch, metrics.interval = merge_records(trainees), None
     whole: Any = metrics.epoch

@@ -19,6 +19,7 @@ import numpy as np
 from boltax._base._chunks import Chunk, Plan
 from boltax._base._types import Loader, ScalarMetrics, State
 from boltax._build._parts import Parts
+from boltax._loop._derived import Derive, computed
 from boltax._loop._run import Run
 from boltax._process._ledger import Ledger
 from boltax._progress._progress import advance_examples
@@ -29,7 +30,7 @@ from boltax._step._steps import Steps
 from boltax.data._prefetch import one_item_each, prefetch_to_device
 from boltax.data._source import Source, check_ends
 from boltax.errors import ConfigurationError, DataError, TrainingError
-from boltax.metrics._accumulate import Metrics, compute
+from boltax.metrics._accumulate import Metrics
 
 Track = Callable[..., Iterable[Any]]
 """`TrainerModule.tracker`: shows progress through an iterable."""
@@ -89,8 +90,10 @@ def evaluate_for(
             'before each name of a metric. Write eval_model(loader, "val/").'
         )
     prefix += "/" if prefix[-1:].isalnum() else ""  # "val" is meant as "val/"
-    limits = {"val/": parts.loop.limit_val_batches, "test/": parts.loop.limit_test_batches}
-    descriptions = {"val/": "Validation", "test/": "Test"}
+    limits = {"val": parts.loop.limit_val_batches, "test": parts.loop.limit_test_batches}
+    phase, _, name = prefix.removesuffix("/").partition("/")
+    phase = phase if prefix.endswith("/") else ""
+    desc = {"val": "Validation", "test": "Test"}.get(phase, "Evaluation")
     run = run or Run()
     return evaluate(
         parts.steps,
@@ -98,19 +101,21 @@ def evaluate_for(
         run.known_source(loader),
         track=track,
         prefix=prefix,
-        limit=limits.get(prefix),
+        limit=limits.get(phase),
         prefetch=parts.loop.prefetch,
-        desc=descriptions.get(prefix, "Evaluation"),
-        passes=validations_left(run, parts) if prefix == "val/" else 1,
+        desc=f"{desc} of {name}" if name else desc,
+        passes=validations_left(run) if phase == "val" else 1,
         poll=run.signals.poll,
+        derive=parts.derive,
     )
 
 
-def validations_left(run: Run, parts: Parts) -> int:
+def validations_left(run: Run) -> int:
     """The validations of a run that are still to come, with this one."""
-    if not run.is_active or run.limits.num_epochs is None:
+    if not run.is_active:
         return 1
-    return 1 + (run.limits.num_epochs - run.epoch) // parts.check_val_every_n_epoch
+    limits = run.limits
+    return run.validations.still_to_come(run.step, limits.total_steps, run.epoch, limits.num_epochs)
 
 
 def evaluate(
@@ -125,6 +130,7 @@ def evaluate(
     desc: str = "Evaluation",
     passes: int = 1,
     poll: Callable[[], None] = lambda: None,
+    derive: Derive = None,
 ) -> ScalarMetrics:
     """The metrics of a state over a data set, each example counted exactly once.
 
@@ -139,6 +145,7 @@ def evaluate(
         desc: what the progress bar says.
         passes: how many such evaluations are still to come, with this one.
         poll: called after each batch; it raises to end the evaluation.
+        derive: gives further metrics, from these.
 
     Returns:
         Name to float, or to a NumPy array where a metric is not a scalar.
@@ -154,7 +161,7 @@ def evaluate(
     chunks = draw(steps, source, limit=limit, prefetch=prefetch, passes=passes, begin=begin)
     bar = shown(chunks, track, total=total, desc=desc)
     host = evaluate_states(OneState(steps), [state], bar, desc=desc, poll=poll)
-    return compute(host[0], prefix)
+    return computed(host[0], prefix, derive)
 
 
 def compile_ahead(

@@ -7,6 +7,7 @@
         resume: state, counters, place in the data, files as they were
         one validation batch                            a mistake shows now, not after an hour
         trainer.on_training_start                       Callback.on_training_start
+        with `validate_at_start`: a validation          as below, with a row of step 0
         for each epoch:
             Callback.on_training_epoch_start            stage TRAIN
             trainer.train_epoch:
@@ -18,11 +19,14 @@
                     one validation batch, once          as soon as its step is compiled
                     at `callback.next_step`:            Callback.on_step_end
                     every `log_every` steps:            record -> Callback.on_log, loggers
+                    with `validate_every`:              stage MIDWAY: a validation as below, with a
+                                                        row of its own; then stage TRAIN again
                     save when due; stop?                max_steps, max_time, a callback's Stop
             record of the epoch -> loggers
             trainer.on_training_epoch_end               Callback.on_training_epoch_end
                                                         stage VALIDATE
-            every `check_val_every_n_epoch` epochs, and after the last:
+            every `check_val_every_n_epoch` epochs, or where `validate_every` ends on this step,
+            and after the last:
                 trainer.eval_model
                 trainer.on_validation_epoch_end         Callback.on_validation_epoch_end
                 record -> loggers, metrics/*.json
@@ -37,7 +41,7 @@
 
 Data goes one way. What a run changes is the state, the accumulated metrics, and the counters, with
 the cursor of the last consumed batch: these are what `_saving` writes and `_resume` brings back, to
-the last of the three stages that was reached. The host waits for the device only where a record is
+the last of the stages that was reached. The host waits for the device only where a record is
 written: behind the next chunk, unless a callback has to see it with its state. The steps themselves
 are in `_epoch.py`, the records in `_record.py`.
 
@@ -54,6 +58,7 @@ from boltax._loop._around import AnyTrainees, around
 from boltax._loop._begin import begin
 from boltax._loop._counters import Stage
 from boltax._loop._epoch import already
+from boltax._loop._midway import maybe_validate_at_start
 from boltax._loop._saving import check_saved, is_save_due, save_resume
 from boltax._loop._trainees import Loaders, Trainees
 from boltax._process._user_files import refuse_training
@@ -105,6 +110,7 @@ def fit(
 
 def _epochs(trainees: Trainees, loaders: Loaders) -> None:
     run, parts = trainees.run, trainees.parts
+    maybe_validate_at_start(trainees)
     if run.stage is not Stage.COMPLETE:
         run.should_stop()  # notes the limit that ended the steps of an epoch which is resumed
     total = run.epoch + (0 if run.is_over else trainees.epochs_left())
@@ -115,7 +121,7 @@ def _epochs(trainees: Trainees, loaders: Loaders) -> None:
         if run.stage is Stage.COMPLETE:
             run.begin_epoch()
             trainees.on_epoch_start()
-        if run.stage is Stage.TRAIN:
+        if run.stage in (Stage.TRAIN, Stage.MIDWAY):
             trainees.train(loaders.train)
         # before the validation, which it must not wait behind
         if run.sanity_check is not None:
@@ -124,6 +130,7 @@ def _epochs(trainees: Trainees, loaders: Loaders) -> None:
         is_validated = trainees.is_validation_due()
         if is_validated:
             trainees.validate(loaders.val)
+            run.validations.note(run.step)
         set_metrics(bar, trainees.end_epoch(is_validated=is_validated))
         # from here on a resume goes on with the next epoch
         run.count(stage=Stage.COMPLETE)

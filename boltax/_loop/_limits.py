@@ -13,8 +13,10 @@ class Limits:
         max_steps: steps after which to stop.
         deadline: `time.monotonic()` at which to stop.
         total_steps: steps in all, which a schedule of the learning rate follows; None when unknown.
-        schedule_steps: steps over which a resumed run has its schedule laid out, those in all at
-            its first start; None where that is now.
+        schedule_steps: steps over which the schedule is laid out, where that is not the steps in
+            all: as the user says, or as a resumed run had them at its first start.
+        min_epochs: epochs before which nobody ends the run by asking to stop.
+        min_steps: steps, likewise.
     """
 
     num_epochs: int | None = None
@@ -22,6 +24,17 @@ class Limits:
     deadline: float | None = None
     total_steps: int | None = None
     schedule_steps: int | None = None
+    min_epochs: int = 0
+    min_steps: int = 0
+
+    def may_stop(self, epochs: int, step: int) -> bool:
+        """Whether a run may end because a callback asks for it.
+
+        Args:
+            epochs: completed epochs.
+            step: completed steps.
+        """
+        return epochs >= self.min_epochs and step >= self.min_steps
 
     def reached(self, step: int) -> str | None:
         """Which limit a run has come to, in words; None for none."""

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from boltax._base._types import ScalarMetrics
+from boltax._loop._counters import Stage
 from boltax._loop._one import One
 from boltax._step._state import evaluations_of
 from boltax.callbacks._base import (
@@ -102,6 +103,8 @@ def _view(one: One, phase: str, metrics: Mapping[str, Any], row: Mapping[str, An
         summary=lambda: parts.summary,
         predict=predict_of(one.hooks.predict_batch),
         monitor=parts.monitor,
+        is_complete=phase != "val" or run.validations.is_complete,
+        is_within_epoch=phase == "val" and run.stage is not Stage.VALIDATE,
     )
 
 
@@ -123,6 +126,6 @@ def tell_optimizer(one: One, metrics: ScalarMetrics) -> None:
         MetricsError: when it is not among the metrics.
     """
     evaluations = evaluations_of(one.live.state)
-    if evaluations is not None:
+    if evaluations is not None and one.run.validations.has_all(evaluations.metrics, metrics):
         told = next_evaluations(evaluations, metrics)
         one.live.state = one.live.state.replace(evaluations=told)

@@ -141,6 +141,14 @@ def schedule_steps(progress: Json) -> int | None:
 def _keep_schedule(trainees: Trainees, steps: int | None) -> None:
     """Lays the schedule out over the steps of the first start, where a resume has others."""
     run, parts = trainees.run, trainees.parts
+    if (wanted := run.limits.schedule_steps) is not None:
+        if wanted != steps:
+            _log.warning(
+                "The schedule of the learning rate is laid out over %d steps now, and was over %s.",
+                wanted,
+                steps,
+            )
+        return
     run.limits = replace(run.limits, schedule_steps=steps)
     total, optimizer = run.limits.total_steps, parts.config["optimizer_hparams"]
     is_text = isinstance(optimizer, str)  # a transformation, in words

@@ -9,6 +9,7 @@ from boltax._loop._accumulators import Accumulators
 from boltax._loop._clock import SaveClock
 from boltax._loop._counters import Counters, Stage
 from boltax._loop._limits import Limits
+from boltax._loop._validations import Validations
 from boltax._process._ledger import Ledger
 from boltax._process._signals import Signals
 from boltax.data._source import Source, as_source
@@ -23,6 +24,7 @@ class Run:
         counters: where it is; replaced, never written.
         metrics: what is accumulated on the device.
         clock: when a resume checkpoint is due.
+        validations: on what it validates, and when that is due.
         signals: the signals that ask the process to leave.
         ledger: where the time goes.
         train_source: the training data as the loop reads them.
@@ -44,6 +46,7 @@ class Run:
     counters: Counters = field(default_factory=Counters)
     metrics: Accumulators = field(default_factory=Accumulators)
     clock: SaveClock = field(default_factory=SaveClock)
+    validations: Validations = field(default_factory=Validations)
     signals: Signals = field(default_factory=Signals)
     ledger: Ledger = field(default_factory=Ledger)
     train_source: Any = None
@@ -83,7 +86,10 @@ class Run:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One row for each finished epoch."""
+        """One row for each finished epoch, or for each validation where these come within epochs.
+
+        A row holds the means of training since the row before it.
+        """
         return list(self.counters.history)
 
     @property
@@ -94,12 +100,18 @@ class Run:
     @property
     def stop_reason(self) -> str | None:
         """Why the run ends before its last epoch."""
-        return self.counters.stop_reason or self.limit_reached
+        reason = self.counters.stop_reason if self.is_asked_to_stop else None
+        return reason or self.limit_reached
 
     @property
     def is_asked_to_stop(self) -> bool:
-        """Whether a callback asked for the end, so that it holds after a resume, too."""
-        return self.counters.stop_reason is not None
+        """Whether a callback asked for the end, so that it holds after a resume, too.
+
+        Before the least number of epochs or steps the run goes on until it has trained for these.
+        """
+        counters = self.counters
+        is_asked = counters.stop_reason is not None
+        return is_asked and self.limits.may_stop(counters.epochs_done, counters.step)
 
     @property
     def is_over(self) -> bool:
@@ -122,6 +134,7 @@ class Run:
         self.counters, self.is_resumed = counters, counters.cursor is not None
         self.started, self.epoch_started = now - counters.seconds, now - counters.seconds_of_epoch
         self.clock.saved_point = None
+        self.validations.go_on_from(counters.validated or 0)
 
     def begin_epoch(self) -> None:
         """Counts one more epoch, and forgets what belongs to the one before."""
@@ -150,7 +163,7 @@ class Run:
 
     def ask_to_stop(self, reason: str) -> None:
         """Has the run end after this step, for a reason that also holds after a resume."""
-        self.count(stop_reason=self.stop_reason or reason)
+        self.count(stop_reason=self.counters.stop_reason or reason)
 
     def should_stop(self) -> bool:
         """Whether a limit is reached or somebody asked to stop; notes the reason."""

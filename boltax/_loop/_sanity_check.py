@@ -11,11 +11,12 @@ from itertools import islice
 from typing import Any
 
 from boltax._base._chunks import Chunk
-from boltax._base._types import Loader
+from boltax._base._evaluation import all_names
+from boltax._loop._derived import computed, derived_names
 from boltax._loop._evaluate import compile_ahead, draw, evaluate_states, planned_batches
 from boltax._loop._trainees import Trainees
 from boltax.errors import noting
-from boltax.metrics._accumulate import compute, plain_names
+from boltax.metrics._accumulate import plain_names
 
 
 class SanityCheck:
@@ -23,19 +24,16 @@ class SanityCheck:
 
     Args:
         trainees: what is trained.
-        val_loader: gives the batch; nothing that can be read only once.
         compiled: what is done when the evaluation step is compiled, if that has begun.
 
     Raises:
         Exception: what is wrong with the batch, or with the evaluation as it is traced.
     """
 
-    def __init__(
-        self, trainees: Trainees, val_loader: Loader, compiled: Future[Any] | None
-    ) -> None:
+    def __init__(self, trainees: Trainees, compiled: Future[Any] | None) -> None:
         self._trainees, self._compiled = trainees, compiled
         steps, loop = trainees.steps, trainees.parts.loop
-        source = trainees.run.source(val_loader, "val_loader")
+        source = trainees.run.source(trainees.run.validations.first_loader, "val_loader")
         total = planned_batches(source, loop.limit_val_batches)
 
         def begin(first: Chunk) -> None:
@@ -66,7 +64,7 @@ class SanityCheck:
         with run.ledger.spent("evaluation"), self._noting():
             states = trainees.sanity_states()
             for metrics in evaluate_states(trainees, states, self._chunks)[:1]:
-                self._check_names(compute(trainees.one_of(metrics), "val/"))
+                self._check_names(computed(trainees.one_of(metrics), "val/", trainees.parts.derive))
 
     def _check_names_early(self) -> None:
         """Looks at the names of the metrics where the trace has told them."""
@@ -77,10 +75,13 @@ class SanityCheck:
             for chunk in self._chunks:
                 names = plain_names(steps.empty_eval(state, chunk, None), "val/")
                 if names is not None:
+                    names = derived_names(self._trainees.parts.derive, names, "val/")
+                if names is not None:
                     self._check_names(names)
 
     def _check_names(self, names: Collection[str]) -> None:
-        self._trainees.check_names(names)
+        evaluations = self._trainees.run.validations.evaluations
+        self._trainees.check_names(all_names(evaluations, names))
 
     def _noting(self) -> Any:
         what = "the check of one validation batch at the start of training"

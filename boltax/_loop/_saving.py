@@ -30,7 +30,7 @@ from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._saver import Job
 from boltax.checkpoint._step_folders import with_step
 from boltax.errors import NotSavedError
-from boltax.metrics._accumulate import SavedMetrics
+from boltax.metrics._accumulate import Metrics, SavedMetrics
 
 OPTIONAL = ("ema", "evaluations", "loss_scale")
 """Fields of the state that only an option of the loop adds."""
@@ -279,7 +279,9 @@ def state_tree(state: State) -> PyTree:
 
 
 def _copied(parts: Parts, metrics: Accumulated) -> Accumulated:
-    return None if metrics is None else [parts.copies.of_metrics(one) for one in metrics]
+    if metrics is None or (isinstance(metrics[0], Metrics) and not metrics[0].values):
+        return None  # the names come with the first step
+    return [parts.copies.of_metrics(one) for one in metrics]
 
 
 def _leaves(metrics: Accumulated) -> list[Any] | None:

@@ -22,6 +22,7 @@ from boltax._loop._accumulators import Accumulated, Due
 from boltax._loop._best_files import history_rows, restore_best, write_files
 from boltax._loop._compile_ahead import compile_steps_ahead
 from boltax._loop._counters import Stage
+from boltax._loop._derived import Derive, computed
 from boltax._loop._epoch import interval_of
 from boltax._loop._names import check_training_names, check_validation_names
 from boltax._loop._nonfinite import NonFiniteWatch
@@ -43,7 +44,7 @@ from boltax.checkpoint._metrics_json import plain_metrics
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError, noting
 from boltax.loggers._history import History
-from boltax.metrics._accumulate import Metrics, compute, merge, rebuilt, unpack
+from boltax.metrics._accumulate import Metrics, merge, rebuilt, unpack
 from boltax.optim._plateau import check_followed
 
 
@@ -80,7 +81,7 @@ class Single(One):
 
     def compile_ahead(self, loaders: Loaders) -> Future[Any] | None:
         """Begins to compile both steps, where arrays in memory tell their batches."""
-        return compile_steps_ahead(self, loaders.val)
+        return compile_steps_ahead(self)
 
     def prepare(self, first: Chunk, distance: int) -> None:
         """Begins to compile the training step for the form of the first batch."""
@@ -130,7 +131,8 @@ class Single(One):
 
     def check_names(self, names: Collection[str]) -> None:
         """Refuses a monitor, or what the optimizer follows, that a validation does not give."""
-        check_validation_names(self.parts, names, evaluations_of(self.live.state))
+        evaluations, later = evaluations_of(self.live.state), self.run.validations.known_later
+        check_validation_names(self.parts, names, evaluations, later)
 
     def check_training_names(self, names: Collection[str]) -> None:
         """Refuses what follows a metric that training does not give."""
@@ -156,10 +158,9 @@ class Single(One):
         record = self.hooks.train_epoch(loader)
         # an override of train_epoch counts in the state only
         run.count(record=record, step=max(run.step, int(jax.device_get(self.live.state.step))))
-        seconds = {"time/train": time.monotonic() - run.epoch_started}
-        row = {"epoch": run.epoch, "step": run.step, **record, **seconds}
-        row = joined(row, run.counters.logged)
-        log(self, {"epoch": run.epoch, **record})
+        row = joined(self._row(record), run.counters.logged)
+        is_logged = run.counters.is_validated  # with the validation after the last step
+        log(self, {"epoch": run.epoch, **({} if is_logged else record)})
         # the hooks come after the record, which they may read, and before the validation
         with hook(self, "on_training_epoch_end", "train"):
             self.hooks.on_training_epoch_end(run.epoch)
@@ -193,16 +194,38 @@ class Single(One):
         self, step: int, metrics: list[Metrics], speed: Mapping[str, float]
     ) -> ScalarMetrics:
         """Tells the callbacks of a record, and hands it to the loggers."""
-        run, values = self.run, compute(metrics[0], "train/step/")
+        run, derive = self.run, self.parts.derive
+        values = computed(metrics[0], "train/step/", derive)
         run.count(logged=run.counters.logged | notify(self, "on_log", "train", values))
         log(self, {**values, **run.counters.logged, **speed}, step)
         return values
 
+    def pause(self, metrics: list[Metrics] | None) -> None:
+        """Records the training since the last validation."""
+        run = self.run
+        record = {} if metrics is None else computed(metrics[0], "train/", self.parts.derive)
+        stage = run.stage if metrics is None else Stage.MIDWAY
+        row = joined(self._row(record), run.counters.logged)
+        run.count(record=record, row=row, logged={}, stage=stage)
+        if record:
+            log(self, record)
+
+    def go_on(self) -> None:
+        """Puts the row of the validation into the history."""
+        run = self.run
+        stage = Stage.TRAIN if run.stage is Stage.MIDWAY else run.stage
+        self._add_row(run.counters.row, f"the row of step {run.step}")
+        run.count(row={}, validated=run.step, stage=stage)
+
     def is_validation_due(self) -> bool:
-        """Whether it is time, or no other epoch follows."""
-        run, every = self.run, self.parts.check_val_every_n_epoch
-        is_last = run.epoch == run.limits.num_epochs or run.stop_reason is not None
-        return is_last or run.epoch % every == 0
+        """Whether it is time, or no other epoch follows; not twice after the same step."""
+        run = self.run
+        if run.counters.is_validated:
+            return False
+        if run.epoch == run.limits.num_epochs or run.stop_reason is not None:
+            run.validations.take_all()
+            return True
+        return run.validations.ask(run.step, run.epoch)
 
     def validate(self, loader: Loader) -> None:
         """Validates and keeps the best; see there."""
@@ -211,12 +234,23 @@ class Single(One):
     def end_epoch(self, *, is_validated: bool) -> ScalarMetrics:
         """Puts the epoch's row into the history."""
         run, row = self.run, self.run.counters.row
-        run.count(history=(*run.counters.history, row))
-        what = f"the row of epoch {run.epoch} in history.csv"
-        append = History(self.parts.directory.history).append
-        save_small(self.parts, run, what, append, history_rows([row])[0])
+        if not run.counters.is_validated:  # else the row of that validation is this one
+            self._add_row(row, f"the row of epoch {run.epoch}")
+        if is_validated:
+            run.count(validated=run.step)
         monitor = self.parts.monitor
         return _shown(row, [monitor] if monitor else GUIDE_ORDER)
+
+    def _row(self, record: ScalarMetrics) -> ScalarMetrics:
+        """A row of the history that begins."""
+        seconds = time.monotonic() - self.run.epoch_started
+        return {"epoch": self.run.epoch, "step": self.run.step, **record, "time/train": seconds}
+
+    def _add_row(self, row: ScalarMetrics, what: str) -> None:
+        run = self.run
+        run.count(history=(*run.counters.history, row))
+        append = History(self.parts.directory.history, key=run.validations.key).append
+        save_small(self.parts, run, f"{what} in history.csv", append, history_rows([row])[0])
 
     def end_training(self) -> None:
         """Calls the hooks after the last epoch, with the last state."""
@@ -265,7 +299,8 @@ class Single(One):
         state = self.parts.copies.take(state_tree(self.live.state))
         kept = {"callbacks": callback_states(self.parts.callbacks), "extra": extra}
         done = partial(self.parts.copies.give_back, state)
-        return Saved({"state": state}, kept, _record_so_far, done)
+        late = partial(_record_so_far, self.parts.derive)
+        return Saved({"state": state}, kept, late, done)
 
     def find(self, checkpoints: ResumeCheckpoints, step: int | None) -> Resume | None:
         """Reads a checkpoint of a state like this one."""
@@ -301,7 +336,7 @@ def _shown(row: Mapping[str, Any], monitors: Sequence[Monitor]) -> dict[str, flo
     return {n: numbers[n] for n in (*first, *names) if n in numbers}
 
 
-def _record_so_far(interval: Accumulated, epoch: Accumulated) -> dict[str, Any]:
+def _record_so_far(derive: Derive, interval: Accumulated, epoch: Accumulated) -> dict[str, Any]:
     """The means of the epoch so far, for a checkpoint; none when no batch was seen yet."""
     before: Any = None if epoch is None else epoch[0]
     whole: Any = before
@@ -310,4 +345,5 @@ def _record_so_far(interval: Accumulated, epoch: Accumulated) -> dict[str, Any]:
         whole = new if before is None else merge(rebuilt(before, like=new), new)
     if not isinstance(whole, Metrics):
         return {}
-    return {"record": plain_metrics(compute(whole, "train/"))}
+    record = computed(whole, "train/", derive)
+    return {"record": plain_metrics(record)} if record else {}

@@ -75,6 +75,9 @@ def steps_to_event(trainees: Trainees, step: int, left: int | None) -> int:
         ends.append(every - step % every)
     if save_every := trainees.run.clock.trigger.steps:
         ends.append(save_every - step % save_every)
+    ends.extend(each - step % each for each in trainees.run.validations.steps)
+    if (least := trainees.run.limits.min_steps) > step:  # from there on the run may be stopped
+        ends.append(least - step)
     ends.extend(trainees.next_events(step))
     if left is not None:
         ends.append(left)

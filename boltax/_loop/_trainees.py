@@ -196,6 +196,18 @@ class Moments(Protocol):
         """Hands a record to loggers; returns what the progress bar shows."""
         ...
 
+    def pause(self, metrics: list[Metrics] | None) -> None:
+        """Counts the training since the last validation, before one that ends no epoch.
+
+        Args:
+            metrics: of each state, on the device; None before the first step.
+        """
+        ...
+
+    def go_on(self) -> None:
+        """Comes after that validation, with its rows in the history."""
+        ...
+
     def is_validation_due(self) -> bool:
         """Whether a validation follows the steps of this epoch."""
         ...

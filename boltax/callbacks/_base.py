@@ -58,6 +58,9 @@ class View:
         summary: gives the table of the model's layers as text.
         predict: gives the outputs of `predict_function` for a host batch, as NumPy arrays.
         monitor: the trainer's ``(metric, "min" or "max")``; None when it has none.
+        is_complete: whether all evaluations took part in this validation: some may have a cadence
+            of their own.
+        is_within_epoch: whether this is the moment of a validation that ends no epoch.
     """
 
     phase: str
@@ -73,6 +76,8 @@ class View:
     summary: Callable[[], str]
     predict: Callable[[Batch], PyTree]
     monitor: tuple[str, str] | None = None
+    is_complete: bool = True
+    is_within_epoch: bool = False
 
 
 @dataclass(frozen=True)

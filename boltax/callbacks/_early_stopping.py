@@ -90,9 +90,10 @@ class EarlyStopping(Callback):
         return self._decide(view, name, mode) if name.startswith("train/") else None
 
     def on_validation_epoch_end(self, view: View) -> Stop | None:
-        """Decides for every other metric."""
+        """Decides for every other metric, and within an epoch for those of training, too."""
         name, mode = self._followed(view)
-        return None if name.startswith("train/") else self._decide(view, name, mode)
+        is_decided = name.startswith("train/") and not (view.is_within_epoch and view.step)
+        return None if is_decided else self._decide(view, name, mode)
 
     def _followed(self, view: View) -> tuple[str, str]:
         """The metric and its direction: its own, or those of the trainer's monitor."""
@@ -109,6 +110,8 @@ class EarlyStopping(Callback):
 
     def _decide(self, view: View, name: str, mode: str) -> Stop | None:
         rows = _with_current(view)
+        if name not in rows[-1] and not view.is_complete:
+            return None  # its evaluation comes at other steps
         if name not in rows[-1]:
             raise missing(Followed(name, mode, "EarlyStopping", is_pair=False), rows[-1])
         values = [(row["epoch"], _number(name, row)) for row in rows if name in row]
@@ -163,9 +166,13 @@ def _mode_of(monitor: str) -> str:
 
 
 def _with_current(view: View) -> list[Mapping[str, Any]]:
-    """The history with the metrics of this moment in the row of the running epoch."""
-    past = [row for row in view.history if row["epoch"] != view.epoch]
-    running = [row for row in view.history if row["epoch"] == view.epoch]
+    """The history with the metrics of this moment in the running row."""
+
+    def is_running(row: Mapping[str, Any]) -> bool:
+        return row["epoch"] == view.epoch and row.get("step", view.step) == view.step
+
+    past = [row for row in view.history if not is_running(row)]
+    running = [row for row in view.history if is_running(row)]
     current: dict[str, Any] = {"epoch": view.epoch, "step": view.step}
     for row in (*running, view.metrics):
         current.update(row)

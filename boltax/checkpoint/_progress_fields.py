@@ -18,7 +18,8 @@ _MOST_STEPS = 2**53
 _MOST_EPOCHS = 2**31
 _MOST_SECONDS = 1e11
 _NOT_IN_ALL = ("callbacks", "extra", "processes")  # populations have none, or had none
-_STAGES = ("train", "validate", "complete")
+_NOT_IN_OLDER = ("validated",)
+_STAGES = ("train", "midway", "validate", "complete")
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -36,6 +37,8 @@ def check_progress(found: Resume) -> None:
         for name, (is_good, expected) in fields.items():
             is_optional = name == "processes" or "members" in found.progress
             if name not in values and name in _NOT_IN_ALL and is_optional:
+                continue
+            if name not in values and name in _NOT_IN_OLDER:
                 continue
             if name not in values or not is_good(values[name]):
                 received = short(values[name]) if name in values else "nothing"
@@ -85,6 +88,7 @@ _FIELDS: dict[str, Check] = {
     "stage": (lambda value: value in _STAGES, f"one of {', '.join(_STAGES)}"),
     "total_steps": (_or_none(_is_whole(0, _MOST_STEPS)), f"{_A_STEP}, or null"),
     "stop_reason": (lambda value: value is None or isinstance(value, str), "a text, or null"),
+    "validated": (_or_none(_is_whole(0, _MOST_STEPS)), f"{_A_STEP}, or null"),
     "seconds": _SECONDS,
     "seconds_of_epoch": _SECONDS,
     "best": (_or_none(_is_metrics), "metrics by name, or null"),

@@ -1,4 +1,4 @@
-"""The record of a run by epoch, as a CSV file: what plots, resume and `View.history` read."""
+"""The record of a run by epoch, or by validation, as a CSV file: what plots and resume read."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -9,12 +9,13 @@ from boltax.loggers._table import Table, Value
 
 
 class History:
-    """One row per epoch in a plain CSV file; columns may appear in later epochs.
+    """One row per epoch, or per validation, in a plain CSV file; columns may appear later.
 
     Floats are written so that they read back bit for bit. A kill at any moment leaves whole rows.
 
     Args:
         path: the file, e.g. ``<log_dir>/history.csv``; made at the first row.
+        key: ``"epoch"``, or ``"step"`` where there are several validations in an epoch.
 
     Example:
         >>> history = History("runs/example/history.csv")
@@ -24,11 +25,11 @@ class History:
         {'epoch': 2, 'train/loss': 0.25, 'val/acc': 0.9}
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self._table = Table(os.fspath(path), key="epoch")
+    def __init__(self, path: str | os.PathLike[str], key: str = "epoch") -> None:
+        self._table = Table(os.fspath(path), key=key)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Adds the row of an epoch, or adds values to the row that the epoch has.
+        """Adds a row, or adds values to the row that the epoch (or the step) has.
 
         Args:
             row: ``"epoch"`` and anything else by name; arrays with more than one element are

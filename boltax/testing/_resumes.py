@@ -36,6 +36,7 @@ def assert_resumes_exactly(
     num_epochs: int = 2,
     interrupt_at: int | Iterable[int] | None = None,
     folder: str | os.PathLike[str] | None = None,
+    **arguments: Any,
 ) -> None:
     """Trains, and trains again with interruptions, and compares all that the two runs have left.
 
@@ -51,6 +52,7 @@ def assert_resumes_exactly(
         interrupt_at: after how many steps to interrupt, once or several times; by default after the
             first step and in the middle.
         folder: where the two runs write; by default a temporary folder, which is deleted.
+        **arguments: further ones of `train_model`, such as ``validate_every=3``.
 
     Raises:
         AssertionError: naming every array, metric and file that differs.
@@ -71,23 +73,24 @@ def assert_resumes_exactly(
         ...     )
         >>> assert_resumes_exactly(make_trainer, make_loaders)
     """
+    arguments["num_epochs"] = num_epochs
     if folder is None:
         with tempfile.TemporaryDirectory() as temporary:
-            _compare(make_trainer, make_loaders, num_epochs, interrupt_at, Path(temporary))
+            _compare(make_trainer, make_loaders, arguments, interrupt_at, Path(temporary))
     else:
-        _compare(make_trainer, make_loaders, num_epochs, interrupt_at, Path(folder))
+        _compare(make_trainer, make_loaders, arguments, interrupt_at, Path(folder))
 
 
 def _compare(
     make_trainer: Callable[[str], TrainerModule],
     make_loaders: Callable[[], Sequence[Any]],
-    num_epochs: int,
+    arguments: dict[str, Any],
     interrupt_at: int | Iterable[int] | None,
     folder: Path,
 ) -> None:
     folders = folder / "uninterrupted", folder / "resumed"
     trainer = make_trainer(str(folders[0]))
-    metrics = [trainer.train_model(*make_loaders(), num_epochs=num_epochs)]
+    metrics = [trainer.train_model(*make_loaders(), **arguments)]
     steps = trainer.run.step if trainer.run else 0
     if interrupt_at is None:
         interrupt_at = sorted({1, max(1, steps // 2)})
@@ -103,9 +106,9 @@ def _compare(
             trainer._made.steps, train=_Interrupted(trainer, point)
         )
         with contextlib.suppress(_InterruptionError):
-            trainer.train_model(*make_loaders(), num_epochs=num_epochs, resume=True)
+            trainer.train_model(*make_loaders(), **arguments, resume=True)
     trainer = make_trainer(str(folders[1]))
-    metrics.append(trainer.train_model(*make_loaders(), num_epochs=num_epochs, resume=True))
+    metrics.append(trainer.train_model(*make_loaders(), **arguments, resume=True))
     last = [_last(path) for path in folders]
     found = [
         *_differences("metrics", *metrics),

@@ -14,6 +14,7 @@ from jax.sharding import SingleDeviceSharding
 
 from boltax._base._types import PyTree, ScalarMetrics
 from boltax._loop._accumulators import Accumulated
+from boltax._loop._derived import Derive, computed
 from boltax._loop._resume import readable
 from boltax._loop._saving import state_tree
 from boltax._loop._trainees import Saved
@@ -21,7 +22,7 @@ from boltax._step._state import variables_of
 from boltax.checkpoint._metrics_json import plain_metrics, read_metrics
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import CheckpointError, noting
-from boltax.metrics._accumulate import Metrics, compute, merge
+from boltax.metrics._accumulate import Metrics, merge
 from boltax.parallel._devices import Device
 from boltax.tune._lanes import most_lanes
 from boltax.tune._layouts import EMPTY, Layout
@@ -49,13 +50,17 @@ def content(members: Members) -> Saved:
         "given": members.given,
         "written": sorted(members.written),
         "scheduler": scheduler,
+        "asked": list(members.asked),
     }
-    late = partial(_late, list(members.occupants), members.size, dict(members.counted))
+    late = partial(
+        _late, members.parts.derive, list(members.occupants), members.size, dict(members.counted)
+    )
     done = partial(write_table, table_of(members), members.parts.folder)
     return Saved({"states": states, "best": best}, extra, late, done)
 
 
 def _late(
+    derive: Derive,
     occupants: list[int],
     size: int,
     known: dict[str, Any],
@@ -76,7 +81,7 @@ def _late(
     return {
         "counted": {
             str(number): [batches, left_out, plain_metrics(metrics)]
-            for number, (batches, left_out, metrics) in counted(whole).items()
+            for number, (batches, left_out, metrics) in counted(whole, derive).items()
         }
     }
 
@@ -95,10 +100,10 @@ def _members_of(occupants: list[int], size: int, metrics: Accumulated) -> dict[i
     return {n: own for n, own in zip(occupants, each, strict=False) if n != EMPTY}
 
 
-def counted(metrics: Mapping[int, Metrics]) -> dict[int, Counted]:
+def counted(metrics: Mapping[int, Metrics], derive: Derive = None) -> dict[int, Counted]:
     """What members have counted, from their accumulated metrics."""
     return {
-        number: (int(own.batches), int(own.left_out), compute(own, "train/"))
+        number: (int(own.batches), int(own.left_out), computed(own, "train/", derive))
         for number, own in metrics.items()
     }
 
@@ -150,6 +155,10 @@ def take(members: Members, found: Resume) -> None:
     members.occupants = [int(number) for number in progress["occupants"]]
     members.in_pass = tuple(int(number) for number in progress["in_pass"])
     members.written = {int(number) for number in progress["written"]}
+    is_ended = progress["stage"] == "complete"
+    older = int(progress["epoch"]) - (not is_ended), 0  # what older versions knew
+    epoch, step = progress.get("asked", older)
+    members.asked = int(epoch), int(step)
     members.counted = {
         number: [int(batches), int(left_out), read_metrics(metrics)]
         for number, (batches, left_out, metrics) in progress["counted"].items()

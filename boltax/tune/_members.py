@@ -7,9 +7,11 @@ from typing import Any
 import jax
 
 from boltax._base._chunks import Chunk
-from boltax._base._monitor import GUIDE_ORDER, Monitor
+from boltax._base._monitor import GUIDE_ORDER, Monitor, followed_of
 from boltax._build._hooks import Live
+from boltax._build._methods import overrides
 from boltax._build._parts import Parts
+from boltax._loop._derived import derived_names
 from boltax._loop._run import Run
 from boltax._step._steps import Steps
 from boltax.metrics._accumulate import Metrics
@@ -53,6 +55,7 @@ class Members:
         in_pass: the numbers of the members that trained in the running pass.
         written: the numbers of members whose best model is on the disk.
         counted: what members have counted by a resume checkpoint within an epoch.
+        asked: passes and steps that were done when the scheduler was last asked.
         is_whole: whether all of this is that of one moment.
         is_validated: whether there are validation data.
     """
@@ -80,6 +83,7 @@ class Members:
     in_pass: tuple[int, ...] = ()
     written: set[int] = field(default_factory=set[int])
     counted: dict[str, Any] = field(default_factory=dict[str, Any])
+    asked: tuple[int, int] = (0, 0)
     is_whole: bool = True
     is_validated: bool = False
     rows: MemberRows = field(default_factory=MemberRows)
@@ -165,13 +169,24 @@ class Members:
             return (self.parts.monitor,)
         return tuple(GUIDE_ORDER) if self.is_validated else (("train/loss", "min"),)
 
+    @property
+    def followed(self) -> list[str]:
+        """The metrics that the scheduler and the trainer follow."""
+        own = followed_of(self.scheduler)
+        both = (own.name if own else None, self.parts.monitor[0] if self.parts.monitor else None)
+        return [name for name in both if name is not None]
+
     def view(self) -> PopulationView:
         """The population as a scheduler sees it."""
+        counters = self.run.counters
         return PopulationView(
-            epoch=self.run.epoch,
+            epoch=counters.epochs_done,
             num_epochs=self.num_epochs,
             members=tuple(self.members),
             monitor=self.parts.monitor,
+            step=counters.step,
+            epochs_since=counters.epochs_done - self.asked[0],
+            steps_since=counters.step - self.asked[1],
         )
 
     def root_keys(self, index: int) -> Any:
@@ -190,4 +205,6 @@ def validation_metrics(trainer: TrainerModule) -> dict[str, Any]:
     metrics = jax.eval_shape(trainer.eval_step, trainer.state, trainer.exmp_input)
     if any(callable(getattr(form, "compute", None)) for form in metrics.values()):
         return {}  # objects, which may compute several values each
-    return {f"val/{name}": form for name, form in metrics.items()}
+    derive = trainer.derived_metrics if overrides(trainer, "derived_metrics") else None
+    names = derived_names(derive, [f"val/{name}" for name in metrics], "val/")
+    return {} if names is None else {name: metrics.get(name[4:]) for name in names}

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 
+from boltax._base._evaluation import Evaluation, evaluations_of, prefix_of
 from boltax._base._types import ScalarMetrics
 from boltax._loop._evaluate import evaluate
 from boltax._loop._saving import save_small
+from boltax._loop._validate import computed
 from boltax._step._ema import evaluated
 from boltax._step._state import variables_of, with_variables
 from boltax.checkpoint._files import write_json
@@ -48,14 +50,33 @@ def _tested(members: Members, member: Member, test_loader: Any) -> ScalarMetrics
         variables = load_variables(folder, jax.eval_shape(variables_of, state))[0]
     with jax.transfer_guard("allow"):  # of a few small arrays for each member
         state = evaluated(with_variables(state, variables))
-    return evaluate(
-        members.make_steps(1, members.devices[0]),
-        state,
-        run.source(test_loader, "test_loader"),
-        track=members.hooks.tracker,
-        prefix="test/",
-        limit=parts.loop.limit_test_batches,
-        prefetch=parts.loop.prefetch,
-        desc=f"Test of member {member.number}",
-        poll=run.signals.poll,
-    )
+    metrics = ScalarMetrics()
+    for name, evaluation in evaluations_of(test_loader, "test_loader").items():
+        if evaluation.function is not None:
+            metrics |= _computed(members, member, state, evaluation, name)
+            continue
+        metrics |= evaluate(
+            members.make_steps(1, members.devices[0]),
+            state,
+            run.source(evaluation.loader, "test_loader"),
+            track=members.hooks.tracker,
+            prefix=prefix_of("test", name),
+            limit=parts.loop.limit_test_batches,
+            prefetch=parts.loop.prefetch,
+            desc=f"Test of member {member.number}",
+            poll=run.signals.poll,
+            derive=parts.derive,
+        )
+    return metrics
+
+
+def _computed(
+    members: Members, member: Member, state: Any, evaluation: Evaluation, name: str
+) -> ScalarMetrics:
+    own = members.live.state
+    try:
+        members.live.state = state
+        where = f"member {member.number}"
+        return computed(evaluation, members.hooks, prefix_of("test", name), where)
+    finally:
+        members.live.state = own

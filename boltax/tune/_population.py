@@ -19,18 +19,19 @@ from typing import Any
 
 import jax
 
+from boltax._base._evaluation import all_names
+from boltax._base._triggers import Every
 from boltax._base._whole import is_whole
-from boltax._build._arguments import whole
 from boltax._build._compiled import compile_for
 from boltax._build._methods import is_trainer, overrides
 from boltax._build._parts import Parts, live_of, parts_of, renewed_parts
 from boltax._inspect._preflight import memory_of
+from boltax._loop._asked import asked
 from boltax._loop._fit import fit
 from boltax._loop._run import Run
 from boltax._loop._start import start_run
 from boltax._loop._trainees import Loaders
 from boltax._step._steps import Steps
-from boltax.callbacks._timer import parse_duration
 from boltax.checkpoint._lock import RunLock
 from boltax.errors import ConfigurationError, TrainingError
 from boltax.optim._plateau import check_followed, check_metrics, first_evaluations
@@ -172,6 +173,9 @@ class Population:
         test_loader: Any = None,
         max_steps: int | None = None,
         max_time: str | float | timedelta | None = None,
+        schedule_steps: int | None = None,
+        validate_every: int | Every | None = None,
+        validate_at_start: bool = False,
         resume: bool = False,
     ) -> Table:
         """Trains all members for a number of epochs.
@@ -181,13 +185,19 @@ class Population:
 
         Args:
             train_loader: anything that yields batches.
-            val_loader: each member is validated on it every `check_val_every_n_epoch` epochs, and
-                after its last; without one, the newest state of a member is its best.
+            val_loader: each member is validated on it every `check_val_every_n_epoch` epochs, or
+                as `validate_every` says, and after its last; without one, the newest state of a
+                member is its best.
             num_epochs: epochs of each member.
             test_loader: the best model of each member is tested on it at the end; the table has the
                 results, as ``test/...``.
             max_steps: stop after so many steps, if the epochs have not ended before.
             max_time: stop after so much time: seconds, a `timedelta`, or ``"hh:mm:ss"``.
+            schedule_steps: see `TrainerModule.train_model`.
+            validate_every: validate after every so many steps of the population, wherever in an
+                epoch that is. The scheduler is asked each time. A member that takes the place of
+                another within an epoch trains the rest of it as the first of its own.
+            validate_at_start: also validate before the first step; the scheduler is not asked.
             resume: go on where the newest resume checkpoint in the folder was saved, or start when
                 there is none.
 
@@ -205,15 +215,20 @@ class Population:
             SystemExit: after SIGTERM, SIGUSR1 or Ctrl-C, when the population is saved; see
                 `TrainerModule.train_model`.
         """
-        num_epochs = whole("num_epochs", num_epochs)
-        max_steps = None if max_steps is None else whole("max_steps", max_steps)
-        max_seconds = None if max_time is None else parse_duration(max_time)
+        wanted = asked(
+            num_epochs=num_epochs,
+            max_steps=max_steps,
+            max_time=max_time,
+            schedule_steps=schedule_steps,
+            validate_every=validate_every,
+            validate_at_start=validate_at_start,
+        )
         loaders = Loaders(train_loader, val_loader, test_loader)
 
         def begin(lock: RunLock) -> MemberTrainees:
             # first: what is refused changes nothing
             parts = parts_of(self.trainer)
-            run = start_run(parts, loaders, num_epochs, max_steps, max_seconds)
+            run = start_run(parts, loaders, wanted)
             prepared = self._prepared(parts, run, val_loader)
             prepared.parts = renewed_parts(self.trainer, lock, resume)
             return prepared
@@ -305,11 +320,16 @@ class Population:
 
     def _prepared(self, parts: Parts, run: Run, val_loader: Any) -> MemberTrainees:
         trainer, size = self.trainer, self._members_per_step
-        optimizer = self._varied.optimizer(run.limits.total_steps)
+        optimizer = self._varied.optimizer(run.limits.schedule_steps or run.limits.total_steps)
         check_followed(optimizer.optimizer.metrics, val_loader)
         followed = first_evaluations(optimizer.optimizer.metrics)
         is_followed = trainer.monitor or hasattr(self.scheduler, "monitor")
         metrics = validation_metrics(trainer) if followed is not None or is_followed else {}
+        evaluations = run.validations.evaluations
+        if any(one.function is not None for one in evaluations.values()):
+            metrics = {}  # nobody knows what it gives
+        elif any(evaluations):
+            metrics = dict.fromkeys(all_names(evaluations, metrics))
         if followed is not None and metrics:
             check_metrics(followed, metrics)
         is_added = parts.overrides("on_validation_epoch_end")

@@ -36,6 +36,7 @@ from boltax._base._monitor import (
     followed_of,
     missing,
 )
+from boltax._base._triggers import Every
 from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError, unknown_name
 
@@ -99,12 +100,19 @@ class PopulationView:
         members: all members that there ever were, by number, with those that have ended. Those
             whose last epoch this was are among them, as finished, and can be replaced.
         monitor: the trainer's ``(metric, "min" or "max")``; None when it has none.
+        step: completed steps of the population.
+        epochs_since: passes that have ended since the validation before; 0 where both are within
+            one.
+        steps_since: steps since the validation before.
     """
 
     epoch: int
     num_epochs: int
     members: tuple[Member, ...]
     monitor: tuple[str, str] | None = None
+    step: int = 0
+    epochs_since: int = 1
+    steps_since: int = 0
 
     @property
     def training(self) -> tuple[Member, ...]:
@@ -217,13 +225,15 @@ class SuccessiveHalving(Scheduler):
 
     When members have trained for `min_epochs`, ``min_epochs * factor``, ``min_epochs * factor**2``
     ... epochs, the best ``1 / factor`` of those that come to that point together go on, at least
-    one. So `factor` times fewer members train `factor` times longer.
+    one. So `factor` times fewer members train `factor` times longer. It is done at the first
+    validation behind such a point.
 
     Args:
         monitor: metric by which members are compared, and ``"min"`` or ``"max"``; None for the
             trainer's monitor.
         min_epochs: epochs before the first halving.
         factor: see above; 2 halves.
+        min_steps: counts steps in place of epochs, for ``train_model(validate_every=...)``.
 
     Raises:
         ConfigurationError: for arguments that cannot work.
@@ -242,34 +252,52 @@ class SuccessiveHalving(Scheduler):
     """
 
     def __init__(
-        self, monitor: tuple[str, str] | None = None, *, min_epochs: int = 1, factor: int = 2
+        self,
+        monitor: tuple[str, str] | None = None,
+        *,
+        min_epochs: int = 1,
+        factor: int = 2,
+        min_steps: int | None = None,
     ) -> None:
+        name = "SuccessiveHalving"
         check_form(monitor)
-        _check_whole("SuccessiveHalving", 1, min_epochs=min_epochs)
-        _check_whole("SuccessiveHalving", 2, factor=factor)
+        _check_whole(name, 1, min_epochs=min_epochs)
+        _check_whole(name, 2, factor=factor)
+        if min_steps is not None:
+            _check_whole(name, 1, min_steps=min_steps)
+            if min_epochs != 1:
+                raise ConfigurationError(
+                    f"Received {name}(min_epochs={min_epochs}, min_steps={min_steps}); expected "
+                    f"one of them. Write {name}(min_steps={min_steps})."
+                )
         self.monitor, self.min_epochs, self.factor = monitor, min_epochs, factor
+        self.min_steps = min_steps
 
     def on_validation_epoch_end(self, view: PopulationView) -> Requests:
         """Stops the worse members of those that have come to one of the intervals' ends."""
         requests: list[Request] = []
-        for epoch in sorted({member.epoch for member in view.training}):
-            if not self._is_rung(epoch):
+        unit = "epoch" if self.min_steps is None else "step"
+        since = view.epochs_since if unit == "epoch" else view.steps_since
+        ages = {member.number: getattr(member, unit) for member in view.training}
+        for age in sorted(set(ages.values())):
+            if not self._is_behind_a_rung(age - since, age):
                 continue
             monitor = monitor_of(self, view.monitor)
-            came = [member for member in view.training if member.epoch == epoch]
+            came = [member for member in view.training if ages[member.number] == age]
             ranked = best_first(monitor, came, type(self).__name__)
             kept = max(1, len(ranked) // self.factor)
             requests += [
-                Stop(member.number, f"not among the best {kept} of {len(ranked)} at epoch {epoch}")
+                Stop(member.number, f"not among the best {kept} of {len(ranked)} at {unit} {age}")
                 for member in ranked[kept:]
             ]
         return requests
 
-    def _is_rung(self, epoch: int) -> bool:
-        rung = self.min_epochs
-        while rung < epoch:
+    def _is_behind_a_rung(self, before: int, now: int) -> bool:
+        """Whether one of the intervals ends between two ages, or at the second of them."""
+        rung = self.min_steps or self.min_epochs
+        while rung <= before:
             rung *= self.factor
-        return rung == epoch
+        return rung <= now
 
 
 class PopulationBasedTraining(Scheduler):
@@ -285,7 +313,8 @@ class PopulationBasedTraining(Scheduler):
             trainer's monitor.
         perturb: the hyperparameters to change, each with its lower and upper bound, or None for no
             bounds.
-        every: epochs between two such moments.
+        every: epochs between two such moments, or ``boltax.Every(steps=...)``; it is done at the
+            first validation behind each.
         quantile: part of the members that is overwritten, at most half.
         factors: by one of which a hyperparameter is multiplied.
         resample: probability of a new value in place of a multiple; needs bounds above 0.
@@ -311,7 +340,7 @@ class PopulationBasedTraining(Scheduler):
         monitor: tuple[str, str] | None,
         perturb: Mapping[str, tuple[float, float] | None],
         *,
-        every: int = 1,
+        every: int | Every = 1,
         quantile: float = 0.25,
         factors: Sequence[float] = (0.8, 1.2),
         resample: float = 0.0,
@@ -319,6 +348,14 @@ class PopulationBasedTraining(Scheduler):
     ) -> None:
         name = "PopulationBasedTraining"
         check_form(monitor)
+        steps = every.steps if isinstance(every, Every) else None
+        if isinstance(every, Every):
+            if every != Every(steps=steps) and every != Every(epochs=every.epochs):
+                raise ConfigurationError(
+                    f"Received {name}(every={every}); expected steps or epochs, since members go "
+                    "on together. Write every=boltax.Every(steps=1000)."
+                )
+            every = every.steps or every.epochs or 0
         _check_whole(name, 1, every=every)
         _check_perturb(perturb, resample)
         if not 0 < quantile <= 0.5 or not factors or not all(f > 0 for f in factors):
@@ -328,12 +365,16 @@ class PopulationBasedTraining(Scheduler):
                 "factors=(0.8, 1.2)."
             )
         self.monitor, self.perturb, self.every = monitor, dict(perturb), every
+        self._is_by_step = steps is not None
         self.quantile, self.factors = quantile, tuple(factors)
         self.resample, self.seed = resample, seed
 
     def on_validation_epoch_end(self, view: PopulationView) -> Requests:
         """Overwrites the worst members, when it is time."""
-        if view.epoch % self.every:
+        now, since = view.epoch, view.epochs_since
+        if self._is_by_step:
+            now, since = view.step, view.steps_since
+        if now // self.every == (now - since) // self.every:
             return []
         monitor = monitor_of(self, view.monitor)
         ranked = best_first(monitor, view.training, type(self).__name__)
@@ -343,7 +384,8 @@ class PopulationBasedTraining(Scheduler):
         return [self._overwrite(view, member, ranked[:number]) for member in ranked[-number:]]
 
     def _overwrite(self, view: PopulationView, member: Member, best: Sequence[Member]) -> Overwrite:
-        draw = np.random.default_rng([self.seed, view.epoch, member.number])
+        when = view.step if self._is_by_step else view.epoch
+        draw = np.random.default_rng([self.seed, when, member.number])
         source = best[int(draw.integers(len(best)))]
         values: dict[str, float] = {}
         for name, bounds in self.perturb.items():

@@ -24,6 +24,7 @@ from boltax._base._chunks import Chunk, Mode, Plan
 from boltax._base._types import Cursor, ScalarMetrics
 from boltax._loop._accumulators import Due
 from boltax._loop._counters import Stage
+from boltax._loop._derived import computed
 from boltax._loop._epoch import run_epoch
 from boltax._loop._saving import save_small
 from boltax._loop._trainees import Loaders, Saved, Watch
@@ -32,7 +33,7 @@ from boltax._step._ema import evaluated
 from boltax._step._state import evaluations_of, variables_of
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError
-from boltax.metrics._accumulate import Metrics, compute, unpack
+from boltax.metrics._accumulate import Metrics, unpack
 from boltax.optim._plateau import check_metrics
 from boltax.parallel._devices import on_device
 from boltax.tune import _content
@@ -145,8 +146,11 @@ class MemberTrainees(Members):
         """Refuses a monitor, or what optimizers follow, that a validation does not give."""
         if self.parts.overrides("on_validation_epoch_end"):
             return  # it may add metrics
+        evaluations = evaluations_of(self.states[0]) if self.states else None
+        metrics = evaluations.metrics if evaluations is not None else ()
+        names = {*names, *self.run.validations.known_later([*self.followed, *metrics])}
         check_names(self.scheduler, self.parts.monitor, names, ("val",))
-        if self.states and (evaluations := evaluations_of(self.states[0])) is not None:
+        if evaluations is not None:
             check_metrics(evaluations, names)
 
     def check_training_names(self, names: Collection[str]) -> None:
@@ -170,6 +174,8 @@ class MemberTrainees(Members):
         metrics = run_epoch(self, run.train_source)
         if metrics is None:  # resumed where no batch was left
             counted = {int(number): tuple(kept) for number, kept in self.counted.items()}
+            if run.counters.is_validated:
+                counted |= {m.number: (0, 0, m.metrics) for m in self.training}
             if not counted:
                 raise TrainingError(
                     f"Received a loader without the rest of epoch {run.epoch}, in which the "
@@ -178,19 +184,24 @@ class MemberTrainees(Members):
                 )
         else:
             with run.ledger.spent("device"):
-                counted = _content.counted(self.by_member(metrics))
-        self._count_epoch(counted)
+                counted = _content.counted(self.by_member(metrics), self.parts.derive)
+        self._count(counted, epochs=1)
         self.counted = {}
         run.metrics.epoch = None
         run.count(stage=Stage.VALIDATE)
 
-    def _count_epoch(self, counted: Mapping[int, tuple[int, int, ScalarMetrics]]) -> None:
-        """Gives each member the metrics of its epoch; one whose steps were not finite ends."""
+    def _count(self, counted: Mapping[int, tuple[int, int, ScalarMetrics]], epochs: int) -> None:
+        """Gives each member its metrics of training; one whose steps were not finite ends.
+
+        Args:
+            counted: batches, those left out, and means, since this was last called.
+            epochs: epochs that end here.
+        """
         self.in_pass = tuple(member.number for member in self.training)
         for member in self.training:
             batches, left_out, metrics = counted[member.number]
             step = member.step + batches
-            after = replace(member, epoch=member.epoch + 1, step=step, metrics=metrics)
+            after = replace(member, epoch=member.epoch + epochs, step=step, metrics=metrics)
             if left_out and self.parts.loop.on_nonfinite == "stop":
                 reason = f"the loss or a gradient was not finite at step {step + 1}"
                 after = replace(after, status=Status.DIVERGED, reason=reason)
@@ -226,7 +237,7 @@ class MemberTrainees(Members):
         """Hands the metrics since the last record to the loggers."""
         rows = zip(self.occupants, metrics, strict=False)  # rows that fill up a group come last
         values = {
-            number: compute(own, "train/step/")
+            number: computed(own, "train/step/", self.parts.derive)
             for number, own in rows
             if number >= 0 and self.members[number].is_training
         }
@@ -235,11 +246,29 @@ class MemberTrainees(Members):
             self.hooks.log_metrics({**record, **speed}, step)
         return shown(record)
 
+    def pause(self, metrics: list[Metrics] | None) -> None:
+        """Gives each member its metrics since the last validation."""
+        run = self.run
+        if metrics is None:
+            self.in_pass = tuple(member.number for member in self.training)
+            return
+        self._count(_content.counted(self.by_member(metrics), self.parts.derive), epochs=0)
+        run.metrics.interval = None  # members may come to other rows
+        run.count(stage=Stage.MIDWAY)
+
+    def go_on(self) -> None:
+        """Goes on with the members of now."""
+        stage = Stage.TRAIN if self.run.stage is Stage.MIDWAY else self.run.stage
+        self.run.count(stage=stage, validated=self.run.step)
+        self.is_whole = True
+
     def is_validation_due(self) -> bool:
         """Whether it is time, or a member has trained for all of its epochs."""
         run, training = self.run, self.training
         is_last = any(member.epoch == self.num_epochs for member in training)
-        is_time = run.epoch % self.parts.check_val_every_n_epoch == 0
+        is_time = run.validations.ask(run.step, run.epoch)
+        if is_last or run.stop_reason is not None:
+            run.validations.take_all()
         is_needed = is_last or is_time or run.stop_reason is not None or not self.is_validated
         return bool(training) and is_needed
 
@@ -254,6 +283,8 @@ class MemberTrainees(Members):
             if not member.is_training and member.number not in self.written and self.training:
                 write_best(self, member)
         shrink(self)
+        if is_validated:
+            self.run.count(validated=self.run.step)
         self.is_whole = True
         return shown(record)
 

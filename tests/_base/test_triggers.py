@@ -3,6 +3,7 @@
 import pytest
 
 from boltax._base._triggers import Every
+from boltax.errors import ConfigurationError
 
 
 @pytest.mark.parametrize(
@@ -25,3 +26,11 @@ def test_each_trigger_looks_at_its_own_count(trigger, moment, is_due):
 
 def test_nothing_is_due_where_nothing_was_asked_for():
     assert not Every().is_due(step=0, seconds=1e9, ended_epoch=1)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": 0}, {"minutes": -1}, {"epochs": 1.5}, {"minutes": True}]
+)
+def test_what_is_no_time_is_refused(wrong):
+    with pytest.raises(ConfigurationError, match="or None for never"):
+        Every(**wrong)

@@ -8,6 +8,7 @@ import boltax as bx
 from boltax._loop._evaluate import OneState, draw, evaluate_states, validations_left
 from boltax._loop._limits import Limits
 from boltax._loop._run import Run
+from boltax._loop._validations import Validations
 from boltax.errors import ConfigurationError, DataError, TrainingError
 from boltax.metrics._accumulate import compute
 from dummies import Plain, classes, classifier, loader
@@ -70,12 +71,14 @@ def test_examples_that_a_step_drops_are_noticed(trainer):
         evaluate_states(OneState(trainer._parts.steps), [trainer.state], chunks)
 
 
-def test_validations_that_are_still_to_come(trainer):
-    run = Run(Limits(num_epochs=10))
-    assert validations_left(run, trainer._parts) == 1
+@pytest.mark.parametrize(("every", "left"), [(bx.Every(epochs=1), 7), (bx.Every(steps=10), 4)])
+def test_validations_that_are_still_to_come(every, left):
+    validations = Validations.of(every, [], is_at_start=False)
+    run = Run(Limits(num_epochs=10, total_steps=50), validations=validations)
+    assert validations_left(run) == 1
     run.is_active = True
-    run.count(epoch=4)
-    assert validations_left(run, trainer._parts) == 7
+    run.count(epoch=4, step=20)
+    assert validations_left(run) == left
 
 
 @pytest.mark.parametrize(

@@ -33,3 +33,8 @@ def test_steps_left_are_the_fewer(max_steps, step, planned, left):
 )
 def test_the_steps_of_a_whole_run(num_epochs, batches, max_steps, total):
     assert planned_steps(num_epochs, batches, max_steps) == total
+
+
+def test_nobody_ends_a_run_before_its_least_epochs_and_steps():
+    limits = Limits(min_epochs=2, min_steps=10)
+    assert [limits.may_stop(*point) for point in [(1, 10), (2, 9), (2, 10)]] == [0, 0, 1]
