@@ -38,14 +38,18 @@ class ModelAdapter(Protocol):
         name: the model's class name; it names the run's folder.
         apply_fn: ``apply_fn(variables, *args, **kwargs)``, what `TrainState.apply_fn` holds:
             Linen's ``model.apply``, and a function with the same arguments for the others.
-        axis_names: how the model names the axes of its variables, by path with the collection in
-            front; known once the model was initialised, or traced for that.
     """
 
     model: Any
     name: str
     apply_fn: Callable[..., Any]
-    axis_names: AxisNames
+    @property
+    def axis_names(self) -> AxisNames:
+        """How the model names the axes of its variables, by path with the collection in front.
+
+        Known once the model was initialised, or traced for that.
+        """
+        ...
 
     def empty(self, key: jax.Array) -> Variables:
         """The variables that exist before the first call; traced.
