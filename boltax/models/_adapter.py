@@ -43,6 +43,7 @@ class ModelAdapter(Protocol):
     model: Any
     name: str
     apply_fn: Callable[..., Any]
+
     @property
     def axis_names(self) -> AxisNames:
         """How the model names the axes of its variables, by path with the collection in front.
