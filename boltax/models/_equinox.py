@@ -31,6 +31,7 @@ from boltax.models._equinox_summary import table_of
 from boltax.models._equinox_template import build_module, make_template
 from boltax.models._mapped import is_mapped, mapped_by_user
 from boltax.models._vmap import Vmap
+from boltax.parallel._rules import AxisNames
 
 KEY, STATE, INFERENCE = "key", "state", "inference"
 """The names of arguments that Equinox has a convention for."""
@@ -59,6 +60,7 @@ class EquinoxAdapter:
             self.name, lambda: self._build(jax.random.key(0))
         )
         self.apply_fn: Callable[..., Any] = self._apply_fn
+        self.axis_names: AxisNames = {}
 
     def empty(self, key: jax.Array) -> Variables:
         """The variables of a newly built module. See `ModelAdapter.empty`."""
