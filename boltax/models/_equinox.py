@@ -208,10 +208,10 @@ def prepared(module: Any, call: Call, *, train: bool) -> tuple[bool, dict[str, A
     if isinstance(kwargs.get(INFERENCE), bool):
         explicit = not kwargs[INFERENCE]
     train = train if explicit is None else explicit
-    kwargs = with_mode(function, call.args, kwargs, train=train)
     parameters = parameters_of(function)
     if INFERENCE not in parameters:
         kwargs.pop(INFERENCE, None)
+        kwargs = with_mode(function, call.args, kwargs, train=train)
     elif INFERENCE not in given_by_name(parameters, call.args, kwargs):
         kwargs[INFERENCE] = not train
     return train, kwargs
@@ -242,7 +242,7 @@ def called(
 
 @contextmanager
 def _explaining(name: str, vmap: Vmap | None) -> Generator[None]:
-    """Says what to write where a model of one example meets a batch, or an axis has another name."""
+    """Says what to write where one example was expected, or an axis has another name."""
     try:
         yield
     except (TypeError, ValueError) as error:
