@@ -246,6 +246,18 @@ def test_a_run_of_another_making_is_tested_with_a_trainer(run, capsys):
     assert cli.main(["test"]) == 2
 
 
+def test_a_run_knows_its_trainer_when_it_is_exported(run, tmp_path, capsys):
+    pytest.importorskip("flatbuffers", reason="JAX stores exported programs in it")
+    assert cli.main(["export", str(run), str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/program.jax").is_file()
+    (run / "config.yaml").rename(run / "kept.yaml")
+    try:
+        assert cli.main(["export", str(run), str(tmp_path / "out")]) == 2
+    finally:
+        (run / "kept.yaml").rename(run / "config.yaml")
+    assert "Write --trainer train.py:Classifier" in capsys.readouterr().err
+
+
 def test_the_first_batch_of_a_loader_that_is_read_once_is_not_lost():
     batches = [np.zeros(1), np.ones(1)]
     first, loader = first_batch(iter(batches))
