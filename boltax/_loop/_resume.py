@@ -115,15 +115,18 @@ def _warn_of_changes(parts: Parts, run: Run, progress: Json) -> None:
     total = run.limits.total_steps
     if progress["total_steps"] != total:
         changes.append(f"steps in all: {progress['total_steps']} -> {total}")
-    if progress["devices"] != jax.device_count():
-        changes.append(f"devices: {progress['devices']} -> {jax.device_count()}")
+    devices = parts.steps.placement.known_devices
+    if progress["devices"] != devices:
+        changes.append(f"devices: {progress['devices']} -> {devices}")
+    is_elsewhere = progress["devices"] != devices or "parallel" in names
     if changes:
         _log.warning(
             "The run goes on with other settings than it was saved with: %s. What is part of the "
             "state stays as it was saved: parameters, the optimizer's averages, lr and "
             "weight_decay. All else is as it is now. To change what stays, start a new run with "
-            "trainer.load_weights(folder).",
+            "trainer.load_weights(folder).%s",
             "; ".join(changes),
+            _ROUNDING if is_elsewhere else "",
         )
 
 
@@ -165,6 +168,10 @@ def _keep_schedule(trainees: Trainees, steps: int | None) -> None:
     )
 
 
+_ROUNDING = (
+    " On other devices the same examples follow in the same order, and the last bits of sums may "
+    "differ."
+)
 _NO_MATTER = ("logger_params", "enable_progress_bar", "debug")
 
 
