@@ -121,3 +121,15 @@ def test_it_fits_on_some_screens_and_says_how_to_run_it(example):
 def test_the_overview_names_every_example():
     named = re.findall(r"\((\w+\.py)\)", (FOLDER / "README.md").read_text())
     assert sorted(named) == [path.name for path in EXAMPLES]
+
+
+def test_the_gallery_shows_every_example():
+    pages = FOLDER.parent / "docs" / "gallery"
+    shown = {
+        name
+        for page in pages.glob("*.md")
+        for name in re.findall(r"literalinclude} ../../examples/(\w+).py", page.read_text())
+    }
+    assert shown == {example.stem for example in EXAMPLES}
+    index = (pages / "index.md").read_text()
+    assert all(f"({example.stem}.md)" in index for example in EXAMPLES)
