@@ -32,6 +32,7 @@ CAMPAIGNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "kill": ("interruptions.kill", {"times": 100}, {"times": 2}),
     "term": ("interruptions.term", {"times": 100}, {"times": 2}),
     "corruption": ("corruption.corrupt", {"flips": 20}, {"flips": 1}),
+    "again": ("again.begin_again", {"times": 60}, {"times": 2}),
     "disk": ("disk.fill", {"saves": 12}, {"saves": 1}),
     "retention": ("retention.retain", {"sequences": 1000}, {"sequences": 20}),
     "hostile": ("hostile.load_all", {}, {}),
@@ -52,7 +53,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="CAMPAIGN", help=", ".join(CAMPAIGNS))
     parser.add_argument("--quick", action="store_true", help="a short version of each")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--times", type=int, help="so many runs of kill, term, nonfinite")
+    parser.add_argument("--times", type=int, help="so many runs of kill, term, again, nonfinite")
     parser.add_argument("--write", action="store_true", help="keep it in benchmarks/results")
     options = parser.parse_args()
     if unknown := set(options.names) - set(CAMPAIGNS):

@@ -7,6 +7,8 @@
     boltax tune train.py:make_trainer --space '{"lr": ("log", 1e-4, 1e-1)}' --epochs 10   # a study
     boltax replay runs/ResNet/version_0 --trainer train.py:Classifier   # a step that gave NaN
     boltax preflight train.py:make_trainer --batch-size 256             # memory, FLOPs, fits?
+    boltax runs runs --where state=finished --sort val/acc              # a table
+    boltax report runs --output report.html                             # a page
     boltax export runs/ResNet/version_0 exported --trainer train.py:Classifier   # for serving
     boltax --version
 
@@ -25,6 +27,7 @@ from boltax._commands._demo import add_demo
 from boltax._commands._export import add_export
 from boltax._commands._preflight import add_preflight
 from boltax._commands._replay import add_replay
+from boltax._commands._runs import add_report, add_runs
 from boltax._commands._tune import add_tune
 from boltax.errors import BoltaxError, unknown_name
 
@@ -33,7 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DAMAGED", "DOES_NOT_FIT", "FAILED", "FAULTY_FILE", "INTERRUPTED", "main"]
 
-EACH = (add_demo, add_checkpoints, add_export, add_replay, add_tune, add_preflight)
+EACH = (
+    *(add_demo, add_checkpoints, add_runs, add_report, add_export),
+    *(add_replay, add_tune, add_preflight),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

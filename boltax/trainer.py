@@ -20,7 +20,7 @@ compiles; here is no logic of either.
 """
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Self
 
@@ -59,6 +59,7 @@ from boltax.checkpoint._files import write_json
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._metrics_json import plain_metrics
 from boltax.checkpoint._partial import load_variables
+from boltax.checkpoint._rules import Rule
 from boltax.checkpoint._rundir import RunDirectory, locate
 from boltax.checkpoint._saver import Saver
 from boltax.errors import ConfigurationError
@@ -305,8 +306,8 @@ class TrainerModule(Questions):
 
         Args:
             loader: anything that yields batches.
-            log_prefix: put before each name: ``"val/"``, ``"test/"``. The limits of `LoopOptions`
-                hold for these.
+            log_prefix: put before each name: ``"val/"``, ``"test/"``, or without the slash. The
+                limits of `LoopOptions` hold for these.
 
         Returns:
             Name to float, or to a NumPy array for a metric that is not a scalar.
@@ -424,14 +425,19 @@ class TrainerModule(Questions):
         only: Collection[str] | None = None,
         rename: Mapping[str, str] | None = None,
         partial: bool = False,
+        rules: Sequence[Rule] | None = None,
     ) -> list[Difference]:
-        """Loads the variables of another run, or some of them; training then starts from these.
+        """Loads variables of another run or program, or some; training then starts from these.
 
         Args:
-            checkpoint: a run's folder, for its best model, or the folder of any checkpoint in it.
+            checkpoint: a run's folder, for its best model, or the folder of any checkpoint in it;
+                a safetensors file, or the index or folder of several; a folder of orbax.
             only: the collections to load, e.g. ``("params",)``; by default all.
             rename: names of the checkpoint to replace, ``{"encoder": "backbone/encoder"}``.
             partial: take what fits, and leave the rest as it is.
+            rules: ``[(pattern, template, how), ...]`` for weights from elsewhere: a regular
+                expression that matches a whole stored name; the name here, or None to leave it
+                out; "linear", "conv", "embedding", "reshape", a dtype, or several of them.
 
         Returns:
             What did not fit; nothing unless `partial`.
@@ -440,7 +446,12 @@ class TrainerModule(Questions):
             CheckpointError: when something differs: missing, unexpected, shape or dtype.
         """
         variables, differences = load_variables(
-            checkpoint, variables_of(self.state), only=only, rename=rename, partial=partial
+            checkpoint,
+            variables_of(self.state),
+            only=only,
+            rename=rename,
+            partial=partial,
+            rules=rules,
         )
         self.state = with_variables(self.state, variables)
         return differences

@@ -15,6 +15,8 @@ import flax.linen as nn
 import jax
 from flax import struct
 
+from boltax.models._functional import Functional
+
 __all__ = ["Popen", "functools", "loads", "os", "pickle", "subprocess", "system"]
 
 
@@ -55,6 +57,17 @@ class Example:
 def swish(x: jax.Array) -> jax.Array:
     CALLS.append("swish")
     return x * jax.nn.sigmoid(x)
+
+
+def line_init(key: jax.Array) -> list[jax.Array]:
+    return [jax.random.normal(key, (4, 3))]
+
+
+def line(params: list[jax.Array], x: jax.Array) -> jax.Array:
+    return x @ params[0]
+
+
+LINE = Functional(line_init, line)
 
 
 def run_anything(*args: Any, **kwargs: Any) -> None:

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from boltax.models._functional import Functional
 from boltax.models._vmap import Vmap
 from equinox_dummies import EqxBatched, EqxNormDropout, eqx_blocks
+from functional_dummies import NET, NOISY, STAX
 
 
 class Mlp(nn.Module):
@@ -166,6 +168,10 @@ class Kind:
         return self.model_class.model if isinstance(self.model_class, Vmap) else self.model_class
 
     @property
+    def is_functional(self) -> bool:
+        return isinstance(self.module_class, Functional)
+
+    @property
     def is_linen(self) -> bool:
         return inspect.isclass(self.module_class) and issubclass(self.module_class, nn.Module)
 
@@ -193,6 +199,9 @@ KINDS = {
     "equinox batched": Kind(
         EqxBatched, {"size": 3}, ("state",), is_random=True, constants=("arrays",)
     ),
+    "functional stax": Kind(Vmap(STAX)),
+    "functional state": Kind(NOISY, {}, ("state",), is_random=True),
+    "functional mapped": Kind(Vmap(NET), {"width": 4}),
     "equinox function": Kind(Vmap(eqx_blocks), {"depth": 11}),
 }
 INPUTS = jnp.linspace(-1.0, 1.0, 24).reshape(6, 4)

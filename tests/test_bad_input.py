@@ -60,11 +60,6 @@ from dummies import Classifier, Linear, Mlp, classes, classifier, loader
             "check_val_every_n_epoch=0; expected a whole",
         ),
         ({"model_hparams": {"featurs": 3}}, errors.BoltaxError, "Did you mean 'features'"),
-        (
-            {"model_hparams": {"features": lambda: 3}},
-            errors.HyperparameterError,
-            r"model_hparams\['features'\]",
-        ),
         ({"threshold": object()}, errors.HyperparameterError, "threshold"),
         ({"callbacks": [print]}, errors.ConfigurationError, "expected an instance of a subclass"),
         ({"loop": {"log_every": 5}}, errors.ConfigurationError, "expected LoopOptions"),

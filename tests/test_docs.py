@@ -1,15 +1,18 @@
 """The code of the README and of the guides runs, in order, as one program for each page."""
 
 import ast
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
 
+import boltax
 from warm_python import FOR_TRAINING, QUICK_TO_COMPILE, WarmPython
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guides").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted((DOCS / "guides").glob("*.md"))]
 
 
 def program(page):
@@ -42,3 +45,22 @@ def test_the_code_of_a_page_runs_as_typed(page, python, tmp_path):
     script.write_text(code)
     done = python.run(script, folder=tmp_path)
     assert done.returncode == 0, done.output
+
+
+def test_the_settings_page_names_every_environment_variable_of_boltax():
+    names = {
+        name
+        for path in (ROOT / "boltax").rglob("*.py")
+        for name in re.findall(r"BOLTAX_[A-Z]+(?:_[A-Z]+)*", path.read_text())
+    }
+    page = (DOCS / "settings.md").read_text()
+    assert names == set(re.findall(r"BOLTAX_[A-Z]+(?:_[A-Z]+)*", page))
+
+
+@pytest.mark.parametrize("page", ["settings", "troubleshooting"])
+def test_options_that_a_page_without_programs_shows_exist(page):
+    calls = re.findall(r"`(\w+Options)\(([^`]*)\)`", (DOCS / f"{page}.md").read_text())
+    assert calls
+    for options, arguments in calls:
+        fields = {field.name for field in dataclasses.fields(getattr(boltax, options))}
+        assert set(re.findall(r"(\w+)=", arguments)) <= fields

@@ -19,6 +19,7 @@ LAYERS: list[set[str]] = [
     {"optim"},
     {"_step"},
     {"data", "loggers", "checkpoint", "callbacks", "_progress"},  # none imports another
+    {"_runs"},
     {"_build"},
     {"_loop"},
     {"_inspect"},

@@ -27,6 +27,7 @@ from campaigns.score import Score
 EVERY, LAST = 3, workload.STEPS
 MEGABYTES = 12
 FREED, FULL, DELETED = "full at one save", "full until the end", "checkpoints deleted"
+BETTER = "full until the end, each validation better"
 
 
 def fill(saves: int, seed: int) -> Score:
@@ -39,7 +40,12 @@ def fill(saves: int, seed: int) -> Score:
     rng, score = random.Random(seed), Score("disk full at a save", 0, "the run goes on, none lost")
     steps = list(range(EVERY, LAST, EVERY))
     cases = [(step, FREED) for step in sorted(rng.sample(steps, min(saves, len(steps))))]
-    cases += [(LAST, FULL), (rng.choice(steps), FULL), (rng.choice(steps[2:]), DELETED)]
+    cases += [
+        (LAST, FULL),
+        (rng.choice(steps), FULL),
+        (rng.choice(steps[4:7]), BETTER),
+        (rng.choice(steps[2:]), DELETED),
+    ]
     reference, good = Reference(), 0
     for number, (step, trouble) in enumerate(cases):
         folder = reference.work / f"run{number}"
@@ -64,6 +70,14 @@ def fill_up(path: Path) -> None:
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
+
+
+class Better(workload.Trainer):
+    """Has a validation that is better each time, so that each epoch has a best model to save."""
+
+    def on_validation_epoch_end(self, epoch_idx: int, eval_metrics: Any, val_loader: Any) -> None:
+        """Sets the metric that is followed."""
+        eval_metrics["val/acc"] = float(epoch_idx)
 
 
 class Trouble(Callback):
@@ -123,9 +137,10 @@ def _small_disk(folder: Path) -> Generator[None]:
 
 def _train(folder: Path, step: int, trouble: str) -> None:
     callback = Trouble(folder, step, trouble)
-    callback.trainer = workload.make_trainer(folder, [callback])
+    kind = Better if trouble == BETTER else workload.Trainer
+    callback.trainer = workload.make_trainer(folder, [callback], trainer_class=kind)
     workload.train(callback.trainer)
-    if trouble != FULL:
+    if trouble not in (FULL, BETTER):
         workload.note_left(callback.trainer)
 
 
@@ -133,7 +148,7 @@ def _faults(folder: Path, step: int, trouble: str, reference: Reference) -> list
     """What is wrong with a run that met trouble at a step."""
     notes = workload.notes(folder)
     status, _ = in_child(lambda: _train(folder, step, trouble), log=log_of(folder))
-    if status:
+    if status != (trouble in (FULL, BETTER)):  # a script ends with 1 when its run is not saved
         return [f"exit status {status}"]
     text, left = log_of(folder).read_text(), checkpoints(folder)
     faults = [name for name in left if "[" in name]
@@ -141,12 +156,14 @@ def _faults(folder: Path, step: int, trouble: str, reference: Reference) -> list
         faults.append("another last state")
     if trouble != DELETED and f"the resume checkpoint of step {step} failed" not in text:
         faults.append(f"no warning of step {step}")
-    if trouble == FULL:
+    if trouble in (FULL, BETTER):
         if str(left) != (notes / "before").read_text():
             faults.append(f"left {left}")
         told = [line for line in text.splitlines() if "NOT SAVED" in line]
         if not any(f"the resume checkpoint of step {LAST}" in line for line in told):
             faults.append("it does not say that the end is not saved")
+        if trouble == BETTER and not any(f"the best model of step {LAST}" in line for line in told):
+            faults.append("it does not say that the best model is not saved")
         return faults
     if trouble == FREED and (notes / "after").read_text() != (notes / "before").read_text():
         faults.append("older checkpoints are not as they were")

@@ -107,7 +107,10 @@ def loaders() -> tuple[bx.data.ArrayLoader, ...]:
 
 
 def make_trainer(
-    folder: str | os.PathLike[str], callbacks: Sequence[Callback] = (), **options: Any
+    folder: str | os.PathLike[str],
+    callbacks: Sequence[Callback] = (),
+    trainer_class: type[Trainer] = Trainer,
+    **options: Any,
 ) -> Trainer:
     """The trainer of the campaigns, in a given folder, with callbacks beside its own."""
     notes(folder).mkdir(parents=True, exist_ok=True)
@@ -116,7 +119,7 @@ def make_trainer(
         "checkpoint": bx.CheckpointOptions(every_steps=3, keep_last=2),
         "loop": bx.LoopOptions(log_every=5),
     }
-    return Trainer(
+    return trainer_class(
         Net,
         {},
         exmp_input=data(BATCH, 1),
@@ -127,9 +130,9 @@ def make_trainer(
     )
 
 
-def train(trainer: Trainer) -> dict[str, Any]:
+def train(trainer: Trainer, *, resume: bool = True) -> dict[str, Any]:
     """Trains, from where the run of the trainer's folder was interrupted if it was."""
-    return trainer.train_model(*loaders(), num_epochs=EPOCHS, resume=True)
+    return trainer.train_model(*loaders(), num_epochs=EPOCHS, resume=resume)
 
 
 def digest(tree: Any) -> str:

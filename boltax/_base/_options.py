@@ -1,8 +1,10 @@
 """Options of a run, grouped by concern: small frozen dataclasses with all defaults in sight."""
 
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Self
 
+from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError, unknown_name
 
 ON_NONFINITE = ("stop", "skip", "continue")
@@ -21,11 +23,14 @@ class Options:
         return super().__new__(cls)
 
 
-def _check_at_least(owner: str, minimum: int, **values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and (
-            not isinstance(value, int) or isinstance(value, bool) or value < minimum
-        ):
+def _check_at_least(options: Options, minimum: int, *names: str) -> None:
+    """Refuses what is no whole number; those of NumPy become Python's."""
+    owner = type(options).__name__
+    for name in names:
+        value: object = getattr(options, name)
+        if is_whole(value, minimum):
+            object.__setattr__(options, name, int(value))
+        elif value is not None:
             raise ConfigurationError(
                 f"Received {owner}({name}={value!r}); expected a whole number of at least "
                 f"{minimum}, or None where that is the default."
@@ -104,24 +109,19 @@ class LoopOptions(Options):
                 f'{", ".join(PRECISIONS)}. Write precision="bf16" to compute in bfloat16 with '
                 "parameters in float32."
             )
-        if self.ema is not None and not (isinstance(self.ema, float) and 0 < self.ema < 1):
+        ema: object = self.ema
+        if isinstance(ema, Real) and 0 < ema < 1:
+            object.__setattr__(self, "ema", float(ema))
+        elif ema is not None:
             raise ConfigurationError(
                 f"Received LoopOptions(ema={self.ema!r}); expected a decay between 0 and 1, or "
                 "None. Write ema=0.999 for an average over about a thousand steps."
             )
-        fused = None if self.steps_per_execution == "auto" else self.steps_per_execution
-        _check_at_least("LoopOptions", 0, max_recompiles=self.max_recompiles)
+        fused = [] if self.steps_per_execution == "auto" else ["steps_per_execution"]
+        limits = ("limit_val_batches", "limit_test_batches", "steps_per_epoch")
+        _check_at_least(self, 0, "max_recompiles")
         _check_at_least(
-            "LoopOptions",
-            1,
-            steps_per_execution=fused,
-            log_every=self.log_every,
-            steps_per_epoch=self.steps_per_epoch,
-            limit_val_batches=self.limit_val_batches,
-            limit_test_batches=self.limit_test_batches,
-            prefetch=self.prefetch,
-            batch_shapes=self.batch_shapes,
-            microbatches=self.microbatches,
+            self, 1, *fused, *limits, "log_every", "prefetch", "batch_shapes", "microbatches"
         )
 
 
@@ -155,18 +155,12 @@ class CheckpointOptions(Options):
     keep_best: int = 1
 
     def __post_init__(self) -> None:
-        _check_at_least(
-            "CheckpointOptions",
-            1,
-            every_steps=self.every_steps,
-            every_epochs=self.every_epochs,
-            keep_best=self.keep_best,
-        )
-        _check_at_least("CheckpointOptions", 0, keep_last=self.keep_last)
-        minutes = self.every_minutes
-        if minutes is not None and (
-            isinstance(minutes, bool) or not isinstance(minutes, int | float) or not minutes > 0
-        ):
+        _check_at_least(self, 1, "every_steps", "every_epochs", "keep_best")
+        _check_at_least(self, 0, "keep_last")
+        minutes: object = self.every_minutes
+        if isinstance(minutes, Real) and not isinstance(minutes, bool) and minutes > 0:
+            object.__setattr__(self, "every_minutes", float(minutes))
+        elif minutes is not None:
             raise ConfigurationError(
                 f"Received CheckpointOptions(every_minutes={minutes!r}); expected a positive "
                 "number of minutes, or None."

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError
 
 
@@ -29,7 +30,7 @@ class Every:
 
     def __post_init__(self) -> None:
         for name, value in (("steps", self.steps), ("epochs", self.epochs)):
-            if value is not None and (type(value) is not int or value < 1):
+            if value is not None and not is_whole(value, 1):
                 raise _wrong(f"{name}={value!r}", "a whole number of at least 1")
         if self.minutes is not None and not _is_time(self.minutes):
             raise _wrong(f"minutes={self.minutes!r}", "a positive number of minutes")

@@ -3,13 +3,13 @@
 import difflib
 import inspect
 from collections.abc import Mapping
-from numbers import Integral
 from typing import Any
 
 import jax
 
 from boltax._base._containers import plain_mapping
 from boltax._base._options import CheckpointOptions, LoopOptions
+from boltax._base._whole import is_whole
 from boltax._build._foreign_options import check_hyperparameters
 from boltax._build._methods import base_of, overrides
 from boltax.data._batches import to_host
@@ -99,15 +99,10 @@ def check_parallel(parallel: object) -> None:
 def check_positive(**values: Any) -> None:
     """Refuses what is not a whole number of at least 1; those of NumPy are whole numbers, too."""
     for name, value in values.items():
-        if value is not None and (not is_whole(value) or value < 1):
+        if value is not None and not is_whole(value, 1):
             raise ConfigurationError(
                 f"Received {name}={value!r}; expected a whole number of at least 1."
             )
-
-
-def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, of Python or NumPy."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def whole(name: str, value: Any) -> int:

@@ -145,8 +145,8 @@ class Constructed:
         # An optimizer is needed only to train; a stored one may ask for files that are elsewhere.
         if made.construction.is_new and not lacks_parts(self.optimizer_hparams):
             check_hparams(self.optimizer_hparams)
-        made.call.check_storable(self.model_hparams, self.hparams)
-        made.logger_params = logger_params
+        made.call.check_storable(self.hparams)
+        made.logger_params = dict(logger_params)
         self.config = config_of(
             model_class=name_of_model(model_class),
             model_hparams=self.model_hparams,
@@ -176,10 +176,14 @@ class Constructed:
             with RunLock(self.log_dir):  # who trains there keeps its files
                 made.had_records = holds_records(self.log_dir)
         # in a folder with a run, only when one of this trainer begins or goes on there
-        is_described_now = made.construction.has_hparams and not holds_run(self.log_dir)
+        is_free = not holds_run(self.log_dir) and not made.had_records
+        is_described_now = made.construction.has_hparams and is_free
         made.is_described = is_described_now or not made.construction.has_hparams
         if is_described_now:
             write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
+        if made.construction.is_shown:
+            for text in made.call.not_stored():
+                made.progress.note(text)
         self.init_model(self.exmp_input)
         made.root_key = None if made.uses_loss_steps else root_key_of(self.state)
         self.print_tabulate(self.exmp_input)
@@ -250,6 +254,9 @@ class Constructed:
         if is_ours:
             self.logger.finalize()  # what was opened since
         self.log_dir = make_way(made.name, self.log_dir, lock, versions_in)
+        if versions_in is not None and made.logger_params.pop("log_dir", None):
+            made.call = made.call.without_folder()
+            self.config["logger_params"] = made.logger_params
         if is_ours and made.has_own_loggers:
             self.init_logger({**made.logger_params, "log_dir": self.log_dir})
             self.log_dir, self.logger = complete_logger(self.logger, self.log_dir, self.config)

@@ -8,7 +8,10 @@ from typing import TypeVar
 from boltax._loop._advice import followed
 from boltax._loop._saving import finish_saving, save_resume
 from boltax._loop._trainees import Loaders, Trainees
+from boltax.checkpoint._end_file import End, write_end
 from boltax.checkpoint._lock import RunLock
+from boltax.checkpoint._rundir import RunDirectory
+from boltax.errors import BoltaxError
 
 AnyTrainees = TypeVar("AnyTrainees", bound=Trainees)
 _log = logging.getLogger("boltax")
@@ -44,9 +47,11 @@ def around(
 def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
     """A context that saves what it can when something ends the run early, and closes all."""
     run, parts = trainees.run, trainees.parts
+    caught: BaseException | None = None
     try:
         yield
     except BaseException as error:
+        caught = error
         _end_early(trainees, error)
         if run.signals.received is None:
             raise
@@ -57,7 +62,26 @@ def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
         run.sources.clear()
         trainees.close()
         parts.progress.close()
+        _write_end(trainees, caught)
         parts.progress.note(run.ledger.report(followed(parts, loaders.train)))
+
+
+def _write_end(trainees: Trainees, error: BaseException | None) -> None:
+    """Notes in the run's folder how it ended; what cannot be written is of no use to the run."""
+    run, folder = trainees.run, trainees.parts.folder
+    is_cut = run.limit_reached is not None and not run.is_over
+    how, reason = "stopped" if is_cut else "finished", run.stop_reason
+    if run.signals.received is not None:
+        how, reason = "interrupted", None
+    elif error is not None:
+        how = "pruned" if _is_pruned(error) else "failed"
+        reason = f"{type(error).__name__}: {str(error)[:500]}"
+    if how == "failed" and RunDirectory(folder).end.exists():
+        return  # it failed before it began: the one before it counts
+    try:
+        write_end(folder, End(how, reason, run.step, run.epoch, run.ledger.seconds()))
+    except BoltaxError as failure:
+        _log.warning("%s", failure)
 
 
 def _end_early(trainees: Trainees, error: BaseException) -> None:

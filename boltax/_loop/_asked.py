@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from boltax._base._triggers import Every
-from boltax._build._arguments import is_whole, whole
+from boltax._base._whole import is_whole
+from boltax._build._arguments import whole
 from boltax.callbacks._timer import parse_duration
 from boltax.errors import ConfigurationError
 

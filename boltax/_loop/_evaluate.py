@@ -29,7 +29,7 @@ from boltax._step._fused import MOST_STEPS
 from boltax._step._steps import Steps
 from boltax.data._prefetch import one_item_each, prefetch_to_device
 from boltax.data._source import Source, check_ends
-from boltax.errors import DataError, TrainingError
+from boltax.errors import ConfigurationError, DataError, TrainingError
 from boltax.metrics._accumulate import Metrics
 
 Track = Callable[..., Iterable[Any]]
@@ -84,9 +84,15 @@ def evaluate_for(
         prefix: put before each metric's name.
         track: shows progress.
     """
+    if not isinstance(prefix, str):
+        raise ConfigurationError(
+            f"Received log_prefix={prefix!r} ({type(prefix).__name__}); expected text that is put "
+            'before each name of a metric. Write eval_model(loader, "val/").'
+        )
+    prefix += "/" if prefix[-1:].isalnum() else ""  # "val" is meant as "val/"
     limits = {"val": parts.loop.limit_val_batches, "test": parts.loop.limit_test_batches}
     phase, _, name = prefix.removesuffix("/").partition("/")
-    phase = phase if prefix else ""
+    phase = phase if prefix.endswith("/") else ""
     desc = {"val": "Validation", "test": "Test"}.get(phase, "Evaluation")
     run = run or Run()
     return evaluate(

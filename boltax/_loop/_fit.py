@@ -63,6 +63,7 @@ from boltax._loop._saving import check_saved, is_save_due, save_resume
 from boltax._loop._trainees import Loaders, Trainees
 from boltax._process._user_files import refuse_training
 from boltax._progress._progress import set_metrics
+from boltax.checkpoint._end_file import forget_end
 from boltax.checkpoint._lock import RunLock
 
 
@@ -92,6 +93,7 @@ def fit(
     with around(make, folder, loaders) as trainees:
         run, parts = trainees.run, trainees.parts
         begin(trainees, loaders, resume)
+        forget_end(parts.folder)
         _epochs(trainees, loaders)
         # before the hooks at the end, which may fail: the last state is on its way to the disk
         save_resume(trainees)

@@ -46,7 +46,7 @@ def notify(
     callbacks = overriding(one.parts.callbacks, moment) if only is None else (only,)
     for callback in callbacks:
         known = {**(metrics or {}), **logged}
-        view = _view(one, phase, known, None if row is None else {**row, **logged})
+        view = _view(one, phase, known, None if row is None else joined(row, logged))
         arguments = (view,) if error is None else (view, error)
         with (
             run.ledger.spent("hooks"),
@@ -67,6 +67,11 @@ def notify(
                         _log_media(one.parts.logger, request, run.step)
                     logged |= values
     return logged
+
+
+def joined(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> ScalarMetrics:
+    """An epoch's row of the history with further metrics; ``epoch`` and ``step`` stay its own."""
+    return {**row, **metrics, **{name: row[name] for name in ("epoch", "step") if name in row}}
 
 
 @contextmanager

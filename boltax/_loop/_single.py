@@ -26,7 +26,7 @@ from boltax._loop._derived import Derive, computed
 from boltax._loop._epoch import interval_of
 from boltax._loop._names import check_training_names, check_validation_names
 from boltax._loop._nonfinite import NonFiniteWatch
-from boltax._loop._notify import hook, log, notify
+from boltax._loop._notify import hook, joined, log, notify
 from boltax._loop._one import One
 from boltax._loop._record import scalars
 from boltax._loop._saving import save_small, state_tree
@@ -158,14 +158,14 @@ class Single(One):
         record = self.hooks.train_epoch(loader)
         # an override of train_epoch counts in the state only
         run.count(record=record, step=max(run.step, int(jax.device_get(self.live.state.step))))
-        row = self._row(record) | run.counters.logged
+        row = joined(self._row(record), run.counters.logged)
         is_logged = run.counters.is_validated  # with the validation after the last step
         log(self, {"epoch": run.epoch, **({} if is_logged else record)})
         # the hooks come after the record, which they may read, and before the validation
         with hook(self, "on_training_epoch_end", "train"):
             self.hooks.on_training_epoch_end(run.epoch)
         logged = notify(self, "on_training_epoch_end", "train", record, row=row)
-        run.count(row=row | logged, stage=Stage.VALIDATE)
+        run.count(row=joined(row, logged), stage=Stage.VALIDATE)
 
     def next_events(self, step: int) -> Iterator[int]:
         """Steps to those that callbacks ask for."""
@@ -205,7 +205,7 @@ class Single(One):
         run = self.run
         record = {} if metrics is None else computed(metrics[0], "train/", self.parts.derive)
         stage = run.stage if metrics is None else Stage.MIDWAY
-        row = self._row(record) | run.counters.logged
+        row = joined(self._row(record), run.counters.logged)
         run.count(record=record, row=row, logged={}, stage=stage)
         if record:
             log(self, record)

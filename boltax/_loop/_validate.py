@@ -7,7 +7,7 @@ from typing import Any
 from boltax._base._evaluation import Evaluation, evaluations_of, prefix_of
 from boltax._base._metric_values import check_metric_values
 from boltax._base._types import Loader, ScalarMetrics
-from boltax._loop._notify import hook, log, notify, tell_optimizer
+from boltax._loop._notify import hook, joined, log, notify, tell_optimizer
 from boltax._loop._one import One
 from boltax._loop._saving import save_further, unwritten_best
 from boltax._step._ema import evaluated
@@ -39,14 +39,14 @@ def validate(one: One, val_loader: Loader) -> None:
         hooks.on_validation_epoch_end(run.epoch, metrics, val_loader)
     check_metric_values(metrics, f"{one.parts.name}.on_validation_epoch_end or eval_model")
     metrics = {name: to_host(value) for name, value in metrics.items()}
-    row = run.counters.row | metrics
+    row = joined(run.counters.row, metrics)
     metrics |= notify(one, "on_validation_epoch_end", "val", metrics, row=row)
     log(one, metrics)
     tell_optimizer(one, metrics)
     is_by_step = run.validations.is_by_step
     name = f"eval_step_{run.step:08d}" if is_by_step else f"eval_epoch_{run.epoch:03d}"
     hooks.save_metrics(name, metrics)
-    run.count(row=run.counters.row | metrics)
+    run.count(row=joined(run.counters.row, metrics))
     if not _is_comparable(one, metrics):
         return
     new, keep = Kept(run.step, {**metrics, **record}), one.parts.checkpoint.keep_best

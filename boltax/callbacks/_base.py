@@ -30,6 +30,7 @@ import jax
 
 from boltax._base._metric_values import check_metric_values
 from boltax._base._types import Batch, PyTree
+from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError, DataError, unknown_name
 
 
@@ -111,7 +112,7 @@ class Log:
 
     Attributes:
         metrics: name to number. Those from `on_log` and from the hooks at the end of an epoch and
-            of a validation also reach the history of the epoch.
+            of a validation also reach the history of the epoch, whose ``epoch`` and ``step`` stay.
         images: name to one image ``[height, width, channels]`` or ``[height, width]``, or to a
             batch of them ``[n, height, width, channels]``; uint8, or floats from 0 to 1.
         figures: name to a matplotlib figure.
@@ -363,7 +364,7 @@ def _check(callback: object, place: str) -> None:
             f"an instance of a subclass of boltax.callbacks.Callback. {advice}"
         )
     every: object = callback.every
-    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+    if not is_whole(every, 1):
         raise ConfigurationError(
             f"Received {type(callback).__name__}.every={every!r}; expected the number of steps "
             "between two calls of on_step_end. Write every = 100."

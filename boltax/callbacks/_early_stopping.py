@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
 from boltax._base._monitor import Followed, direction_of, missing
+from boltax._base._whole import is_whole
 from boltax.callbacks._base import Callback, Stop, View
 from boltax.errors import ConfigurationError, MetricsError, unknown_name
 
@@ -52,13 +54,13 @@ class EarlyStopping(Callback):
                 f"Received EarlyStopping(monitor={monitor!r}); expected the name of a metric, or "
                 "None for the trainer's monitor. Write EarlyStopping('val/loss')."
             )
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 1:
+        if not is_whole(patience, 1):
             raise ConfigurationError(
                 f"Received EarlyStopping(patience={patience!r}); expected a whole number of at "
                 "least 1, the validations without improvement after which to stop. Write "
                 "patience=3."
             )
-        if not isinstance(min_delta, int | float) or not 0 <= min_delta < math.inf:
+        if not isinstance(min_delta, Real) or not 0 <= min_delta < math.inf:
             raise ConfigurationError(
                 f"Received EarlyStopping(min_delta={min_delta!r}); expected a number of at least "
                 "0, the least change that counts as an improvement in either mode. Write "
@@ -68,7 +70,7 @@ class EarlyStopping(Callback):
             raise unknown_name("mode", mode, MODES)
         self.monitor = monitor
         self.mode = mode or (None if monitor is None else _mode_of(monitor))
-        self.patience = patience
+        self.patience = int(patience)
         self.min_delta = float(min_delta)
         self.check_finite = check_finite
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from boltax._base._whole import is_whole
 from boltax.callbacks._base import Callback, Log, View
 from boltax.errors import ConfigurationError, unknown_name
 
@@ -49,11 +50,7 @@ class LogFigure(Callback):
                 f"expected a function of the view. Write LogFigure({key!r}, lambda view: "
                 "view.predict(images))."
             )
-        if (
-            not isinstance(every_n_epochs, int)
-            or isinstance(every_n_epochs, bool)
-            or every_n_epochs < 1
-        ):
+        if not is_whole(every_n_epochs, 1):
             raise ConfigurationError(
                 f"Received LogFigure(every_n_epochs={every_n_epochs!r}); expected a whole number "
                 "of at least 1. Write every_n_epochs=5."

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 
+from boltax._base._whole import is_whole
 from boltax.callbacks._base import Callback, View
 from boltax.errors import ConfigurationError
 
@@ -52,7 +53,7 @@ class Profiler(Callback):
         folder: str | os.PathLike[str] | None = None,
     ) -> None:
         for name, value in (("first_step", first_step), ("num_steps", num_steps)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value, 1):
                 raise ConfigurationError(
                     f"Received Profiler({name}={value!r}); expected a whole number of at least 1. "
                     "Write Profiler(first_step=10, num_steps=5) for the steps 10 to 14."
@@ -62,8 +63,8 @@ class Profiler(Callback):
                 f"Received Profiler(folder={folder!r}) of type {type(folder).__name__}; expected a "
                 "path, or None for the folder of the run. Write folder='profiles'."
             )
-        self.first_step = first_step
-        self.num_steps = num_steps
+        self.first_step = int(first_step)
+        self.num_steps = int(num_steps)
         self.folder = folder
         self._is_recording = False
 

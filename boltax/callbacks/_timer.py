@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from numbers import Real
 from typing import Any, TypeAlias, cast
 
 from boltax.callbacks._base import Callback, Log, Request, Stop, View
@@ -91,7 +92,7 @@ def _seconds(duration: object) -> float | None:
     match duration:
         case bool():
             return None
-        case int() | float():
+        case Real():
             return float(duration)
         case timedelta():
             return duration.total_seconds()
@@ -115,6 +116,6 @@ def _seconds_of_parts(parts: Mapping[str, Any]) -> float | None:
     for unit in parts:
         if unit not in UNITS:
             raise unknown_name("unit of time", unit, UNITS)
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in parts.values()):
+    if not all(isinstance(n, Real) and not isinstance(n, bool) for n in parts.values()):
         return None
     return float(sum(UNITS[unit] * number for unit, number in parts.items()))

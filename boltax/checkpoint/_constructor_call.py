@@ -8,7 +8,7 @@ that a trainer's constructor gives a meaning of its own.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +19,10 @@ from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import short
 from boltax.checkpoint._rundir import RunDirectory, is_version, open_run_directory
 from boltax.checkpoint._spec import batch_spec, zeros_from_spec
-from boltax.errors import BoltaxError, CheckpointError
+from boltax.errors import BoltaxError, CheckpointError, HyperparameterError
+
+MODEL = ("model_class", "model_hparams")
+"""The arguments that say what the model is."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,35 @@ class ConstructorCall:
                 named[name] = value
         return cls(Lookup(trainer_class), positional, named)
 
-    def check_storable(self, model_hparams: Mapping[str, Any], hparams: Mapping[str, Any]) -> None:
-        """Refuses hyperparameters that the run's folder could not give back.
+    def without_folder(self) -> Self:
+        """The call without the folder of an older run, for one whose folder boltax has chosen."""
+        params = self.named.get("logger_params")
+        if not isinstance(params, Mapping) or "log_dir" not in params:
+            return self
+        kept = {name: value for name, value in params.items() if name != "log_dir"}
+        return replace(self, named={**self.named, "logger_params": kept})
+
+    def check_storable(self, hparams: Mapping[str, Any]) -> None:
+        """Refuses free hyperparameters that the run's folder could not give back.
 
         Raises:
             HyperparameterError: naming the first of them.
         """
-        encode(dict(model_hparams), "model_hparams", self.names)
         for name, value in hparams.items():
             encode(value, name, self.names)
+
+    def not_stored(self) -> list[str]:
+        """What of the model the run's folder will not give back: why, and what to write."""
+        found: list[str] = []
+        for name in MODEL:
+            try:
+                encode(self.named.get(name), name, self.names)
+            except HyperparameterError as error:
+                found.append(
+                    f"{error} Or hand it in to load the run: "
+                    f"load_from_checkpoint(folder, {name}=...)."
+                )
+        return found
 
     def to_json(self, exmp_input: Any) -> dict[str, Any]:
         """What `read_call` reads: the arguments, and the structure of the example input.
@@ -130,7 +153,10 @@ class StoredCall:
         for name, value in list(keywords.items()):
             if not lacks_parts(value) or name == "optimizer_hparams":
                 continue  # an optimizer is needed only to train: init_optimizer asks for it
-            if name in parameters and parameters[name].default is inspect.Parameter.empty:
+            is_needed = name in MODEL or (
+                name in parameters and parameters[name].default is inspect.Parameter.empty
+            )
+            if is_needed:
                 raise self._missing(name, value)
             del keywords[name]
         if lacks_parts(self.positional):

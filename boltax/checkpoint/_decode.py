@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from boltax.checkpoint._dtypes import dtype_named
@@ -22,6 +23,7 @@ from boltax.checkpoint._encode import (
     OPTIONS,
     NotStored,
     is_module,
+    module_fields,
 )
 from boltax.checkpoint._names import Lookup
 from boltax.errors import CheckpointError
@@ -120,6 +122,21 @@ def _decode_dataclass(value: Any, lookup: Lookup, path: str, depth: int) -> Any:
     return instance
 
 
+def _decode_module(value: Any, lookup: Lookup, path: str, depth: int) -> Any:
+    """A module of Linen, built by its class: it is a value, and computes nothing yet."""
+    kind, fields = lookup.find(_of(str, value["name"])), _of(dict, value["fields"])
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise TypeError(kind)
+    known = [field.name for field in module_fields(kind)]
+    if unknown := set(fields) - set(known):
+        raise CheckpointError(
+            f"Received {path} with the fields {sorted(unknown)}; expected those of "
+            f"{kind.__name__}: {known}. Load it with the code with which it was "
+            "saved, or hand the argument to load_from_checkpoint."
+        )
+    return kind(**{k: _decode(v, lookup, f"{path}.{k}", depth) for k, v in fields.items()})
+
+
 def _decode_partial(value: Any, lookup: Lookup, path: str, depth: int) -> Any:
     name = _of(str, value["name"])
     if name.startswith("trainer:"):
@@ -148,6 +165,7 @@ _DECODERS: dict[str, Callable[..., Any]] = {
     "__type__": lambda value, *_: BUILTINS[_of(str, value)],
     "__enum__": _decode_enum,
     "__dataclass__": _decode_dataclass,
+    "__module__": _decode_module,
     "__partial__": _decode_partial,
     "__name__": lambda value, lookup, *_: lookup.find(value),
     "__not_stored__": lambda value, *_: NotStored(_of(str, value)),

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from boltax.checkpoint._files import sync, unwritable
+from boltax.checkpoint._rundir import RunDirectory
 
 _MOVING = ".moving-"
 _SIGNS = (
@@ -37,6 +38,7 @@ _ENTRIES = (
     "hyperparameters.csv",
     "wandb_run_id.txt",
     "mlflow_run_id.txt",
+    "end.json",
     "history.csv",
     "members.csv",
     "epochs.csv",
@@ -65,8 +67,8 @@ def holds_run(folder: str | os.PathLike[str]) -> bool:
 
 
 def holds_records(folder: str | os.PathLike[str]) -> bool:
-    """Whether loggers have written into a folder."""
-    return _is_any(Path(folder), _RECORDS)
+    """Whether loggers of a run have written into a folder, though nothing else of it is there."""
+    return RunDirectory(folder).hparams.exists() and _is_any(Path(folder), _RECORDS)
 
 
 def earlier_runs(folder: str | os.PathLike[str]) -> list[Path]:

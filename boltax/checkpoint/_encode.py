@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -24,6 +25,7 @@ from boltax.checkpoint._dtypes import is_storable
 from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import short
 from boltax.errors import HyperparameterError
+from boltax.models._functional import Functional
 from boltax.models._vmap import Vmap
 
 MAX_DEPTH = 64
@@ -32,6 +34,7 @@ OPTIONS: dict[str, type[Any]] = {
     "LoopOptions": LoopOptions,
     "CheckpointOptions": CheckpointOptions,
     "Vmap": Vmap,
+    "Functional": Functional,
 }
 BUILTINS: dict[str, type[Any]] = {"bool": bool, "int": int, "float": float, "complex": complex}
 
@@ -58,8 +61,8 @@ def encode(value: Any, path: str, lookup: Lookup, *, lenient: bool = False) -> A
         value: None, bool, int, float, str, list, tuple, dict with str keys, their
             like of other libraries (stored as list and dict), NumPy scalars and small arrays,
             paths, dtypes, enum members, boltax's options, dataclasses of the trainer's module,
-            functions and classes that have a name, and partials of functions of jax, flax
-            and optax.
+            modules of Linen (by class and fields), functions and classes that have a name, and
+            partials of functions of jax, flax and optax.
         path: its place, for messages: ``"model_hparams['act_fn']"``.
         lookup: finds names of functions and classes.
         lenient: note what cannot be stored as `NotStored`, instead of refusing it.
@@ -158,6 +161,10 @@ def _encode_leaf(value: Any, path: str, lookup: Lookup, depth: int) -> Any:
         return {"__not_stored__": value.description}
     if isinstance(value, np.dtype) and is_storable(value):
         return {"__dtype__": value.name}
+    if isinstance(value, Functional) and (name := lookup.name_of(value)):
+        return {"__name__": name}
+    if isinstance(value, nn.Module):
+        return {"__module__": _encode_module(value, path, lookup, depth)}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {"__dataclass__": _encode_dataclass(value, path, lookup, depth)}
     if isinstance(value, functools.partial) and lookup.name_of(value) is None:
@@ -201,7 +208,7 @@ def _encode_array(value: Any, path: str) -> Any:
 
 def _encode_dataclass(value: Any, path: str, lookup: Lookup, depth: int) -> Any:
     kind = type(value)
-    if is_module(kind):
+    if is_module(kind):  # of Equinox, whose arrays are no hyperparameters
         advice = (
             f"Write its class and its arguments ({kind.__name__}, and a dict of them) as two "
             "hyperparameters, and build it in the model."
@@ -220,6 +227,40 @@ def _encode_dataclass(value: Any, path: str, lookup: Lookup, depth: int) -> Any:
             k: _encode(v, f"{path}.{k}", lookup, False, depth + 1) for k, v in fields.items()
         },
     }
+
+
+def _encode_module(value: nn.Module, path: str, lookup: Lookup, depth: int) -> Any:
+    """A module of Linen by its class and its fields; it is built again when it is loaded."""
+    kind = type(value)
+    name = lookup.name_of(kind)
+    if name is None or value.scope is not None:
+        advice = (
+            f"Import its class there, or write its class and its arguments ({kind.__name__}, and "
+            "a dict of them) as two hyperparameters, and build it in the model."
+        )
+        raise _unstorable(
+            value, path, f"a module whose class module {lookup.own!r} has at its top level", advice
+        )
+    given = {
+        field.name: getattr(value, field.name)
+        for field in module_fields(kind)
+        if not _is_default(getattr(value, field.name), field)
+    }
+    encoded = {k: _encode(v, f"{path}.{k}", lookup, False, depth + 1) for k, v in given.items()}
+    return {"name": name, "fields": encoded}
+
+
+def module_fields(kind: type[Any]) -> list[dataclasses.Field[Any]]:
+    """The fields with which a module of Linen is built."""
+    return [field for field in dataclasses.fields(kind) if field.init and field.name != "parent"]
+
+
+def _is_default(value: Any, field: dataclasses.Field[Any]) -> bool:
+    """Whether a field need not be stored; the initializers of layers have no name of their own."""
+    is_plain = isinstance(value, bool | int | float | str | tuple) or value is None
+    return value is field.default or (
+        is_plain and type(value) is type(field.default) and value == field.default
+    )
 
 
 def _encode_partial(value: Any, path: str, lookup: Lookup, depth: int) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from boltax._base._optional import import_optional
 from boltax.errors import CheckpointError
+from boltax.models._functional import Functional
 
 LIBRARIES = (  # in the order of search, so that `nn.relu` is called flax.linen:relu
     "flax.linen",
@@ -70,7 +71,7 @@ class Lookup:
         """The name under which `find` gives exactly this object, or None when there is none.
 
         Args:
-            value: a function or class.
+            value: a function or class, or a `Functional`.
         """
         places: list[tuple[str, ModuleType]] = []
         if _is_library_value(
@@ -118,6 +119,8 @@ class Lookup:
         return next((value for value in values if self._is_own_value(value)), None)
 
     def _is_own_value(self, value: object) -> bool:
+        if isinstance(value, Functional):
+            return True
         if not callable(value) or not hasattr(value, "__name__"):
             return False
         if isinstance(value, type) and any(_is_model_base(base) for base in value.__mro__):

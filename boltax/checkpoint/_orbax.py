@@ -7,9 +7,11 @@ is printed, and what is read has exactly the shapes and dtypes that were asked f
 import logging
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -66,7 +68,7 @@ def load_flat(
     """
     with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
         try:
-            with _literal(folder) as path:
+            with _late_answers_ignored(), _literal(folder) as path:
                 return _load(ocp, checkpointer, path, leaves, shardings)
         except Exception as error:  # a damaged file can raise nearly anything below
             raise damaged(folder, f"{type(error).__name__}: {str(error)[:300]}") from error
@@ -112,6 +114,70 @@ def _load(
     _check(restored, leaves)
     arrays = {names: _at(restored, names) for names in leaves}
     return {n: jax.device_put(a, places[n]) if n in whole else a for n, a in arrays.items()}
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether a folder holds a tree of arrays as orbax itself names it."""
+    return (folder / "_METADATA").is_file() or (folder / _INDEX).is_file()
+
+
+def foreign_arrays(folder: Path) -> dict[Names, tuple[tuple[int, ...], Any]]:
+    """The shape and dtype of each array that another program stored in a folder.
+
+    Raises:
+        CheckpointError: when orbax cannot tell.
+    """
+    with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
+        leaves = _foreign_leaves(checkpointer, folder)
+    return {names: (tuple(leaf.shape), leaf.dtype) for names, leaf in leaves.items()}
+
+
+def load_foreign(folder: Path, wanted: Collection[Names]) -> dict[Names, np.ndarray]:
+    """Some of the arrays that another program stored in a folder; the others are not read.
+
+    Raises:
+        CheckpointError: when they cannot be read.
+    """
+    with _orbax() as ocp, _checkpointer(ocp) as checkpointer:
+        try:
+            with _literal(folder) as path:
+                tree = checkpointer.metadata(path).item_metadata.tree
+                arguments = ocp.RestoreArgs(restore_type=np.ndarray)
+                item = jax.tree_util.tree_map_with_path(
+                    lambda keys, leaf: leaf if _names(keys) in wanted else ..., tree
+                )
+                restored = checkpointer.restore(
+                    path,
+                    args=ocp.args.PyTreeRestore(
+                        item=item, restore_args=jax.tree.map(lambda _: arguments, tree)
+                    ),
+                )
+        except Exception as error:  # a damaged file can raise nearly anything below
+            raise _unreadable(folder, error) from error
+    flat = jax.tree_util.tree_leaves_with_path(restored)
+    return {_names(keys): np.asarray(leaf) for keys, leaf in flat if leaf is not ...}
+
+
+def _foreign_leaves(checkpointer: Any, folder: Path) -> dict[Names, Any]:
+    try:
+        with _literal(folder) as path:
+            tree = checkpointer.metadata(path).item_metadata.tree
+    except Exception as error:  # as above
+        raise _unreadable(folder, error) from error
+    flat = jax.tree_util.tree_leaves_with_path(tree)
+    return {_names(keys): leaf for keys, leaf in flat if hasattr(leaf, "shape")}
+
+
+def _names(keys: tuple[Any, ...]) -> Names:
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
+
+
+def _unreadable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"Received the folder {folder}, which orbax cannot read ({type(error).__name__}: "
+        f"{str(error)[:300]}); expected arrays as orbax stores a tree of them. Give the folder "
+        "that holds _METADATA, and fetch it again where it is damaged."
+    )
 
 
 def lacks_index(folder: Path) -> bool:
@@ -170,6 +236,30 @@ def _check(stored: Any, leaves: Mapping[Names, Leaf]) -> None:
                 f"{'/'.join(names)} is {dtype}{list(shape)} among the arrays, and "
                 f"{leaf.raw_dtype}{list(leaf.raw_shape)} in structure.json"
             )
+
+
+@contextmanager
+def _late_answers_ignored() -> Generator[None]:
+    """Lets Python print no errors of reads that still run when the first of them has failed.
+
+    They answer to an event loop that has ended by then, at any time after this returns. So after a
+    failure the filter stays.
+    """
+    before = sys.unraisablehook
+    if isinstance(before, partial) and before.func is _unless_late:
+        yield
+        return
+    filtered = partial(_unless_late, before)
+    sys.unraisablehook = filtered
+    yield
+    if sys.unraisablehook is filtered:
+        sys.unraisablehook = before
+
+
+def _unless_late(show: Callable[[Any], Any], unraisable: Any) -> None:
+    is_late = unraisable.object is None and isinstance(unraisable.exc_value, RuntimeError)
+    if not (is_late and str(unraisable.exc_value) == "Event loop is closed"):
+        show(unraisable)
 
 
 @contextmanager

@@ -5,14 +5,20 @@ Only the arrays that are asked for are read, and none is cast or reshaped.
 
 import difflib
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from boltax._base._types import PyTree, Variables
 from boltax.checkpoint._arrays import read_leaves, read_structure
 from boltax.checkpoint._differences import Difference, compare, table
+from boltax.checkpoint._foreign import matched, on_device
 from boltax.checkpoint._leaf import Names, is_array, leaf_of
+from boltax.checkpoint._orbax import ON_HOST
+from boltax.checkpoint._rules import Rule
 from boltax.checkpoint._rundir import locate
+from boltax.checkpoint._sources import Source, open_foreign
 from boltax.checkpoint._step_folders import Saved, StepFolders, folders_in
 from boltax.checkpoint._structure import children_of, rebuilt, structure_of, walk
 from boltax.errors import CheckpointError, ConfigurationError, unknown_name
@@ -25,11 +31,14 @@ def load_variables(
     only: Collection[str] | None = None,
     rename: Mapping[str, str] | None = None,
     partial: bool = False,
+    rules: Sequence[Rule] | None = None,
 ) -> tuple[Variables, list[Difference]]:
-    """Loads the variables of a checkpoint into those of a model.
+    """Loads the variables of a checkpoint, or weights from elsewhere, into those of a model.
 
     Args:
-        checkpoint: a run's folder, for its best model, or the folder of any checkpoint in it.
+        checkpoint: a run's folder, for its best model, or the folder of any checkpoint in it; a
+            safetensors file, its index where it is in several, or the folder of these; a folder in
+            which orbax has stored a tree of arrays.
         like: the model's variables by collection, arrays or `jax.ShapeDtypeStruct`; what is loaded
             is placed as they are.
         only: the collections to load, e.g. ``("params",)``; by default all.
@@ -37,6 +46,8 @@ def load_variables(
             "backbone/encoder"}``; each stands for all below it, and the longest one that fits
             counts.
         partial: take what fits, and leave the rest as it is in `like`.
+        rules: how weights from elsewhere are named and laid out, ``[(pattern, template, how)]``;
+            see `TrainerModule.load_weights`.
 
     Returns:
         The variables, and what did not fit; nothing unless `partial`.
@@ -56,6 +67,13 @@ def load_variables(
         >>> variables["params"]["net"]["w"].tolist(), differences
         ([1.0, 1.0, 1.0], [])
     """
+    source = open_foreign(checkpoint)
+    if source is None and rules is not None:
+        source = _own_source(checkpoint)
+    if source is not None:
+        _check_no_rename(rename)
+        arrays, found = matched(source, like, rules, only=only, partial=partial)
+        return _filled(like, arrays, ()), found
     folders, saved = open_checkpoint(checkpoint)
     texts = {n: text for n, text in walk(read_structure(saved.folder)) if is_array(text)}
     stored = {name: n for n in texts if (name := variable_name(n, folders))}
@@ -78,6 +96,29 @@ def load_variables(
         {n: shardings[name] for name, n in fitting.items()},
     )
     return _filled(like, {name: arrays[n] for name, n in fitting.items()}, ()), found
+
+
+def _own_source(checkpoint: str | os.PathLike[str]) -> Source:
+    """A checkpoint of boltax as a source, whose names are ``"params/Dense_0/kernel"``."""
+    folders, saved = open_checkpoint(checkpoint)
+    texts = {n: text for n, text in walk(read_structure(saved.folder)) if is_array(text)}
+    stored = {"/".join(name): n for n in texts if (name := variable_name(n, folders))}
+
+    def read(names: Collection[str]) -> dict[str, Any]:
+        leaves = {stored[name]: leaf_of(texts[stored[name]]) for name in names}
+        places = dict.fromkeys(leaves, ON_HOST)
+        arrays = read_leaves(saved.folder / folders.arrays, leaves, places)
+        return {name: arrays[stored[name]] for name in names}
+
+    return Source(saved.folder, {name: texts[n] for name, n in stored.items()}, read)
+
+
+def _check_no_rename(rename: Mapping[str, str] | None) -> None:
+    if rename:
+        raise ConfigurationError(
+            f"Received rename={dict(rename)!r} for weights from elsewhere, or beside rules; "
+            'expected rules alone. Write rules=[(r"encoder\\.(.*)", r"backbone/\\1"), ...].'
+        )
 
 
 def open_checkpoint(checkpoint: str | os.PathLike[str]) -> tuple[StepFolders, Saved]:
@@ -165,5 +206,6 @@ def _filled(like: PyTree, arrays: Mapping[Names, Any], names: Names) -> PyTree:
     """A tree with some of its arrays replaced."""
     level = children_of(like)
     if level is None:
-        return arrays.get(_path(names), like)
+        new = arrays.get(_path(names), like)
+        return on_device(new, like) if isinstance(new, np.ndarray) else new
     return rebuilt(like, {name: _filled(child, arrays, (*names, name)) for name, child in level[1]})

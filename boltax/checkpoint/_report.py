@@ -13,6 +13,7 @@ import numpy as np
 
 from boltax.checkpoint._arrays import read_structure
 from boltax.checkpoint._differences import compare, table
+from boltax.checkpoint._earlier import earlier_runs
 from boltax.checkpoint._files import files_below
 from boltax.checkpoint._leaf import Leaf, Names, is_array, leaf_of
 from boltax.checkpoint._orbax import ON_HOST, load_flat
@@ -57,8 +58,9 @@ def list_checkpoints(run: str | Path, *, verify: bool = True, width: int = 80) -
         return Report(f"{run}: no checkpoints", is_damaged=False, is_empty=True)
     lines = [line for pair in zip(_aligned(rows), notes, strict=True) for line in pair if line]
     found = f"{damaged} damaged" if damaged else "all good" if verify else "not verified"
+    earlier = [f"an earlier run is in {_clean(str(path))}" for path in earlier_runs(run)]
     end = f"{len(rows) - 1} checkpoints, {_bytes(total)}, {found}"
-    return Report("\n".join([f"{run}", "", *lines, "", end]), is_damaged=damaged > 0)
+    return Report("\n".join([f"{run}", "", *lines, "", end, *earlier]), is_damaged=damaged > 0)
 
 
 def describe_checkpoint(checkpoint: str | Path, *, verify: bool = True, width: int = 80) -> Report:

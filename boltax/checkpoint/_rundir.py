@@ -66,6 +66,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "resume"
 
     @property
+    def end(self) -> Path:
+        """``end.json``: how the run ended, and where its time went."""
+        return self.path / "end.json"
+
+    @property
     def nonfinite(self) -> Path:
         """``nonfinite/``: steps whose loss or gradient was not finite, to be run again."""
         return self.path / "nonfinite"
@@ -217,6 +222,12 @@ def _bad_name(what: str, name: object) -> ConfigurationError:
 
 
 def _cannot(what: str, path: str | os.PathLike[str], error: Exception) -> RunDirectoryError:
+    if what == "read":
+        return RunDirectoryError(
+            f"Received {os.fspath(path)!r}, but boltax cannot read it: {type(error).__name__}: "
+            f"{error}. Expected the folder of a run. Write the one that trainer.log_dir names, "
+            "such as 'runs/ResNet/version_0'."
+        )
     return RunDirectoryError(
         f"Received {os.fspath(path)!r}, but boltax cannot {what} it: {type(error).__name__}: "
         f"{error}. Expected a folder that this process may use. Write "

@@ -26,6 +26,7 @@ from boltax._base._narrow import (
 )
 from boltax._base._trees import describe, describe_leaf
 from boltax._base._types import Batch, Cursor, PyTree
+from boltax._base._whole import is_whole
 from boltax.data._batches import check_leaves, to_host
 from boltax.data._cursor import consumed
 from boltax.data._fingerprint import checksum
@@ -388,8 +389,7 @@ def _given(value: Any) -> str:
 
 
 def _check_whole(name: str, value: Any, minimum: int) -> None:
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_whole or value < minimum:
+    if not is_whole(value, minimum):
         raise ConfigurationError(
             f"Received ArrayLoader({name}={value!r}); expected a whole number of at least "
             f"{minimum}. Write, for example, {name}={max(minimum, 32)}."

@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorboardX import FileWriter, SummaryWriter
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.record_writer import RecordWriter
@@ -171,3 +172,23 @@ def _read_events(path: Path) -> Iterator[Any]:
             if len(data := file.read(length + 4)) < length + 4:
                 return
             yield _Event.FromString(data[:-4])
+
+
+def values_in(paths: Iterable[Path]) -> Iterator[tuple[int | None, Any]]:
+    """The values of event files, each with its step; a file that is damaged ends where it is.
+
+    Args:
+        paths: of one run, in the order of their names.
+
+    Returns:
+        ``(step, value)``, a message of the type ``Summary.Value``; and ``(None, step)`` where what
+        follows supersedes all from that step on.
+    """
+    for path in paths:
+        try:
+            for event in _read_events(path):
+                if event.session_log.status == _SessionLog.START:
+                    yield None, event.step
+                yield from ((event.step, value) for value in event.summary.value)
+        except (OSError, ValueError, DecodeError):
+            continue

@@ -32,9 +32,9 @@ from flax import struct
 from boltax._base._trees import describe_leaf
 from boltax._base._types import ScalarMetrics
 from boltax.errors import MetricsError
-from boltax.metrics._means import Mean, as_mergeable
+from boltax.metrics._means import Mean, as_mergeable, is_by_examples
 from boltax.metrics._older import converted
-from boltax.metrics._places import INT, Place, packed, placed, total_at
+from boltax.metrics._places import INT, Place, mean_at, packed, placed
 from boltax.metrics._sums import ConfusionMatrix, Sum
 from boltax.metrics._totals import IntTotal, count_of
 
@@ -73,10 +73,7 @@ class Metrics:
     @property
     def values(self) -> dict[str, Any]:
         """Name to `Mean`, or to a mergeable metric."""
-        means = {
-            place.name: Mean(*(total_at(slot, self.sums) for slot in place[1:]))
-            for place in self.places
-        }
+        means = {place.name: mean_at(place, self.sums) for place in self.places}
         return {name: (means | self.others)[name] for name in self.names}
 
 
@@ -142,7 +139,7 @@ def start(
     }
     means = {name: value for name, value in values.items() if isinstance(value, Mean)}
     others = {name: value for name, value in values.items() if name not in means}
-    places = placed(means)
+    places = placed(means, {name for name in means if is_by_examples(step_metrics[name])})
     sums = packed(means, count_of(num_examples if real is None else real), places)
     return Metrics(sums, others, jnp.asarray(1, jnp.int32), jnp.zeros((), jnp.int32), places)
 
@@ -307,7 +304,8 @@ _OBJECT = "an object"
 
 
 def _form(place: Place) -> str:
-    sums = (f"{slot.dtype}[{', '.join(map(str, slot.shape))}]" for slot in place[1:])
+    slots = [slot for slot in (place.total, place.number) if slot is not None]
+    sums = (f"{slot.dtype}[{', '.join(map(str, slot.shape))}]" for slot in slots)
     return f"sums {' and '.join(sums)}"
 
 

@@ -94,6 +94,11 @@ def as_mergeable(name: str, value: Any, num_examples: int, real: jax.Array | Non
     return Mean(total_over(value), count_of(num_examples if real is None else real, entries))
 
 
+def is_by_examples(value: Any) -> bool:
+    """Whether a metric of one batch is counted by the number of examples, and needs no other."""
+    return not isinstance(value, tuple) and not is_mergeable(value) and np.ndim(value) <= 1
+
+
 def held(name: str, value: Any, num_examples: int) -> Any:
     """A metric of one batch as JAX can return it: as it is, or if int32 does not hold it, merged.
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from boltax.metrics._means import Mean
-from boltax.metrics._places import Place, packed
+from boltax.metrics._places import INT, Place, packed
 from boltax.metrics._sums import ConfusionMatrix, Sum, older_matrix
 from boltax.metrics._totals import Total, host_total, is_float
 
@@ -45,6 +45,9 @@ def converted(leaves: list[Any], like: Any) -> tuple[Any, ...] | None:
         return None
     if next(left, None) is not None:
         return None
+    counts = (means[place.name].count for place in like.places if place.number is None)
+    if any((count.value() != examples).any() for count in counts):
+        return None
     sums = packed(means, host_total(examples), like.places, np.concatenate)
     return sums, others, batches, left_out
 
@@ -71,10 +74,8 @@ def _mean(place: Place, members: tuple[int, ...], total: Any, count: Any) -> Mea
         exact = np.float64 if is_float(total.dtype) else np.int64
         rows = total.astype(exact).reshape(*shape, -1)
         total, count = rows.sum(-1), count.astype(np.int64) * rows.shape[-1]
-    count_shape = (*members, *place.number.shape)
-    return Mean(
-        _total(place.total.dtype, shape, total), _total(place.number.dtype, count_shape, count)
-    )
+    dtype, number = (place.number.dtype, place.number.shape) if place.number else (INT, ())
+    return Mean(_total(place.total.dtype, shape, total), _total(dtype, (*members, *number), count))
 
 
 def _total(dtype: Any, shape: tuple[int, ...], values: Any) -> Total:

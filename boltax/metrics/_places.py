@@ -4,7 +4,7 @@ Each array of a step costs the host time at each dispatch, so the sums of all me
 side in one array for each dtype.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -37,11 +37,17 @@ class Slot(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a mean is: its total, and its count."""
+    """Where a mean is.
+
+    Attributes:
+        name: its name.
+        total: where its total is.
+        number: where its count is; None where it is the number of examples, which is there once.
+    """
 
     name: str
     total: Slot
-    number: Slot
+    number: Slot | None
 
 
 def total_at(slot: Slot, sums: Mapping[str, Any]) -> Total:
@@ -51,17 +57,32 @@ def total_at(slot: Slot, sums: Mapping[str, Any]) -> Total:
     return type(found)(words.reshape(*words.shape[:-2], *slot.shape, 2))
 
 
-def placed(means: Mapping[str, Mean]) -> tuple[Place, ...]:
-    """Where the means of these names are to be, behind the number of examples."""
+def mean_at(place: Place, sums: Mapping[str, Any]) -> Mean:
+    """A mean out of the sums that lie side by side; see `packed`."""
+    examples = IntTotal(sums[INT].words[..., 0, :])
+    count = examples if place.number is None else total_at(place.number, sums)
+    return Mean(total_at(place.total, sums), count)
+
+
+def placed(means: Mapping[str, Mean], by_examples: Set[str]) -> tuple[Place, ...]:
+    """Where the means of these names are to be, behind the number of examples.
+
+    Args:
+        means: name to mean.
+        by_examples: those whose count is that number.
+    """
     used, places = {INT: 1}, list[Place]()
+
+    def slot(total: Total) -> Slot:
+        dtype = jnp.dtype(total.words.dtype).name
+        found = Slot(dtype, used.get(dtype, 0), total.words.shape[:-1])
+        used[dtype] = found.stop
+        return found
+
     for name in sorted(means):
-        slots: list[Slot] = []
-        for total in (means[name].total, means[name].count):
-            words = total.words
-            dtype = jnp.dtype(words.dtype).name
-            slots.append(Slot(dtype, used.get(dtype, 0), words.shape[:-1]))
-            used[dtype] = slots[-1].stop
-        places.append(Place(name, *slots))
+        mean = means[name]
+        total = slot(mean.total)
+        places.append(Place(name, total, None if name in by_examples else slot(mean.count)))
     return tuple(places)
 
 
@@ -84,8 +105,9 @@ def packed(
     for place in places:
         mean = means[place.name]
         for slot, total in ((place.total, mean.total), (place.number, mean.count)):
-            size = slot.stop - slot.start
-            parts.setdefault(slot.dtype, []).append(total.words.reshape(*lead, size, 2))
+            if slot is not None:
+                size = slot.stop - slot.start
+                parts.setdefault(slot.dtype, []).append(total.words.reshape(*lead, size, 2))
     return {
         dtype: (FloatTotal if is_float(jnp.dtype(dtype)) else IntTotal)(concatenate(rows, axis=-2))
         for dtype, rows in parts.items()

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax import lax
 
 from boltax._base._trees import wide
 from boltax.errors import MetricsError
@@ -39,9 +40,10 @@ class IntTotal:
 
     def __add__(self, other: "IntTotal") -> "IntTotal":
         """The sums of both."""
-        words = jnp.add(self.words, other.words)
-        high, low = words[..., 0], words[..., 1]  # a low word past 2**31 wraps, and is negative
-        return IntTotal.of(high + jnp.less(low, 0).astype(jnp.int32), low & _LOW)
+        high, low = _split(jnp.add(self.words, other.words))
+        # A low word past 2**31 wraps: its sign is what it carries.
+        carried = lax.shift_right_logical(low, jnp.full_like(low, _BITS))
+        return IntTotal(lax.concatenate([high + carried, low & _LOW], low.ndim - 1))
 
     def value(self) -> Any:
         """The sums on the host: NumPy, int64."""
@@ -71,19 +73,19 @@ class FloatTotal:
     @classmethod
     def of(cls, values: jax.Array) -> "FloatTotal":
         """Numbers as sums."""
-        return cls(jnp.stack([values, jnp.zeros_like(values)], axis=-1))
+        behind = [(0, 0, 0)] * values.ndim + [(0, 1, 0)]
+        return cls(lax.pad(values[..., None], jnp.zeros((), values.dtype), behind))
 
     def __add__(self, other: "FloatTotal") -> "FloatTotal":
         """The sums of both, with the error of their rounding (Knuth's two-sum)."""
-        left, right = jnp.asarray(self.words), jnp.asarray(other.words)
-        both = left + right
-        total, low = both[..., 0], both[..., 1]
-        part = total - left[..., 0]
-        error = (left[..., 0] - (total - part)) + (right[..., 0] - part)
+        (left, _), (right, _) = _split(self.words), _split(other.words)
+        total, low = _split(jnp.add(self.words, other.words))
+        part = total - left
+        error = (left - (total - part)) + (right - part)
         # Of an infinite sum the error is NaN, and would make the sum NaN, too.
-        low = jnp.where(jnp.isfinite(total), low + error, 0)
+        low = lax.select(lax.is_finite(total), low + error, jnp.zeros_like(low))
         high = total + low
-        return FloatTotal(jnp.stack([high, low - (high - total)], axis=-1))
+        return FloatTotal(lax.concatenate([high, low - (high - total)], low.ndim - 1))
 
     def value(self) -> Any:
         """The sums on the host: NumPy, float64."""
@@ -143,11 +145,16 @@ def count_of(examples: int | jax.Array, entries: int = 1) -> IntTotal:
     """How many numbers so many examples have, each with so many of them.
 
     Args:
-        examples: below 2**31.
+        examples: below 2**31; where it is no array, so is nothing in the result.
         entries: numbers in an example.
     """
-    total: Any = total_of_mean(jnp.asarray(examples, jnp.int32), entries)
-    return total
+    if not isinstance(examples, jax.Array):
+        total: Any = host_total(np.asarray(examples * entries, np.int64))
+        return total
+    if entries == 1:
+        return IntTotal.of(jnp.zeros_like(examples), examples)
+    product: Any = _product(examples, entries)
+    return product
 
 
 def host_total(values: Any, dtype: Any = None) -> Total:
@@ -235,9 +242,14 @@ def _added_up(values: jax.Array) -> jax.Array:
     while row.size > 1:
         size = -(-row.size // _ROWS)
         if missing := size * _ROWS - row.size:
-            row = jnp.pad(row, (0, missing))
-        rows = [row[i * size : (i + 1) * size] for i in range(_ROWS)]
+            row = lax.pad(row, jnp.zeros((), row.dtype), [(0, missing, 0)])
+        rows = lax.split(row, [size] * _ROWS)
         while len(rows) > 1:
             rows = [left + right for left, right in zip(rows[::2], rows[1::2], strict=True)]
         row = rows[0]
     return jnp.sum(row)
+
+
+def _split(words: Any) -> list[jax.Array]:
+    """The high and the low words ``[..., 1]``."""
+    return list(lax.split(jnp.asarray(words), [1, 1], words.ndim - 1))

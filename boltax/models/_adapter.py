@@ -22,6 +22,8 @@ from boltax.models._calls import (
     is_nnx,
     parameters_of,
 )
+from boltax.models._functional import Functional
+from boltax.models._functional_adapter import FunctionalAdapter
 from boltax.models._linen import LinenAdapter
 from boltax.models._vmap import Vmap
 
@@ -122,7 +124,7 @@ def adapt(
     Args:
         model_class: a class of Flax Linen, NNX or Equinox modules, a function with an argument
             ``key`` that makes an Equinox module, a `functools.partial` of one of these, a `Vmap`,
-            or a Linen module.
+            a `Functional`, or a Linen module.
         model_hparams: arguments of its constructor; NNX's ``rngs`` and Equinox's ``key`` are not
             among them.
         rng_streams: names of random streams beside ``params``, ``dropout`` and ``default``.
@@ -137,6 +139,8 @@ def adapt(
     """
     vmap = model_class if isinstance(model_class, Vmap) else None
     model_class = vmap.model if vmap else model_class
+    if isinstance(model_class, Functional):
+        return FunctionalAdapter(model_class, model_hparams, vmap)
     if isinstance(model_class, functools.partial) and not model_class.args:
         model_hparams = {**model_class.keywords, **model_hparams}
         model_class = model_class.func
@@ -248,6 +252,11 @@ def _not_a_model(received: Any) -> ModelError:
             "Linen, Flax NNX or Equinox modules, or a function with an argument key that makes an "
             'Equinox module. Write model_class=ResNet, model_hparams={"num_classes": 10}, or '
             "functools.partial(ResNet, num_classes=10)."
+        )
+    if isinstance(received, tuple) and all(map(callable, received)) and len(received) == 2:
+        return ModelError(
+            "Received model_class=(init, apply), a pair of functions; expected a model that knows "
+            "what they take. Write model_class=boltax.models.Functional(init, apply)."
         )
     what = received.__name__ if isinstance(received, type) else repr(received)
     return ModelError(

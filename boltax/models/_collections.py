@@ -17,6 +17,12 @@ CALL_ONLY = ("intermediates", "perturbations")
 """Collections of values that belong to one call: they are no part of a model's variables."""
 
 
+_CREATE_ALL = (
+    "Create every variable when the model is initialised, write back the same shape and dtype "
+    '(value.astype(old.dtype)), and store a value of one call with self.sow("intermediates", ...).'
+)
+
+
 def strong(tree: Any) -> Any:
     """A tree whose leaves are arrays of a definite dtype.
 
@@ -34,7 +40,7 @@ def _strong_leaf(leaf: Any) -> Any:
     return array if is_key else jax.lax.convert_element_type(array, array.dtype)
 
 
-def settled(name: str, before: Any, after: Any, model: str) -> Any:
+def settled(name: str, before: Any, after: Any, model: str, *, write: str = _CREATE_ALL) -> Any:
     """A collection after a call, which must have the structure, shapes and dtypes from before.
 
     Args:
@@ -42,6 +48,7 @@ def settled(name: str, before: Any, after: Any, model: str) -> Any:
         before: the collection that went into the call.
         after: the one that came out.
         model: the model's name, for the message.
+        write: what to do about it, for the message.
 
     Raises:
         ModelError: when they differ; a state that grows or changes its shape cannot be carried from
@@ -50,10 +57,7 @@ def settled(name: str, before: Any, after: Any, model: str) -> Any:
     if _signature(before) != _signature(after):
         raise ModelError(
             f"Received the collection {name!r} of {model} after a call as {describe(after, name)}; "
-            f"expected it to be as before, {describe(before, name)}. Create every variable when "
-            "the model is initialised, write back the same shape and dtype "
-            "(value.astype(old.dtype)), and store a value of one call with "
-            'self.sow("intermediates", ...).'
+            f"expected it to be as before, {describe(before, name)}. {write}"
         )
     return strong(after)
 

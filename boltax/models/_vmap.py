@@ -96,6 +96,16 @@ class Vmap:
                 )
             raise
 
+    def example(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The positional inputs of the first example."""
+        leaves, treedef = jax.tree.flatten((args, {}))
+        axes = self._axes(args, {})
+        first = [
+            leaf if axis is None else jax.lax.index_in_dim(leaf, 0, axis, keepdims=False)
+            for leaf, axis in zip(leaves, axes, strict=True)
+        ]
+        return treedef.unflatten(first)[0]
+
     def _axes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Axis]:
         """The mapped axis of each leaf of the inputs; None where it is shared."""
         each = self.in_axes if isinstance(self.in_axes, tuple) else (self.in_axes,) * len(args)

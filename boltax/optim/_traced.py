@@ -12,6 +12,7 @@ import inspect
 import math
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from numbers import Integral, Real
 from typing import Any, TypeGuard, cast
 
 import jax
@@ -212,7 +213,7 @@ def value_of(settings: Settings, name: str) -> float | None:
     if name == "l2_regularization":
         return settings.l2_regularization
     value: object = settings.arguments.get(name, _default(settings, name))
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return None
     return float(value)
 
@@ -231,7 +232,7 @@ _SMALL = {
 def _can_trace(settings: Settings, name: str) -> bool:
     """Whether optax computes with an argument that is traced: asked by tracing it."""
     default = settings.arguments.get(name, _default(settings, name))
-    if isinstance(default, bool | int | str) or callable(default):
+    if isinstance(default, bool | Integral | str) or callable(default):
         return False  # a whole number counts something, and shapes follow from it
 
     def update(params: PyTree, value: Any) -> PyTree:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from boltax._base._types import PyTree
+from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError
 
 Device: TypeAlias = Any
@@ -24,7 +25,7 @@ def devices_of(wanted: Devices) -> tuple[Device, ...]:
     local = jax.local_devices()
     if wanted is None:
         return tuple(local)
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and 1 <= wanted <= len(local):
+    if is_whole(wanted, 1) and wanted <= len(local):
         return tuple(local[:wanted])
     listed: Any = list(wanted) if isinstance(wanted, Sequence) else []
     platform = {getattr(device, "platform", None) for device in listed}

@@ -21,6 +21,7 @@ import jax
 
 from boltax._base._evaluation import all_names
 from boltax._base._triggers import Every
+from boltax._base._whole import is_whole
 from boltax._build._compiled import compile_for
 from boltax._build._methods import is_trainer, overrides
 from boltax._build._parts import Parts, live_of, parts_of, renewed_parts
@@ -294,7 +295,7 @@ class Population:
             ConfigurationError: when there is no such member.
         """
         trainees = self._started()
-        if type(number) is not int or not 0 <= number < len(trainees.members):
+        if not is_whole(number, 0) or number >= len(trainees.members):
             raise ConfigurationError(
                 f"Received member({number!r}); expected the number of a member, from 0 to "
                 f"{len(trainees.members) - 1}."
@@ -344,7 +345,7 @@ class Population:
             maker=MemberStates(trainer, self._varied, optimizer),
             scheduler=self.scheduler,
             make_steps=self._steps_of,
-            wanted=size if isinstance(size, int) else None,
+            wanted=int(size) if is_whole(size) else None,
             devices=self._devices[: len(self._given)],
             memory=memory_of(self._devices[0]),
             is_spread=self._is_spread,
@@ -405,8 +406,7 @@ def _check_trainer(trainer: Any) -> None:
 
 
 def _check_whole(members_per_step: object) -> None:
-    is_whole = isinstance(members_per_step, int) and not isinstance(members_per_step, bool)
-    if not is_whole or int(str(members_per_step)) < 1:
+    if not is_whole(members_per_step, 1):
         raise ConfigurationError(
             f"Received members_per_step={members_per_step!r}; expected 'auto' or a whole number "
             "of at least 1."

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from boltax._base._whole import is_whole
 from boltax._step._state import variables_of
 from boltax.errors import ConfigurationError
 from boltax.tune._layouts import EMPTY
@@ -144,7 +145,7 @@ def _check(members: Members, requests: Sequence[Request]) -> None:
 
 
 def _check_number(members: Members, request: Request, number: int) -> None:
-    if type(number) is not int or not 0 <= number < len(members.members):
+    if not is_whole(number, 0) or number >= len(members.members):
         raise _wrong(
             members, request, f"the number of a member, from 0 to {len(members.members) - 1}"
         )

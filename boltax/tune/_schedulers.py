@@ -37,6 +37,7 @@ from boltax._base._monitor import (
     missing,
 )
 from boltax._base._triggers import Every
+from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError, unknown_name
 
 
@@ -497,7 +498,7 @@ def as_requests(answer: object, scheduler: Scheduler) -> list[Request]:
 
 def _check_whole(owner: str, least: int, **values: object) -> None:
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise ConfigurationError(
                 f"Received {owner}({name}={value!r}); expected a whole number of at least {least}."
             )

@@ -17,10 +17,12 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from boltax._base._optional import import_optional
+from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError, unknown_name
 
 if TYPE_CHECKING:
@@ -182,10 +184,11 @@ def _distribution(name: str, form: object) -> "BaseDistribution":
         is_log = len(parts) == 3 and parts[0] == "log"
         ends = parts[1:] if is_log else parts
         if len(ends) == 2 and all(map(_is_number, ends)) and ends[0] < ends[1]:
-            are_whole = all(isinstance(end, int) for end in ends)
+            are_whole = all(is_whole(end) for end in ends)
             if not is_log or ends[0] > 0:
                 kind = "IntDistribution" if are_whole else "FloatDistribution"
-                return getattr(distributions, kind)(*ends, log=is_log)
+                low, high = map(int if are_whole else float, ends)
+                return getattr(distributions, kind)(low, high, log=is_log)
     raise ConfigurationError(
         f"Received {name!r}: {form!r} in the space; expected {FORMS}; with low below high, and "
         f"above 0 for a log scale. For a constant write {name!r}: [value]."
@@ -208,7 +211,7 @@ def _choices(name: str, choices: list[Any]) -> list[Any]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_plain(value: object) -> bool:

@@ -30,10 +30,11 @@ What happens:
         nothing to ask for: wait for the other workers, and take up what they lose
 """
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from boltax._base._monitor import Monitor, advice, check_form
-from boltax._build._arguments import check_positive
+from boltax._build._arguments import whole
 from boltax.errors import ConfigurationError
 from boltax.tune._groups import MakeTrainer, monitor_of_trainers
 from boltax.tune._members_table import members_table
@@ -133,7 +134,8 @@ def optimize(
         (4, True)
     """
     optuna_module()  # a missing extra is told first
-    check_positive(num_epochs=num_epochs, n_trials=n_trials, population=population)
+    num_epochs, n_trials = whole("num_epochs", num_epochs), whole("n_trials", n_trials)
+    population = whole("population", population)
     check_form(monitor)
     _check_heartbeat(heartbeat)
     search_space = SearchSpace(space)
@@ -217,7 +219,7 @@ def _check_loader(monitor: Monitor, val_loader: Any) -> None:
 
 
 def _check_heartbeat(heartbeat: Any) -> None:
-    if isinstance(heartbeat, bool) or not isinstance(heartbeat, int | float) or heartbeat <= 0:
+    if isinstance(heartbeat, bool) or not isinstance(heartbeat, Real) or heartbeat <= 0:
         raise ConfigurationError(
             f"Received heartbeat={heartbeat!r}; expected seconds, a number above 0."
         )

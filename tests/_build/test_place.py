@@ -10,12 +10,20 @@ import pytest
 import boltax as bx
 from boltax.callbacks import Callback
 from boltax.checkpoint import BestCheckpoints, RunDirectory
+from boltax.checkpoint._report import list_checkpoints
 from boltax.errors import CheckpointError, DataError, RunDirectoryError
 from boltax.loggers import CsvLogger, Logger
 from boltax.tune import Population
 from dummies import Classifier, Linear, Plain, classifier, loader, to_host
 
-ALL_FILES = ("history.csv", "metrics.csv", "metrics/best_eval.json", "model.txt", "hparams.json")
+ALL_FILES = (
+    "end.json",
+    "history.csv",
+    "metrics.csv",
+    "metrics/best_eval.json",
+    "model.txt",
+    "hparams.json",
+)
 
 
 class Failure(Exception):
@@ -113,6 +121,10 @@ def test_where_boltax_chose_the_folder_a_further_run_gets_a_version_of_its_own(t
     assert Path(loaded.log_dir).name == "version_2"
     assert files(first) == before
     assert rate_in(loaded.log_dir) == 1e-2
+    stored = json.loads(RunDirectory(loaded.log_dir).hparams.read_text())
+    assert "log_dir" not in {**stored["logger_params"], **loaded.config["logger_params"]}
+    again = Classifier.load_from_checkpoint(loaded.log_dir)
+    assert again._made.versions_in == str(tmp_path / "Plain")
     train(trainer, num_epochs=2, resume=True)
     assert (Path(trainer.log_dir).name, trainer.run.step) == ("version_1", 4)
 
@@ -177,11 +189,14 @@ def test_a_run_that_ended_before_its_first_step_needs_no_second_folder(tmp_path)
 
 
 def test_a_killed_run_without_checkpoints_leaves_its_records_to_itself(tmp_path):
+    make(tmp_path, rate=3e-2)
     CsvLogger(tmp_path).log_metrics({"train/step/loss": 9.0}, step=2)
     trainer = make(tmp_path, loop=bx.LoopOptions(log_every=1))
     train(trainer)
     assert "9.0" in (tmp_path / "earlier" / "0" / "metrics.csv").read_text()
     assert "9.0" not in (tmp_path / "metrics.csv").read_text()
+    assert (rate_in(tmp_path / "earlier" / "0"), rate_in(tmp_path)) == (3e-2, 1e-2)
+    assert f"an earlier run is in {tmp_path / 'earlier' / '0'}" in list_checkpoints(tmp_path).text
 
 
 def test_resume_without_a_checkpoint_keeps_the_best_model(tmp_path):

@@ -2,13 +2,14 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from boltax.errors import HyperparameterError, ModelError
+from boltax.errors import CheckpointError, ModelError
 from dummies import Classifier, Mlp, classifier, loader
 
 
@@ -84,17 +85,47 @@ def make_model():
     return Mlp()
 
 
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        (
-            {"model_hparams": {"features": nn.Dense(3)}},
-            HyperparameterError,
-            "expected no module that is built already. Write its class and its arguments",
-        ),
-        ({"model_class": make_model}, ModelError, r"a function; expected a class of Flax"),
-    ],
-)
-def test_what_makes_a_model_is_asked_for_as_class_and_arguments(tmp_path, options, error, message):
-    with pytest.raises(error, match=message):
-        classifier(tmp_path, **options)
+def test_a_function_is_no_model_of_flax(tmp_path):
+    with pytest.raises(ModelError, match=r"a function; expected a class of Flax"):
+        classifier(tmp_path, model_class=make_model)
+
+
+class Stack(nn.Module):
+    """Submodules, and a factory, as hyperparameters."""
+
+    layers: tuple[nn.Module, ...] = ()
+    make: Any = None
+
+    @nn.compact
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.make()(x)
+
+
+def three():
+    return nn.Dense(3)
+
+
+class Stacked(Classifier):
+    """In this module, whose names a run may look up."""
+
+
+def test_modules_and_factories_with_a_name_come_back(tmp_path):
+    hparams = {"layers": (nn.Dense(5, use_bias=False), nn.LayerNorm()), "make": three}
+    trainer = classifier(tmp_path, Stacked, Stack, model_hparams=hparams)
+    trainer.save_model(0)
+    again = Stacked.load_from_checkpoint(trainer.log_dir)
+    assert again.model_hparams == hparams
+    jax.tree.map(np.testing.assert_array_equal, again.state.params, trainer.state.params)
+
+
+def test_a_hyperparameter_without_a_name_is_told_and_asked_for(tmp_path, capsys):
+    hparams = {"make": lambda: nn.Dense(3)}
+    trainer = classifier(tmp_path, Stacked, Stack, model_hparams=hparams, enable_progress_bar=True)
+    assert "Received model_hparams['make'] = <function" in capsys.readouterr().out
+    trainer.save_model(0)
+    with pytest.raises(CheckpointError, match=r"does not hold model_hparams.*model_hparams=\.\.\."):
+        Stacked.load_from_checkpoint(trainer.log_dir)
+    again = Stacked.load_from_checkpoint(trainer.log_dir, model_hparams=hparams)
+    jax.tree.map(np.testing.assert_array_equal, again.state.params, trainer.state.params)

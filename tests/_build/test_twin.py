@@ -1,7 +1,7 @@
 """Twins and stand-ins leave the trainer that they come from as it is."""
 
 from boltax._build._twin import stand_in_of, twin_of
-from dummies import Classifier, classifier, loader
+from dummies import Classifier, Plain, classifier, loader
 
 
 class Scaled(Classifier):
@@ -42,3 +42,15 @@ def test_a_stand_in_trains_as_the_trainer_itself(tmp_path):
         for make in (lambda t: t, lambda t: stand_in_of(t, is_silent=True))
     ]
     assert metrics[0]["val/loss"] == metrics[1]["val/loss"]
+
+
+def test_trials_in_a_folder_that_is_named_for_all_of_them_keep_their_places(tmp_path):
+    params = {"log_dir": str(tmp_path), "logger_type": "none"}
+    folders = []
+    for _ in range(3):
+        trainer = classifier("unused", model_class=Plain, logger_params=params)
+        trial = stand_in_of(trainer, is_silent=True)
+        trial.train_model(loader(32, 16), num_epochs=1)
+        folders.append(trial.log_dir)
+    assert folders == [str(tmp_path / name) for name in ("", "version_0", "version_1")]
+    assert not (tmp_path / "earlier").exists()

@@ -105,7 +105,7 @@ class Number(Derived):
         (Misspelt, {}, "Did you mean 'loss'"),
         (Twice, {}, "is a metric already"),
         (Number, {}, "expected metrics by name"),
-        (Derived, {"monitor": ("val/f2", "max")}, "Did you mean 'val/f1'"),
+        (Derived, {"monitor": ("val/f2", "max")}, "val/f1, val/found, val/loss, val/ones, val/ppl"),
     ],
 )
 def test_mistakes_are_told_before_the_first_step(tmp_path, trainer_class, options, match):

@@ -4,12 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+import boltax as bx
 from boltax._loop._evaluate import OneState, draw, evaluate_states, validations_left
 from boltax._loop._limits import Limits
 from boltax._loop._run import Run
-from boltax.errors import DataError, TrainingError
+from boltax._loop._validations import Validations
+from boltax.errors import ConfigurationError, DataError, TrainingError
 from boltax.metrics._accumulate import compute
-from dummies import classifier, loader
+from dummies import Plain, classes, classifier, loader
 
 
 class Side:
@@ -69,9 +71,36 @@ def test_examples_that_a_step_drops_are_noticed(trainer):
         evaluate_states(OneState(trainer._parts.steps), [trainer.state], chunks)
 
 
-def test_validations_that_are_still_to_come(trainer):
-    run = Run(Limits(num_epochs=10))
-    assert validations_left(run, trainer._parts) == 1
+@pytest.mark.parametrize(("every", "left"), [(bx.Every(epochs=1), 7), (bx.Every(steps=10), 4)])
+def test_validations_that_are_still_to_come(every, left):
+    validations = Validations.of(every, [], is_at_start=False)
+    run = Run(Limits(num_epochs=10, total_steps=50), validations=validations)
+    assert validations_left(run) == 1
     run.is_active = True
-    run.count(epoch=4)
-    assert validations_left(run, trainer._parts) == 7
+    run.count(epoch=4, step=20)
+    assert validations_left(run) == left
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("val", "val/loss"),
+        ("val/", "val/loss"),
+        ("test", "test/loss"),
+        ("", "loss"),
+        ("a_", "a_loss"),
+    ],
+)
+def test_a_prefix_may_be_the_name_of_a_phase(tmp_path, prefix, name):
+    options = bx.LoopOptions(limit_val_batches=1, limit_test_batches=2)
+    trainer = classifier(tmp_path, model_class=Plain, loop=options)
+    batches = {"val/loss": 1, "test/loss": 2}.get(name, 3)
+    inputs, labels = classes(48)
+    expected = trainer.eval_model([(inputs[: 16 * batches], labels[: 16 * batches])])["loss"]
+    assert trainer.eval_model(loader(48), prefix)[name] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_prefix_that_is_no_text_is_refused(tmp_path):
+    trainer = classifier(tmp_path, model_class=Plain)
+    with pytest.raises(ConfigurationError, match="log_prefix=3"):
+        trainer.eval_model(loader(), 3)

@@ -11,6 +11,7 @@ import boltax as bx
 from boltax.callbacks import Callback, EarlyStopping, Log, Save, Stop
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
+from boltax.loggers import History
 from dummies import Classifier, classifier, loader
 
 HOOKS = [
@@ -217,6 +218,30 @@ def test_an_exception_reaches_callbacks_and_closes_the_loggers(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trainer.train_model(loader(), num_epochs=1)
     assert seen == [(4, KeyboardInterrupt)]
+
+
+def test_whatever_is_logged_the_history_counts_its_epochs_and_steps(tmp_path):
+    class Counting(Callback):
+        def on_log(self, view):
+            return Log({"epoch": 99, "step": 0.5})
+
+        def on_training_epoch_end(self, view):
+            return Log({"epoch": 99})
+
+        def on_validation_epoch_end(self, view):
+            assert view.history[-1]["epoch"] == view.epoch
+            return Log({"epoch": 99, "step": 0.5})
+
+    class Own(Classifier):
+        def on_validation_epoch_end(self, epoch_idx, eval_metrics, val_loader):
+            eval_metrics |= {"epoch": epoch_idx, "step": 7.5}
+
+    for options in ({"callbacks": [Counting()]}, {"trainer_class": Own}):
+        trainer = classifier(tmp_path, loop=bx.LoopOptions(log_every=1), **options)
+        trainer.train_model(loader(32), loader(16), num_epochs=2)
+        rows = History(RunDirectory(trainer.log_dir).history).rows()
+        assert [(row["epoch"], row["step"]) for row in rows] == [(1, 2), (2, 4)]
+        assert [row["step"] for row in trainer.run.history] == [2, 4]
 
 
 def test_a_callback_sees_what_those_before_it_have_logged_at_this_moment(tmp_path):

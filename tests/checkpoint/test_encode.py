@@ -1,8 +1,10 @@
+import dataclasses
 import functools
 import json
 import math
 from pathlib import Path
 
+import equinox as eqx
 import flax.core
 import flax.linen as nn
 import jax
@@ -17,6 +19,8 @@ from boltax.checkpoint._decode import decode
 from boltax.checkpoint._encode import NotStored, encode
 from boltax.checkpoint._names import Lookup
 from boltax.errors import HyperparameterError
+from boltax.models._functional import Functional
+from boltax.models._vmap import Vmap
 
 LOOKUP = Lookup(project.Trainer)
 
@@ -152,6 +156,33 @@ def local_function(x):
     return x
 
 
+class LocalModule(nn.Module):
+    """In a module that is not that of the trainer."""
+
+
+MODULES = [
+    nn.Dense(3),
+    nn.Dense(3, use_bias=False, name="head"),
+    nn.Sequential([nn.Conv(4, (3, 3)), nn.relu, nn.Sequential([project.Mlp(features=7)])]),
+    nn.Dense(2, kernel_init=nn.initializers.zeros),
+]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_of_linen_are_stored_by_class_and_fields(module):
+    encoded = encode({"layers": [module]}, "x", LOOKUP)
+    assert decode(json.loads(json.dumps(encoded)), LOOKUP) == {"layers": [module]}
+
+
+def test_a_functional_is_stored_by_its_name_or_its_functions():
+    assert encode(project.LINE, "x", LOOKUP) == {"__name__": "trainer:LINE"}
+    other = dataclasses.replace(project.LINE, name="other")
+    for model in (project.LINE, other, Vmap(other, in_axes=(0, None))):
+        assert decode(encode(model, "x", LOOKUP), LOOKUP) == model
+    with pytest.raises(HyperparameterError, match=r"x\.init = <function"):
+        encode(Functional(lambda key: [], project.swish), "x", LOOKUP)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -162,8 +193,8 @@ def local_function(x):
         (functools.partial(project.swish, 1), "a partial of a function of jax, flax or optax"),
         (functools.partial(lambda x: x), "a partial of a function of jax, flax or optax"),
         (object(), r"x = <object object> \(object\)"),
-        (nn.Dense(3), "no module that is built already. Write its class"),
-        (project.Mlp(), "build it in the model"),
+        (eqx.nn.Linear(2, 2, key=jax.random.key(0)), "no module that is built already. Write its"),
+        (LocalModule(), "or write its class and its arguments"),
         (project.Pair(1, 2), "Convert it to one of these"),
         ({1: "a"}, r"x as a key = 1 \(int\).*Write '1'"),
         ({1, 2}, "numbers, strings, lists"),

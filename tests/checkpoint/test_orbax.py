@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -80,3 +81,26 @@ def test_a_full_disk_is_an_error_of_the_run_directory(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not (tmp_path / "a").exists()
+
+
+def test_reads_that_answer_after_a_failure_print_nothing(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda unraisable: shown.append(unraisable.exc_value)
+    )
+    tmp_path.joinpath("arrays").mkdir()
+    for _ in range(2):
+        with pytest.raises(CheckpointError):
+            load_flat(tmp_path / "arrays", {("a",): Leaf((2,), "float32")}, {})
+    closed, other = RuntimeError("Event loop is closed"), RuntimeError("of something else")
+    for error in (closed, other):
+        sys.unraisablehook(SimpleNamespace(exc_value=error, object=None))
+    sys.unraisablehook(SimpleNamespace(exc_value=closed, object="a callback of the user's"))
+    assert shown == [other, closed]
+
+
+def test_a_load_that_succeeds_leaves_what_python_prints_as_it_was(tmp_path):
+    save_flat(tmp_path / "arrays", {("a",): np.ones(2, np.float32)})
+    before = sys.unraisablehook
+    load_flat(tmp_path / "arrays", {("a",): Leaf((2,), "float32")}, {})
+    assert sys.unraisablehook is before

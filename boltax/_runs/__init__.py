@@ -1,0 +1,1 @@
+"""Runs as their folders have them, read without a trainer: beside each other, and as a page."""
