@@ -28,7 +28,7 @@ class Together:
         >>> from boltax.data import ArrayLoader
         >>> labelled = ArrayLoader((np.zeros((4, 2)), np.zeros(4)), batch_size=2)
         >>> unlabelled = ArrayLoader(np.zeros((12, 2)), batch_size=4)
-        >>> batch = next(iter(Together({"labelled": labelled, "unlabelled": unlabelled})))
+        >>> batch = Together({"labelled": labelled, "unlabelled": unlabelled}).first()
         >>> batch["labelled"][0].shape, batch["unlabelled"].shape
         ((2, 2), (4, 2))
     """
@@ -43,11 +43,9 @@ class Together:
             raise unknown_name("Together(until=...)", until, MODES)
         self.loaders, self.until = dict(loaders), until
 
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches of the first epoch."""
-        from boltax.data._source import as_source
-
-        return (batch for batch, _ in as_source(self).epoch(1))
+    def first(self) -> Batch:
+        """A batch of the first one of each loader, as an example; it is drawn of them."""
+        return {name: next(iter(loader)) for name, loader in self.loaders.items()}
 
 
 class Mixture:
@@ -70,8 +68,8 @@ class Mixture:
         >>> zeros = ArrayLoader(np.zeros(40, np.float32), batch_size=4)
         >>> ones = ArrayLoader(np.ones(8, np.float32), batch_size=4)
         >>> mixture = Mixture([(zeros, 0.75), (ones, 0.25)], seed=1)
-        >>> [int(batch[0]) for batch in mixture]
-        [0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+        >>> [round(float(weight), 2) for weight in mixture.weights]
+        [0.75, 0.25]
     """
 
     def __init__(
@@ -96,12 +94,6 @@ class Mixture:
         self.loaders = [loader for loader, _ in pairs]
         self.weights = np.asarray(weights, np.float64) / sum(weights)
         self.num_batches, self.seed = num_batches, seed
-
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches of the first epoch."""
-        from boltax.data._source import as_source
-
-        return (batch for batch, _ in as_source(self).epoch(1))
 
 
 class TogetherSource:
