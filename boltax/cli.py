@@ -1,5 +1,8 @@
 """The `boltax` command: reads arguments, calls what they name, prints an error as one message.
 
+    boltax fit config.yaml --optimizer_hparams.lr 3e-4      # a run from a file
+    boltax fit runs/ResNet/version_0 --resume               # on with it
+    boltax test runs/ResNet/version_0                       # or predict
     boltax demo                         # scikit-learn's digits
     boltax demo --data fashion-mnist    # 70,000 images of clothes
     boltax checkpoints runs/ResNet/version_0                            # lists and verifies them
@@ -25,6 +28,7 @@ from boltax._commands._arguments import DAMAGED, DOES_NOT_FIT, FAILED, FAULTY_FI
 from boltax._commands._checkpoints import add_checkpoints
 from boltax._commands._demo import add_demo
 from boltax._commands._export import add_export
+from boltax._commands._fit import add_fit
 from boltax._commands._preflight import add_preflight
 from boltax._commands._replay import add_replay
 from boltax._commands._runs import add_report, add_runs
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["DAMAGED", "DOES_NOT_FIT", "FAILED", "FAULTY_FILE", "INTERRUPTED", "main"]
 
 EACH = (
-    *(add_demo, add_checkpoints, add_runs, add_report, add_export),
+    *(add_demo, add_fit, add_checkpoints, add_runs, add_report, add_export),
     *(add_replay, add_tune, add_preflight),
 )
 
@@ -93,6 +97,10 @@ def _parsed(
     known = [*commands.choices]
     if given[0][:1] != "-" and given[0] not in known:
         parser.error(str(unknown_name("command", given[0], known)))
+    command = commands.choices.get(given[0])
+    if command is not None and command.get_default("is_raw"):  # it reads its arguments itself
+        run, has_traceback = command.get_default("run"), "--traceback" in given
+        return argparse.Namespace(run=run, given=given[1:], has_traceback=has_traceback)
     options, rest = parser.parse_known_args(given)
     if rest:
         command = commands.choices[options.command]

@@ -38,7 +38,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 BAD = {
     "no command behind options": (["--"], "the following arguments are required: COMMAND"),
-    "an unknown command": (["dmeo"], "expected one of: checkpoints, demo, export, preflight, "),
+    "an unknown command": (["dmeo"], "expected one of: checkpoints, demo, export, fit, "),
     "a misspelt command": (["chekpoints", "runs"], "Did you mean 'checkpoints'?"),
     "an unknown data set": (["demo", "--data", "mnist"], "invalid choice: 'mnist'"),
     "an unknown option": (["demo", "--epoch-count", "3"], "Did you mean '--epochs'?"),

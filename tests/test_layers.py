@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
     {"tune"},
     {"testing"},
     {"demo"},
+    {"_configure"},
     {"_commands"},
     {"cli"},
     {"__main__"},

@@ -22,8 +22,9 @@ def add_tune(commands: "Commands") -> None:
     )
     tune.add_argument(
         "file",
-        metavar="FILE.py:FUNCTION",
-        help="function from hyperparameters to a trainer; the file is loaded, as import would",
+        metavar="FILE.py:FUNCTION|CONFIG.yaml",
+        help="function from hyperparameters to a trainer; the file is loaded, as import would; "
+        "or a configuration of boltax fit with a space",
     )
     tune.add_argument(
         "--space",
@@ -97,5 +98,14 @@ def add_tune(commands: "Commands") -> None:
 def _tune(options: argparse.Namespace) -> int:
     from boltax.tune._command import tune
 
-    print(tune(options))
+    configured = None
+    if options.file.endswith((".yaml", ".yml", ".json")):
+        from boltax._configure._mapping import read_mapping
+        from boltax._configure._study import study_of
+
+        mapping = read_mapping(options.file)
+        if options.train is not None:
+            mapping.setdefault("space", {"seed": [0]})
+        configured = study_of(mapping)
+    print(tune(options, configured))
     return 0

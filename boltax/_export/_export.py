@@ -40,6 +40,7 @@ from boltax._step._loss import inputs_of
 from boltax._step._state import split_collections, variables_of
 from boltax.checkpoint._files import read_json, unwritable, write_json, write_text
 from boltax.errors import CheckpointError, ConfigurationError, RunDirectoryError, unknown_name
+from boltax.models._lora import merged
 
 FORMAT = "boltax export 1"
 PLACES = ("beside", "inside")
@@ -153,7 +154,7 @@ def _function(trainer: Constructed) -> tuple[dict[str, Any], Any]:
     """The weights by name, and the prediction as a function of them and of inputs."""
     made, is_wrapped = trainer._made, _is_default(trainer)
     state: Any = evaluated(trainer.state, made.root_key)
-    flat, back = flat_weights(variables_of(state))
+    flat, back = flat_weights(merged(made.adapter, variables_of(state)))
     keys, with_keys = flat_weights({"rng": getattr(state, "rng", None)})
     keys, hparams = jax.device_get(keys), jax.device_get(getattr(state, "hparams", None))
 

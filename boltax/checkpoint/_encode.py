@@ -26,6 +26,7 @@ from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import short
 from boltax.errors import HyperparameterError
 from boltax.models._functional import Functional
+from boltax.models._lora import Lora
 from boltax.models._vmap import Vmap
 
 MAX_DEPTH = 64
@@ -35,6 +36,7 @@ OPTIONS: dict[str, type[Any]] = {
     "CheckpointOptions": CheckpointOptions,
     "Vmap": Vmap,
     "Functional": Functional,
+    "Lora": Lora,
 }
 BUILTINS: dict[str, type[Any]] = {"bool": bool, "int": int, "float": float, "complex": complex}
 

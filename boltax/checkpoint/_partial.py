@@ -22,6 +22,7 @@ from boltax.checkpoint._sources import Source, open_foreign
 from boltax.checkpoint._step_folders import Saved, StepFolders, folders_in
 from boltax.checkpoint._structure import children_of, rebuilt, structure_of, walk
 from boltax.errors import CheckpointError, ConfigurationError, unknown_name
+from boltax.models._lora import BASE
 
 
 def load_variables(
@@ -70,6 +71,18 @@ def load_variables(
     source = open_foreign(checkpoint)
     if source is None and rules is not None:
         source = _own_source(checkpoint)
+    if BASE in like and not _holds_base(checkpoint, source):
+        # weights of the model itself, for one that trains low-rank pairs beside them
+        own = {name: value for name, value in like.items() if name != BASE}
+        variables, found = load_variables(
+            checkpoint,
+            {**own, "params": like[BASE]},
+            only=only,
+            rename=rename,
+            partial=partial,
+            rules=rules,
+        )
+        return {**variables, "params": like["params"], BASE: variables["params"]}, found
     if source is not None:
         _check_no_rename(rename)
         arrays, found = matched(source, like, rules, only=only, partial=partial)
@@ -111,6 +124,16 @@ def _own_source(checkpoint: str | os.PathLike[str]) -> Source:
         return {name: arrays[stored[name]] for name in names}
 
     return Source(saved.folder, {name: texts[n] for name, n in stored.items()}, read)
+
+
+def _holds_base(checkpoint: str | os.PathLike[str], source: Source | None) -> bool:
+    """Whether a checkpoint is one of a model with low-rank pairs."""
+    if source is not None:
+        return any(name.startswith(f"{BASE}/") for name in source.texts)
+    folders, saved = open_checkpoint(checkpoint)
+    stored = walk(read_structure(saved.folder))
+    names = (variable_name(n, folders) for n, text in stored if is_array(text))
+    return any(name is not None and name[0] == BASE for name in names)
 
 
 def _check_no_rename(rename: Mapping[str, str] | None) -> None:

@@ -2,8 +2,8 @@
 
 `adapt` makes the adapter of a model class, `ModelView` is the `model` that a loss function calls,
 `BoundModel` is a model with its parameters for inference. `dropout` is a layer whose rate may be
-traced. `Vmap` maps a model of one example over the batch, `Functional` is a
-pair of plain functions.
+traced. `Vmap` maps a model of one example over the batch, `Functional` is a pair of plain
+functions, `Lora` trains low-rank pairs beside weights that stay.
 """
 
 from boltax.models._adapter import ModelAdapter, adapt
@@ -11,6 +11,7 @@ from boltax.models._bound import BoundModel
 from boltax.models._calls import Call
 from boltax.models._dropout import dropout
 from boltax.models._functional import Functional
+from boltax.models._lora import Lora
 from boltax.models._summary import summarize
 from boltax.models._variables_table import summarize_variables
 from boltax.models._view import ModelView
@@ -20,6 +21,7 @@ __all__ = [
     "BoundModel",
     "Call",
     "Functional",
+    "Lora",
     "ModelAdapter",
     "ModelView",
     "Vmap",

@@ -25,6 +25,7 @@ from boltax.models._calls import (
 from boltax.models._functional import Functional
 from boltax.models._functional_adapter import FunctionalAdapter
 from boltax.models._linen import LinenAdapter
+from boltax.models._lora import Lora, LoraAdapter
 from boltax.models._vmap import Vmap
 
 
@@ -124,7 +125,7 @@ def adapt(
     Args:
         model_class: a class of Flax Linen, NNX or Equinox modules, a function with an argument
             ``key`` that makes an Equinox module, a `functools.partial` of one of these, a `Vmap`,
-            a `Functional`, or a Linen module.
+            a `Functional`, a `Lora`, or a Linen module.
         model_hparams: arguments of its constructor; NNX's ``rngs`` and Equinox's ``key`` are not
             among them.
         rng_streams: names of random streams beside ``params``, ``dropout`` and ``default``.
@@ -137,6 +138,9 @@ def adapt(
         >>> adapt(nn.Dense, {"features": 3}).model
         Dense(...
     """
+    if isinstance(model_class, Lora):
+        inner = adapt(model_class.model, model_hparams, rng_streams=rng_streams)
+        return LoraAdapter(inner, model_class)
     vmap = model_class if isinstance(model_class, Vmap) else None
     model_class = vmap.model if vmap else model_class
     if isinstance(model_class, Functional):
@@ -232,6 +236,11 @@ def _check_hparams(model_class: Any, hparams: Mapping[str, Any], *, ours: tuple[
 
 
 def _takes_batches(vmap: Vmap) -> ModelError:
+    if isinstance(vmap.model, Lora):
+        return ModelError(
+            f"Received Vmap(Lora({vmap.__name__}, ...)); expected it the other way round. Write "
+            f"Lora(Vmap({vmap.__name__}), ...)."
+        )
     return ModelError(
         f"Received Vmap({vmap.__name__}); expected an Equinox model or a plain function: modules "
         f"of Flax take batches themselves. Write model_class={vmap.__name__}."

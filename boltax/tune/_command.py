@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,26 +17,36 @@ if TYPE_CHECKING:
     import optuna
 
 
+Configured = tuple[Callable[..., Any], Mapping[str, Any], tuple[Any, Any, Any]]
 PRUNERS = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
 
 
-def tune(options: argparse.Namespace) -> str:
-    """Runs the command; returns what there is to say at its end."""
+def tune(options: argparse.Namespace, configured: Configured | None = None) -> str:
+    """Runs the command; returns what there is to say at its end.
+
+    Args:
+        options: of the command line.
+        configured: `make_trainer`, space and loaders, where a configuration has them.
+    """
     file = options.file.rpartition(":")[0]
-    make_trainer = find_in_file(options.file)
+    make_trainer = configured[0] if configured else find_in_file(options.file)
 
     def find(name: str) -> Any:
         return find_in_file(f"{file}:{name}")
 
+    def loaders() -> tuple[Any, Any, Any]:
+        return configured[2] if configured else _loaders(options, find)
+
     if options.train is not None:
-        return _train(options, make_trainer, find)
-    if options.space is None or options.epochs is None:
+        return _train(options, make_trainer, loaders)
+    if (options.space is None and not configured) or options.epochs is None:
         raise ConfigurationError(
             "Received a study without --space or --epochs; expected both. Write --space "
             """'{"lr": ("log", 1e-4, 1e-1)}' --epochs 10, or --train BEST.json."""
         )
-    space = read_space(options.space, find)
-    train_loader, val_loader, _ = _loaders(options, find)
+    asked: str | None = options.space
+    space = configured[1] if configured and asked is None else read_space(asked or "", find)
+    train_loader, val_loader, _ = loaders()
     optuna = optuna_module()
     if options.has_progress:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines would tear the table
@@ -60,11 +70,11 @@ def tune(options: argparse.Namespace) -> str:
     return _summary(study, options)
 
 
-def _train(options: argparse.Namespace, make_trainer: Any, find: Callable[[str], Any]) -> str:
+def _train(options: argparse.Namespace, make_trainer: Any, loaders: Callable[[], Any]) -> str:
     """Trains the best configuration of a study again, with the test set where there is one."""
     known = read_configuration(options.train)
     check_arguments_of(make_trainer, known["hyperparameters"])
-    train_loader, val_loader, test_loader = _loaders(options, find)
+    train_loader, val_loader, test_loader = loaders()
     trainer: TrainerModule = make_trainer(**known["hyperparameters"])
     metrics = trainer.train_model(
         train_loader, val_loader, test_loader, options.epochs or known.get("num_epochs") or 1
