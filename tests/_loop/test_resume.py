@@ -218,8 +218,8 @@ def test_a_setting_that_is_told_to_change_changes_and_the_rest_stays(tmp_path, c
     bases = [
         float(part.base)
         for state in (before, after)
-        for part in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "base"))
-        if hasattr(part, "base")
+        for part in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "updates"))
+        if hasattr(part, "updates")
     ]
     assert bases == pytest.approx([0.01, 0.5])
     assert rates[0] == rates[1]  # that of the last update, which was made
