@@ -22,6 +22,7 @@ from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
 from boltax._process._allocator import install as _keep_memory
 from boltax._step._state import TrainState
+from boltax.parallel._parallel import Parallel
 from boltax.trainer import TrainerModule
 
 if _typing.TYPE_CHECKING:  # with a `__getattr__` in sight, no misspelt name would be found
@@ -45,6 +46,7 @@ __all__ = [
     "Every",
     "LearningRateTest",
     "LoopOptions",
+    "Parallel",
     "Preflight",
     "TrainState",
     "TrainerModule",

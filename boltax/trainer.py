@@ -93,7 +93,9 @@ class TrainerModule(Questions):
         monitor: ``(metric, "min" or "max")`` that tells the best model: ``("val/acc", "max")``.
         loop: options of the loop.
         checkpoint: what is kept on disk.
-        parallel: None; reserved for training on several devices.
+        parallel: how the run lies on several devices: None for one, ``"data"`` has each work on its
+            part of a batch, ``"fsdp"`` divides parameters and optimizer state, too; or a
+            `boltax.Parallel`.
         **hparams: further hyperparameters. They are stored with the run, and `loss_function` reads
             them as ``model.hparams[name]``.
 
@@ -195,7 +197,9 @@ class TrainerModule(Questions):
         total_steps = limits.schedule_steps or total_steps
         optimizer = build_optimizer(self.optimizer_hparams, total_steps, type(self))
         with self._made.progress.status(f"setting up the optimizer: {optimizer.describe}"):
-            self.state = state_with_optimizer(self.state, optimizer, self.hparams, self.loop)
+            self.state = state_with_optimizer(
+                self.state, optimizer, self.hparams, self.loop, self._made.placement
+            )
         if self.run is None:
             self.run = Run(Limits(num_epochs=num_epochs, total_steps=total_steps))
 
@@ -558,7 +562,7 @@ class TrainerModule(Questions):
             batch_idx: its place among the batches of its data, from which random keys follow.
         """
         state = evaluated(self.state, self._made.root_key)
-        batch = jax.device_put(narrowed(batch, "a batch"))
+        batch = self._made.placement.put_feed(narrowed(batch, "a batch"))
         outputs = self._made.steps.predict(state, np.int32(batch_idx), batch)
         return jax.device_get(outputs)
 

@@ -14,6 +14,7 @@ from boltax._build._foreign_options import check_hyperparameters
 from boltax._build._methods import base_of, overrides
 from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError, noting, unknown_name
+from boltax.parallel._parallel import Parallel, as_parallel
 
 LOGGER_PARAMS = ("base_log_dir", "logger_name", "logger_type", "project_name", "log_dir")
 _SIMILAR = 0.85
@@ -88,12 +89,21 @@ def check_options(cls: type, loop: Any, checkpoint: Any) -> None:
         )
 
 
-def check_parallel(parallel: object) -> None:
-    """Refuses what this version cannot do."""
-    if parallel is not None:
+def parallel_of(value: Any, cls: type, *, is_debug: bool) -> Parallel | None:
+    """The argument `parallel`, as an object.
+
+    Raises:
+        ConfigurationError: when it is none, or boltax does not compile the steps.
+    """
+    parallel = as_parallel(value)
+    if parallel is not None and (is_debug or overrides(cls, "create_jitted_functions")):
+        cause = "debug=True" if is_debug else "a create_jitted_functions of its own"
         raise ConfigurationError(
-            f"Received parallel={parallel!r}; expected None: this version uses one device."
+            f"Received parallel={value!r} for {cls.__name__} with {cause}, whose steps boltax "
+            "does not compile; expected steps that it compiles for the devices. Leave out "
+            f"parallel, or {cause}."
         )
+    return parallel
 
 
 def check_positive(**values: Any) -> None:

@@ -25,6 +25,7 @@ from boltax._step._steps import Steps, compile_steps, host_steps
 from boltax.errors import DataError, noting
 from boltax.models._adapter import ModelAdapter
 from boltax.models._precision import in_precision
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 
 def loss_steps_of(
@@ -99,6 +100,7 @@ def compile_for(
     size_of: SizeOf | None,
     example: Batch,
     members: int | None = None,
+    placement: Placement = ONE_DEVICE,
 ) -> Steps:
     """Compiled steps, made of pure ones.
 
@@ -112,6 +114,7 @@ def compile_for(
         size_of: how the trainer counts the examples of a batch; None for the usual way.
         example: an example batch.
         members: of a population; see `compile_steps`.
+        placement: where states and batches lie.
     """
     compilations = Compilations(
         progress.status,
@@ -131,6 +134,8 @@ def compile_for(
         tell=progress.note,
         members=members,
         size_of=size_of,
+        placement=placement,
+        microbatches=loop.microbatches,
     )
     return _counting(steps, size_of, example)
 

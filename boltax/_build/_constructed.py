@@ -21,9 +21,9 @@ from boltax._base._types import Variables
 from boltax._build._arguments import (
     check_names,
     check_options,
-    check_parallel,
     example_of,
     logger_params_of,
+    parallel_of,
     seed_of,
     whole,
 )
@@ -35,7 +35,6 @@ from boltax._build._compiled import (
     with_options,
 )
 from boltax._build._construction import take
-from boltax._build._copies import Copies
 from boltax._build._first_state import root_key_of, state_without_optimizer, traced_hparams
 from boltax._build._loggers import complete_logger, open_loggers
 from boltax._build._made import Made
@@ -43,7 +42,7 @@ from boltax._build._memory import look_at_first_model
 from boltax._build._methods import check_methods, missing_attribute, overrides, refuse_copy
 from boltax._build._place import ResumeFrom, goes_on_in, make_way
 from boltax._build._signature import ConstructorSignature, noted_call
-from boltax._build._stored import config_of, name_of_model, write_hparams
+from boltax._build._stored import config_of, name_of_model, recorded, write_hparams
 from boltax._build._summaries import summaries
 from boltax._process._compilation_cache import enable_compilation_cache
 from boltax._progress._progress import Progress
@@ -60,6 +59,7 @@ from boltax.checkpoint._saver import Saver
 from boltax.loggers._group import LoggerGroup
 from boltax.models._adapter import adapt
 from boltax.optim._build import check_hparams
+from boltax.parallel._parallel import Parallel
 
 
 class Constructed:
@@ -115,7 +115,7 @@ class Constructed:
         monitor: tuple[str, str] | None = None,
         loop: LoopOptions | None = None,
         checkpoint: CheckpointOptions | None = None,
-        parallel: None = None,
+        parallel: str | Parallel | None = None,
         **hparams: Any,
     ) -> None:
         made, cls, nothing = self._made, type(self), cast("Any", None)
@@ -141,7 +141,7 @@ class Constructed:
         check_names(cls, self.hparams, is_new=made.construction.is_new)
         check_options(cls, self.loop, self.checkpoint)
         check_form(monitor)
-        check_parallel(parallel)
+        made.parallel = parallel_of(parallel, cls, is_debug=debug)
         # An optimizer is needed only to train; a stored one may ask for files that are elsewhere.
         if made.construction.is_new and not lacks_parts(self.optimizer_hparams):
             check_hparams(self.optimizer_hparams)
@@ -157,10 +157,11 @@ class Constructed:
             debug=debug,
             check_val_every_n_epoch=self.check_val_every_n_epoch,
             seed=self.seed,
+            **recorded(made.parallel),
         )
         self.run, self.logger, self.log_dir = None, nothing, ""
         self.train_step, self.eval_step, self.model = nothing, nothing, nothing
-        made.progress, made.saver, made.copies = Progress(enable_progress_bar), Saver(), Copies()
+        made.progress, made.saver = Progress(enable_progress_bar), Saver()
         if not made.construction.is_complete:
             made.construction.described.append(self)
             return
@@ -318,7 +319,11 @@ class Constructed:
         )
         root, init_rng = first_keys(self.seed)
         variables = core.unfreeze(self.run_model_init(exmp_input, init_rng))
-        self.state = state_without_optimizer(self._made.adapter, self.hparams, variables, root)
+        placement, named = self._made.placement, self._made.adapter.axis_names
+        variables = placement.settled(variables, named)
+        self.state = state_without_optimizer(
+            self._made.adapter, self.hparams, variables, root, placement
+        )
 
     def run_model_init(self, exmp_input: Any, init_rng: jax.Array) -> Variables:
         """Makes the model's variables for the example input, compiled.
@@ -351,6 +356,7 @@ class Constructed:
                 traced_hparams=traced_hparams(self.hparams),
                 owner=self._made.name,
                 is_abstract=not has_values,
+                placement=self._made.placement,
             )
         return variables
 
@@ -364,7 +370,8 @@ class Constructed:
         Args:
             exmp_input: as given to the constructor.
         """
-        whole, shown = summaries(self._made.adapter, self._made.calls, variables_of(self.state))
+        variables, placement = variables_of(self.state), self._made.placement
+        whole, shown = summaries(self._made.adapter, self._made.calls, variables, placement)
         self._made.summary = whole
         if self._made.construction.is_shown:
             if self._made.is_described:
@@ -402,5 +409,6 @@ class Constructed:
             where=lambda: self.run.where("train") if self.run else "the start",
             size_of=self._made.size_of,
             example=self.exmp_input,
+            placement=self._made.placement,
         )
         self.train_step, self.eval_step = self._made.steps.train_step, self._made.steps.eval_step

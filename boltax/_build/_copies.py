@@ -1,21 +1,24 @@
 """Copies of arrays on the device, which the background writes while the loop goes on."""
 
-import jax
-
 from boltax._base._trees import form_of
 from boltax._base._types import PyTree
 from boltax._step._steps import compile_copy
 from boltax.metrics._accumulate import Metrics, SavedMetrics
+from boltax.parallel._devices import is_on_cpu
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 
 class Copies:
     """Copies of the state for the background, which reuse the memory of an earlier one.
 
     On a CPU only: there new memory is slow and plentiful, on an accelerator the other way round.
+
+    Args:
+        placement: where the arrays lie.
     """
 
-    def __init__(self) -> None:
-        self._copy = compile_copy()
+    def __init__(self, placement: Placement = ONE_DEVICE) -> None:
+        self._copy, self._is_one = compile_copy(placement), placement.is_one
         self._spare: PyTree | None = None
 
     def copy(self, tree: PyTree) -> PyTree:
@@ -35,5 +38,5 @@ class Copies:
 
     def give_back(self, copy: PyTree) -> None:
         """Lets the next copy have the memory of this one."""
-        if jax.default_backend() == "cpu":
+        if is_on_cpu() and self._is_one:
             self._spare = copy

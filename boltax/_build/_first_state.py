@@ -19,16 +19,23 @@ from boltax.errors import OptimizerError
 from boltax.models._adapter import ModelAdapter
 from boltax.optim._build import Optimizer, build
 from boltax.optim._plateau import first_evaluations
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 
-def traced_hparams(hparams: Mapping[str, Any]) -> dict[str, jax.Array]:
+def traced_hparams(
+    hparams: Mapping[str, Any], placement: Placement = ONE_DEVICE
+) -> dict[str, jax.Array]:
     """The free hyperparameters that live in the state, as arrays."""
     numbers = {k: v for k, v in hparams.items() if is_traced_hyperparameter(v)}
-    return {name: _on_device(value, np.float32) for name, value in numbers.items()}
+    return {name: _number(value, placement) for name, value in numbers.items()}
 
 
 def state_without_optimizer(
-    adapter: ModelAdapter, hparams: Mapping[str, Any], variables: Variables, rng: jax.Array
+    adapter: ModelAdapter,
+    hparams: Mapping[str, Any],
+    variables: Variables,
+    rng: jax.Array,
+    placement: Placement = ONE_DEVICE,
 ) -> TrainState:
     """The state before `init_optimizer`, as in the guide.
 
@@ -37,16 +44,17 @@ def state_without_optimizer(
         hparams: the free hyperparameters.
         variables: of the model, by collection.
         rng: root key of the run.
+        placement: where the variables lie.
     """
     nothing: Any = None
     return TrainState(
-        step=_on_device(0, np.int32),
+        step=placement.put(np.int32(0)),
         apply_fn=adapter.apply_fn,
         params=variables["params"],
         tx=nothing,
         opt_state=nothing,
-        rng=rng,
-        hparams=traced_hparams(hparams) or None,
+        rng=rng if placement.is_one else placement.put(rng),
+        hparams=traced_hparams(hparams, placement) or None,
         **split_collections(variables),
     )
 
@@ -89,7 +97,11 @@ def build_optimizer(hparams: Any, total_steps: int | None, trainer_class: type) 
 
 
 def state_with_optimizer(
-    state: Any, optimizer: Optimizer, hparams: Mapping[str, Any], loop: LoopOptions
+    state: Any,
+    optimizer: Optimizer,
+    hparams: Mapping[str, Any],
+    loop: LoopOptions,
+    placement: Placement = ONE_DEVICE,
 ) -> Any:
     """A fresh state at step 0, made in one compiled call; the state that it is made of is donated.
 
@@ -98,10 +110,11 @@ def state_with_optimizer(
         optimizer: what trains it.
         hparams: the free hyperparameters.
         loop: options that add to the state.
+        placement: where it lies.
     """
-    traced = traced_hparams(hparams)
+    traced = traced_hparams(hparams, placement)
     if optimizer.l2_regularization:
-        traced["l2_regularization"] = _on_device(optimizer.l2_regularization, np.float32)
+        traced["l2_regularization"] = _number(optimizer.l2_regularization, placement)
 
     def create(state: Any) -> Any:
         return state.replace(
@@ -113,7 +126,7 @@ def state_with_optimizer(
             **fields_of_options(loop, state),
         )
 
-    return compile_create(create)(state)
+    return compile_create(create, placement)(state)
 
 
 def fields_of_options(loop: LoopOptions, state: Any) -> dict[str, Any]:
@@ -124,6 +137,6 @@ def fields_of_options(loop: LoopOptions, state: Any) -> dict[str, Any]:
     }
 
 
-def _on_device(value: Any, dtype: Any) -> jax.Array:
+def _number(value: Any, placement: Placement) -> jax.Array:
     """A number on the device: functions of `jax.numpy` would compile a program for it."""
-    return jax.device_put(np.asarray(jax.device_get(value), dtype))
+    return placement.put(np.asarray(jax.device_get(value), np.float32))

@@ -1,6 +1,7 @@
 """What a trainer has made of its constructor's arguments, under one name that nobody else uses."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from boltax._build._construction import Construction
@@ -17,6 +18,8 @@ from boltax.checkpoint._saver import Saver
 from boltax.errors import TrainingError
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call
+from boltax.parallel._parallel import Parallel
+from boltax.parallel._placement import Placement, placement_of
 
 
 @dataclass
@@ -35,13 +38,13 @@ class Made:
         loss_steps: the pure steps of `loss_function`.
         steps: what the loop calls: compiled steps.
         saver: writes to the disk in the background.
-        copies: copies the state on the device.
         live: where the state of now lies.
         size_of: how the user counts the examples of a batch; None for the usual way.
         root_key: the root random key, where a user's own steps may change that of the state.
         calls: with what the model was called when it was initialised; None when the user did that.
         summary: the table of the model's layers.
         is_begun: whether the constructor of `TrainerModule` was called.
+        parallel: how the run lies on several devices; None for one.
         logger_params: as given to the constructor.
         logger: the loggers that the constructor, or the beginning of a run, has made.
         has_own_loggers: whether they, and the folder, are made by `init_logger` of boltax.
@@ -59,19 +62,29 @@ class Made:
     loss_steps: LossSteps = field(init=False)
     steps: Steps = field(init=False)
     saver: Saver = field(init=False)
-    copies: Copies = field(init=False)
     live: Live = field(default_factory=Live)
     size_of: SizeOf | None = None
     root_key: Any = None
     calls: list[Call] | None = None
     summary: str = ""
     is_begun: bool = False
+    parallel: Parallel | None = None
     logger_params: dict[str, Any] = field(default_factory=dict[str, Any])
     logger: Any = None
     has_own_loggers: bool = False
     versions_in: str | None = None
     is_described: bool = False
     had_records: bool = False
+
+    @cached_property
+    def copies(self) -> Copies:
+        """Copies the state on the device."""
+        return Copies(self.placement)
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where everything lies; asked first when there is something to place."""
+        return placement_of(self.parallel)
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from boltax.checkpoint._constructor_call import ConstructorCall
 from boltax.checkpoint._files import write_json
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._rundir import RunDirectory
+from boltax.parallel._parallel import Parallel
 
 
 def config_of(
@@ -37,6 +38,11 @@ def config_of(
         **others,
         **hparams,
     }
+
+
+def recorded(parallel: Parallel | None) -> dict[str, Any]:
+    """How a run lies on several devices, as its configuration has it; nothing for one."""
+    return {} if parallel is None else {"parallel": parallel.recorded()}
 
 
 def name_of_model(model_class: Any) -> str:

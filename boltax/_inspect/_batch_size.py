@@ -52,13 +52,19 @@ def find_batch_size(
         cost = cost_of(sized)
         return math.inf if cost is None else cost.peak + sized.ahead + sized.saving
 
-    size, least = largest_within(needed, limit, min(subject.batch_size, largest), largest)
+    placement = trainer._made.placement
+    # several devices share a batch evenly
+    unit = 1 if placement.is_one else placement.parts * trainer.loop.microbatches
+    start, most = min(subject.batch_size, largest) // unit or 1, largest // unit or 1
+    count, least = largest_within(lambda count: needed(count * unit), limit, start, most)
+    size = count * unit
     if not size:
         raise ConfigurationError(
             f"Received a limit of {shown_bytes(limit)} for {trainer._made.name}, which needs "
-            f"{shown_bytes(least)} for a batch of one example, {shown_bytes(subject.saving)} of "
-            "that for a copy of the state; expected more memory or a smaller step. Use a smaller "
-            "model, jax.checkpoint around its layers, or parameters and activations in bfloat16."
+            f"{shown_bytes(least)} for a batch of {'one example' if unit == 1 else unit}, "
+            f"{shown_bytes(subject.saving)} of that for a copy of the state; expected more memory "
+            "or a smaller step. Use a smaller model, jax.checkpoint around its layers, or "
+            "parameters and activations in bfloat16."
         )
     return size
 

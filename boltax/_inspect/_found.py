@@ -20,6 +20,8 @@ class Arrays:
 class Preflight:
     """What training with batches of one size needs. ``print`` it for a table.
 
+    On several devices memory is that of each of them, numbers and operations are those of all.
+
     Attributes:
         trainer: the name of the trainer.
         batch_size: examples in a batch.
@@ -38,6 +40,7 @@ class Preflight:
         device: the device's kind.
         memory: its bytes, of a CPU those that are available now; None when unknown.
         peak_flops: the operations that the device can do in a second; None when unknown.
+        devices: how many share the work.
 
     Example:
         >>> found = Preflight(
@@ -66,6 +69,7 @@ class Preflight:
     device: str
     memory: int | None
     peak_flops: float | None
+    devices: int = 1
 
     @property
     def needed(self) -> int:
@@ -107,7 +111,9 @@ def table(found: Preflight) -> str:
     shown = [("", "numbers", "memory"), *((a, b, shown_bytes(c)) for a, b, c in rows)]
     widths = [max(len(row[column]) for row in shown) for column in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in shown]
-    head = f"{found.trainer}, batches of {found.batch_size:,}, on {found.device}"
+    where = f"{found.devices} x {found.device}; memory is that of each"
+    where = where if found.devices > 1 else found.device
+    head = f"{found.trainer}, batches of {found.batch_size:,}, on {where}"
     return "\n".join([head, "", *lines, "", _verdict(found), *_operations(found)])
 
 
@@ -126,7 +132,7 @@ def _operations(found: Preflight) -> list[str]:
     if found.has_open_loops:
         lines.append("  loops whose length only the run will show count as one round")
     if found.peak_flops:
-        fastest = 1e3 * found.flops / found.peak_flops
+        fastest = 1e3 * found.flops / (found.peak_flops * found.devices)
         peak = f"{scaled(found.peak_flops)}FLOP/s in half precision"
         lines.append(f"  {fastest:.3g} ms at the device's peak of {peak}")
     return [*lines, f"compiled in {found.compile_seconds:.1f} s"]

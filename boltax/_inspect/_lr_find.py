@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +142,18 @@ def _trained(
     trainer: Constructed, source: Source, state: Any, rates: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The learning rate and the loss of each step."""
+    placement = trainer._made.placement
     step = compile_fused(
-        _body(trainer.create_functions()[0]),
+        _body(placement.dividing(trainer.create_functions()[0])),
         "learning rate test",
         compilations=Compilations(trainer._made.progress.status),
         wanted=trainer.loop.steps_per_execution,
+        placement=placement,
+        check=partial(placement.check_batch, microbatches=trainer.loop.microbatches),
     )
     count = len(rates)
-    constants: Any = jax.device_put(np.asarray(rates, np.float32))
-    carry: Any = state, jax.device_put(np.int32(0))
+    constants: Any = placement.put(np.asarray(rates, np.float32))
+    carry: Any = state, placement.put(np.int32(0))
     stream = prefetch_to_device(
         _endless(source),
         lambda drawn: step.plan(count - drawn, count - drawn),
@@ -157,6 +161,7 @@ def _trained(
         depth=trainer.loop.prefetch,
         copy=not source.owns_batches,
         is_compiled=step.is_compiled,
+        placement=placement,
     )
     found: list[Any] = []
     for chunk in stream:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._base._chunks import Mode
-from boltax._base._trees import num_examples, tree_bytes
+from boltax._base._trees import num_examples
 from boltax._base._types import Batch, PyTree
 from boltax._build._arguments import check_positive
 from boltax._build._constructed import Constructed
@@ -30,9 +30,10 @@ from boltax._process._compilation_cache import enable_compilation_cache
 from boltax._step._bodies import Training, batch_metrics_of
 from boltax._step._flops import count_flops, peak_of
 from boltax._step._fused import MOST_BYTES, MOST_STEPS, UNROLLED, FusedStep
-from boltax._step._state import params_of
+from boltax._step._state import params_of, variables_of
 from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError, TrainingError, noting
+from boltax.parallel._table import bytes_on_each
 
 _MANY_STEPS = 10**6  # for schedules, when the number is not given; the memory does not depend on it
 
@@ -81,6 +82,7 @@ def preflight(trainer: Constructed, batch: Batch, total_steps: int | None = None
         device=subject.device.device_kind,
         memory=memory_of(subject.device),
         peak_flops=peak_of(subject.device),
+        devices=trainer._made.placement.num_devices,
     )
 
 
@@ -110,11 +112,13 @@ class Subject:
         batch = to_host(batch)[0]
         trainer._made.steps.size_of(batch)
         enable_compilation_cache()
-        return cls(trainer, step, _state_shapes(trainer, total_steps), _shapes(batch))
+        batch = _shapes(batch)
+        return cls(trainer, step, _state_shapes(trainer, total_steps), _placed(trainer, batch))
 
     def sized(self, size: int) -> "Subject":
         """With batches of another size."""
-        return Subject(self.trainer, self.step, self.state, sized(self.batch, size))
+        batch = _placed(self.trainer, sized(self.batch, size))
+        return Subject(self.trainer, self.step, self.state, batch)
 
     @property
     def batch_size(self) -> int:
@@ -123,12 +127,13 @@ class Subject:
     @cached_property
     def device(self) -> Any:
         arrays = (x for x in jax.tree.leaves(self.trainer.state) if isinstance(x, jax.Array))
-        return next((next(iter(x.devices())) for x in arrays), None) or jax.local_devices()[0]
+        held = next((next(iter(x.devices())) for x in arrays), None)
+        return held or self.trainer._made.placement.device
 
     @property
     def ahead(self) -> int:
         """Bytes of waiting batches: single ones, or the rest of two dispatches of several."""
-        loop, one = self.trainer.loop, max(tree_bytes(self.batch), 1)
+        loop, one = self.trainer.loop, max(bytes_on_each(self.batch), 1)
         if loop.steps_per_execution == "auto":
             steps = max(min(MOST_STEPS, MOST_BYTES // one), UNROLLED)
         else:
@@ -140,9 +145,9 @@ class Subject:
         """Bytes of the copy that is written: of the whole state, or of the model only."""
         state: Any = self.state
         if self.trainer.checkpoint.keep_last:
-            return tree_bytes(state_tree(state))
+            return bytes_on_each(state_tree(state))
         others = (getattr(state, "batch_stats", None), getattr(state, "collections", None))
-        return tree_bytes((params_of(state), others))
+        return bytes_on_each((params_of(state), others))
 
 
 class Cost(NamedTuple):
@@ -193,8 +198,9 @@ def _compiled_step(trainer: Constructed) -> FusedStep:
 
 def _state_shapes(trainer: Constructed, total_steps: int | None) -> PyTree:
     """The shapes of the state, with the optimizer that training would begin with."""
+    placement = trainer._made.placement
     if getattr(trainer.state, "tx", trainer) is not None:
-        return _shapes(trainer.state)
+        return _shapes(trainer.state) if placement.is_one else placement.forms(trainer.state)
     twin = twin_of(trainer)
 
     def create(state: Any) -> Any:
@@ -203,7 +209,26 @@ def _state_shapes(trainer: Constructed, total_steps: int | None) -> PyTree:
         return twin.state
 
     with noting(f"{trainer._made.name}.init_optimizer", "preflight, on shapes instead of arrays"):
-        return jax.eval_shape(create, _shapes(trainer.state))
+        shapes = jax.eval_shape(create, _shapes(trainer.state))
+    if placement.is_one:
+        return shapes
+    return _with_places(shapes, placement.of_state(shapes, variables_of(trainer.state)))
+
+
+def _placed(trainer: Constructed, batch: PyTree) -> PyTree:
+    """The shapes of a batch, with the places of its parts where there are several devices."""
+    placement = trainer._made.placement
+    if placement.is_one:
+        return batch
+    placement.check_batch(batch, trainer.loop.microbatches)
+    return _with_places(batch, placement.of_feed(batch))
+
+
+def _with_places(shapes: PyTree, places: PyTree) -> PyTree:
+    def one(leaf: Any, place: Any) -> Any:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
+
+    return jax.tree.map(one, shapes, places)
 
 
 def _shapes(tree: PyTree) -> PyTree:
@@ -220,7 +245,7 @@ def _shapes(tree: PyTree) -> PyTree:
 
 
 def _arrays(tree: PyTree) -> Arrays:
-    return Arrays(sum(leaf.size for leaf in jax.tree.leaves(tree)), tree_bytes(tree))
+    return Arrays(sum(leaf.size for leaf in jax.tree.leaves(tree)), bytes_on_each(tree))
 
 
 def memory_of(device: Any) -> int | None:

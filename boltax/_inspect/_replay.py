@@ -92,7 +92,7 @@ def _load(trainer: Any, folder: Path, report: dict[str, Any]) -> tuple[Any, list
     trainer.init_optimizer(report["num_epochs"], report["steps_per_epoch"])
     template = {"state": state_tree(trainer.state), "batch": ...}
     state = read_arrays(folder, "arrays", template)["state"]
-    return trainer.state.replace(**state), [jax.device_put(leaf) for leaf in arrays["batch"]]
+    return trainer.state.replace(**state), trainer._made.placement.put_feed(list(arrays["batch"]))
 
 
 def _where(error: FloatingPointError) -> str:

@@ -8,12 +8,13 @@ from boltax._loop._evaluate import compile_ahead, planned_batches
 from boltax._loop._one import One
 from boltax._step._bodies import Training
 from boltax._step._ema import evaluated
-from boltax._step._fused import MOST_STEPS, count_on_device
+from boltax._step._fused import MOST_STEPS
 from boltax._step._steps import Step
 from boltax.callbacks._base import overriding
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source
+from boltax.parallel._placement import Placement
 
 
 def compile_steps_ahead(one: One) -> Future[Any] | None:
@@ -24,14 +25,14 @@ def compile_steps_ahead(one: One) -> Future[Any] | None:
     """
     run, steps, state, trained = one.run, one.parts.steps, one.live.state, None
     with run.ledger.spent("compile"):
-        if (chunk := _first_of_arrays(run.train_source, steps.train)) is not None:
+        if (chunk := _first_of_arrays(run.train_source, steps.train, steps.placement)) is not None:
             carry = Training(state, steps.empty_train(state, chunk, None))
             distance = _first_distance(one)
-            trained = steps.train.precompile(count_on_device(1), carry, chunk.feed, distance)
+            trained = steps.train.precompile(steps.placement.number(1), carry, chunk.feed, distance)
         if (loader := run.validations.first_loader) is None:
             return None
         source = run.source(loader, "val_loader")
-        if (chunk := _first_of_arrays(source, steps.evaluate)) is None:
+        if (chunk := _first_of_arrays(source, steps.evaluate, steps.placement)) is None:
             return None
         total = planned_batches(source, one.parts.loop.limit_val_batches)
         state = evaluated(state, one.parts.root_key)
@@ -51,7 +52,8 @@ def _first_distance(one: One) -> int:
     return max(1, min(ends))
 
 
-def _first_of_arrays(source: Source, step: Step) -> Chunk | None:
+def _first_of_arrays(source: Source, step: Step, placement: Placement) -> Chunk | None:
     if not isinstance(source, ArrayLoader):  # what others read is not ours to read twice
         return None
-    return next(prefetch_to_device(source.epoch(1), is_compiled=step.is_compiled))
+    chunks = prefetch_to_device(source.epoch(1), is_compiled=step.is_compiled, placement=placement)
+    return next(chunks)

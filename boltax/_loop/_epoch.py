@@ -20,7 +20,7 @@ from boltax._loop._stream import stream
 from boltax._loop._trainees import Trainees, Watch
 from boltax._progress._progress import advance_examples
 from boltax._step._bodies import Training
-from boltax._step._fused import MOST_STEPS, count_on_device
+from boltax._step._fused import MOST_STEPS
 from boltax.data._prefetch import one_item_each
 from boltax.data._source import Source
 from boltax.errors import TrainingError
@@ -112,7 +112,7 @@ def _send(trainees: Trainees, watch: Watch, drawn: Chunk) -> None:
         until_due: Any = ()
         if trainees.has_record_loop:
             distance = min(every - begin % every, MOST_STEPS + 1) if ends_records else 1
-            until_due = count_on_device(distance)
+            until_due = trainees.steps.placement.number(distance)
         interval, placed = interval_of(trainees, chunk), trainees.placed(chunk)
 
         def send(index: int) -> None:

@@ -225,6 +225,7 @@ def draw(
         is_compiled=steps.evaluate.is_compiled,
         begin=begin,
         size_of=steps.size_of,
+        placement=steps.placement,
     )
 
 

@@ -165,7 +165,7 @@ class NonFiniteWatch:
         kept = (due.up_to(run.step) for due in metrics.due)
         metrics.due = deque(due for due in kept if due.steps)
         if metrics.interval is not None and isinstance(metrics.interval[0], Metrics):
-            none = jax.device_put(np.int32(0))
+            none = self._one.parts.steps.placement.put(np.int32(0))
             metrics.interval = [dataclasses.replace(metrics.interval[0], left_out=none)]
 
 

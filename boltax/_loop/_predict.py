@@ -35,6 +35,7 @@ def predict(steps: Steps, state: State, source: Source, *, track: Track, prefetc
         copy=not source.owns_batches,
         is_compiled=steps.evaluate.is_compiled,
         size_of=steps.size_of,
+        placement=steps.placement,
     )
     bar = shown(stream, track, total=source.num_batches, desc="Prediction")
     for place, chunk in enumerate(bar):

@@ -9,8 +9,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from boltax._base._types import ScalarMetrics
 from boltax._loop._accumulators import Accumulators, Due
 from boltax._loop._trainees import Trainees, Watch
@@ -18,6 +16,7 @@ from boltax._progress._progress import set_metrics
 from boltax._step._flops import peak_of
 from boltax._step._forms import Ended
 from boltax.metrics._accumulate import Metrics, rebuilt
+from boltax.parallel._placement import Placement
 
 MOST_DUE = 2
 """Dispatches whose records may wait for the device; with one more the host waits, too."""
@@ -26,7 +25,7 @@ MOST_DUE = 2
 def begin_record(trainees: Trainees) -> None:
     """Ends the interval of a record at this step; `write_records` writes it."""
     run, metrics = trainees.run, trainees.run.metrics
-    interval, before = _pairs(metrics)
+    interval, before = _pairs(trainees)
     turned = [
         trainees.steps_of(index).turn(old, new)
         for index, (old, new) in enumerate(zip(before, interval, strict=True))
@@ -46,7 +45,7 @@ def begin_records(trainees: Trainees, steps: list[int], size: int, ended: Ended)
         ended: their intervals.
     """
     run, metrics = trainees.run, trainees.run.metrics
-    _, (before,) = _pairs(metrics)
+    _, (before,) = _pairs(trainees)
     whole, packed = trainees.steps.add_ended(before, ended.number, ended.metrics)
     metrics.epoch = [whole]
     examples = [metrics.examples - size * (run.step - step) for step in steps]
@@ -55,20 +54,21 @@ def begin_records(trainees: Trainees, steps: list[int], size: int, ended: Ended)
 
 def merge_records(trainees: Trainees) -> list[Metrics | Any]:
     """The metrics of the epoch up to the last step, for each state."""
-    interval, before = _pairs(trainees.run.metrics)
+    interval, before = _pairs(trainees)
     return [
         new if old is None else trainees.steps_of(index).merge(old, new)
         for index, (old, new) in enumerate(zip(before, interval, strict=True))
     ]
 
 
-def _pairs(metrics: Accumulators) -> tuple[list[Any], list[Any]]:
+def _pairs(trainees: Trainees) -> tuple[list[Any], list[Any]]:
     """Of each state the metrics of the interval, and those of the epoch before it."""
+    metrics, placement = trainees.run.metrics, trainees.steps.placement
     interval: Any = metrics.interval
     if metrics.epoch is None:
         return interval, [None] * len(interval)
     pairs = zip(metrics.epoch, interval, strict=True)
-    return interval, [rebuilt(old, like=new) for old, new in pairs]
+    return interval, [rebuilt(old, new, placement) for old, new in pairs]
 
 
 def write_records(trainees: Trainees, watch: Watch, bar: Any, *, most_due: int = 0) -> None:
@@ -91,7 +91,9 @@ def _write(trainees: Trainees, watch: Watch, bar: Any) -> None:
     with run.ledger.spent("device"):
         rows = trainees.unpack(metrics.due[0])
     due = metrics.due.popleft()
-    speed = _speed(metrics, due.steps[-1], due.examples[-1], trainees.steps.train.flops)
+    steps = trainees.steps
+    last = due.steps[-1], due.examples[-1]
+    speed = _speed(metrics, *last, steps.train.flops, steps.placement)
     values: ScalarMetrics = {}
     for step, row in zip(due.steps, rows, strict=False):  # rows of no record come last
         values = trainees.on_record(step, row, speed)
@@ -104,7 +106,9 @@ def scalars(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
-def _speed(metrics: Accumulators, step: int, examples: int, flops: int | None) -> ScalarMetrics:
+def _speed(
+    metrics: Accumulators, step: int, examples: int, flops: int | None, placement: Placement
+) -> ScalarMetrics:
     """The speed since the last record; nothing at the first, which holds compiling.
 
     Args:
@@ -112,6 +116,7 @@ def _speed(metrics: Accumulators, step: int, examples: int, flops: int | None) -
         step: the step of the last of the records that have arrived.
         examples: examples up to it.
         flops: floating point operations of a step, if known.
+        placement: on which devices.
     """
     now, before = time.perf_counter(), metrics.told_at
     metrics.told_at = now, step, examples
@@ -124,6 +129,6 @@ def _speed(metrics: Accumulators, step: int, examples: int, flops: int | None) -
     }
     if flops:
         speed["speed/flops_per_second"] = flops * speed["speed/steps_per_second"]
-        if (peak := peak_of(jax.local_devices()[0])) is not None:
-            speed["speed/mfu"] = speed["speed/flops_per_second"] / peak
+        if (peak := peak_of(placement.device)) is not None:
+            speed["speed/mfu"] = speed["speed/flops_per_second"] / (peak * placement.num_devices)
     return speed

@@ -144,15 +144,18 @@ def _warn_of_changes(parts: Parts, run: Run, progress: Json, *, is_new_data: boo
         changes.append("the training data: the run goes on with their next epoch")
     if progress["total_steps"] != total:
         changes.append(f"steps in all: {progress['total_steps']} -> {total}")
-    if progress["devices"] != jax.device_count():
-        changes.append(f"devices: {progress['devices']} -> {jax.device_count()}")
+    devices = parts.steps.placement.known_devices
+    if progress["devices"] != devices:
+        changes.append(f"devices: {progress['devices']} -> {devices}")
+    is_elsewhere = progress["devices"] != devices or "parallel" in names
     if changes:
         _log.warning(
             "The run goes on with other settings than it was saved with: %s. These hold from now "
             "on. What training has made stays: parameters, the optimizer's averages and counts, "
-            "step, best model, history%s.",
+            "step, best model, history%s.%s",
             "; ".join(changes),
             "" if isinstance(now.get("optimizer_hparams"), dict | None) else _TRANSFORMATION,
+            _ROUNDING if is_elsewhere else "",
         )
 
 
@@ -204,6 +207,10 @@ def _keep_schedule(trainees: Trainees, steps: int | None) -> None:
     )
 
 
+_ROUNDING = (
+    " On other devices the same examples follow in the same order, and the last bits of sums may "
+    "differ."
+)
 _NO_MATTER = ("logger_params", "enable_progress_bar", "debug")
 
 

@@ -82,7 +82,7 @@ def _submit_resume(trainees: Trainees) -> None:
         "total_steps": run.limits.total_steps,
         "schedule_steps": run.limits.schedule_steps or run.limits.total_steps,
         "config": plain(parts.config),
-        "devices": jax.device_count(),
+        "devices": parts.steps.placement.known_devices,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         **saved.extra,
     }
@@ -279,7 +279,7 @@ def state_tree(state: State) -> PyTree:
 
 
 def _copied(parts: Parts, metrics: Accumulated) -> Accumulated:
-    if metrics is None or (isinstance(metrics[0], Metrics) and not metrics[0].values):
+    if metrics is None or (isinstance(metrics[0], Metrics) and not metrics[0].names):
         return None  # the names come with the first step
     return [parts.copies.of_metrics(one) for one in metrics]
 

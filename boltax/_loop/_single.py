@@ -35,7 +35,6 @@ from boltax._loop._stream import steps_to_next
 from boltax._loop._trainees import Loaders, Saved, Watch
 from boltax._step._bodies import Training
 from boltax._step._ema import evaluated
-from boltax._step._fused import count_on_device
 from boltax._step._state import evaluations_of
 from boltax._step._steps import Steps
 from boltax.callbacks._base import overriding
@@ -48,6 +47,7 @@ from boltax.loggers._history import History
 from boltax.metrics._accumulate import Metrics, merge, rebuilt, unpack
 from boltax.optim._plateau import check_followed
 from boltax.optim._resettings import changed_settings, with_settings
+from boltax.parallel._devices import idle_devices
 
 
 class Single(One):
@@ -88,7 +88,7 @@ class Single(One):
     def prepare(self, first: Chunk, distance: int) -> None:
         """Begins to compile the training step for the form of the first batch."""
         carry = Training(self.live.state, interval_of(self, first)[0])
-        self.steps.train.precompile(count_on_device(1), carry, first.feed, distance)
+        self.steps.train.precompile(self.steps.placement.number(1), carry, first.feed, distance)
 
     def plan(self, distance: int, at: int, left: int | None, until_due: int) -> Plan:
         """How the next steps are sent off; what measuring may cost follows from the whole run."""
@@ -113,8 +113,10 @@ class Single(One):
 
     def begin(self, loaders: Loaders, steps_per_epoch: int | None) -> None:
         """Gives the state its optimizer."""
+        if self.steps.placement.is_one and (idle := idle_devices()):
+            self.parts.progress.note(idle)
         self.hooks.init_optimizer(self.run.limits.num_epochs or 0, steps_per_epoch)
-        step = jax.device_put(jnp.asarray(self.live.state.step, jnp.int32))
+        step = self.steps.placement.put(jnp.asarray(self.live.state.step, jnp.int32))
         self.live.state = self.live.state.replace(step=step)
         self.run.state_watch = StateWatch(self.steps, self.live.state)
         if (evaluations := evaluations_of(self.live.state)) is not None:

@@ -58,6 +58,7 @@ def stream(trainees: Trainees, source: Source, left: int | None) -> Iterator[Chu
         is_compiled=trainees.steps.train.is_compiled,
         begin=prepare,
         size_of=trainees.steps.size_of,
+        placement=trainees.steps.placement,
     )
 
 

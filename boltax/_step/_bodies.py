@@ -27,6 +27,7 @@ from boltax.metrics._means import are_per_example
 from boltax.metrics._totals import IntTotal
 from boltax.optim._adapt import optax_promotion
 from boltax.optim._named import NamedState
+from boltax.parallel._devices import is_on_cpu
 
 TrainStep = Callable[[State, Batch], tuple[State, StepMetrics]]
 EvalStep = Callable[[State, Batch], StepMetrics]
@@ -106,7 +107,7 @@ def after(first: PyTree, second: PyTree) -> PyTree:
     a busy machine twice as long: XLA runs those that do not wait for each other on several threads,
     and passes the data between them.
     """
-    if jax.default_backend() != "cpu":
+    if not is_on_cpu():
         return second
     return lax.optimization_barrier((first, second))[1]
 
@@ -117,7 +118,7 @@ def is_taken_whole(carry: Training) -> bool:
     So the step is compiled to the same arithmetic as where nothing is chosen. On a CPU that is a
     copy of the state; on an accelerator the host would have to wait for the decision.
     """
-    return jax.default_backend() == "cpu" and tree_bytes(carry) <= MOST_WHOLE
+    return is_on_cpu() and tree_bytes(carry) <= MOST_WHOLE
 
 
 def turn_metrics(

@@ -13,18 +13,18 @@ at most a twentieth (for steps of some ms) to a quarter (for steps below 1 ms) o
 run has left. It runs in the background.
 """
 
-import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import jax
-import numpy as np
 
-from boltax._base._chunks import Chunk, Mode, Plan, Rows, stacked_form
+from boltax._base._chunks import Chunk, Made, Mode, Plan, Rows, batch_of, one_of, stacked_form
 from boltax._base._trees import tree_bytes
 from boltax._base._types import Carry, Constants, Feed, Outputs, PyTree
-from boltax._step._programs import Compiling, Program, forms
+from boltax._step._programs import Compiling, Program
+from boltax.parallel._devices import is_on_cpu
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 MOST_STEPS = 512
 """Steps in a dispatch at most; more bring nothing."""
@@ -88,6 +88,8 @@ class FusedStep:
         wanted: ``"auto"``, or the number of steps in a dispatch.
         name: names the step to people.
         tell: is told what was chosen.
+        placement: where arrays lie.
+        check: is asked about the form of the first batch, before anything is compiled; or None.
     """
 
     is_compiled = True
@@ -99,8 +101,11 @@ class FusedStep:
         wanted: int | str,
         name: str,
         tell: Callable[[str], None] = lambda _: None,
+        placement: Placement = ONE_DEVICE,
+        check: Callable[[PyTree], None] | None = None,
     ) -> None:
         self.programs = programs
+        self._placement, self._check = placement, check
         self.chosen: Plan | None = Plan() if wanted == 1 else None
         self._wanted, self._name, self._tell = wanted, name, tell
         self._first = Mode.SINGLE  # how steps go off until that is decided
@@ -149,7 +154,7 @@ class FusedStep:
         """
         if self._args:  # it has begun
             return self._begun
-        self._args = forms((constants, carry, feed))
+        self._begin(constants, carry, feed, Mode.SINGLE)
         self._widest = max(self._widest, distance)
         if self._wanted != 1 and distance > 1 and self._is_loop_first():
             self._first = Mode.LOOP
@@ -202,10 +207,10 @@ class FusedStep:
         if window is not None and not window.done:
             jax.block_until_ready(carry)
             window.began = time.perf_counter()
-        if not self._args:
-            self._args = forms((constants, carry, chunk.feed))
         mode = chunk.plan.mode
-        count = (count_on_device(chunk.steps),) if mode is Mode.LOOP else ()
+        if not self._args:
+            self._begin(constants, carry, chunk.feed, mode)
+        count = (self._placement.number(chunk.steps),) if mode is Mode.LOOP else ()
         carry, outputs = self.programs[mode](constants, carry, *count, chunk.feed)
         self._executed += chunk.steps
         if window is not None:
@@ -214,6 +219,13 @@ class FusedStep:
                 jax.block_until_ready(carry)
                 window.seconds = (time.perf_counter() - window.began) / window.done
         return carry, outputs
+
+    def _begin(self, constants: Constants, carry: Carry, feed: Feed, mode: Mode) -> None:
+        """Looks at the first batch, and notes the forms of a step's arguments."""
+        if self._check is not None:
+            is_made = isinstance(one := one_of(mode, feed), Rows | Made)
+            self._check(jax.eval_shape(batch_of, one) if is_made else one)
+        self._args = self._placement.forms((constants, carry, feed))
 
     def _timed(self, distance: int, near: int) -> Plan | None:
         if all(window.seconds is not None for window in self._windows):
@@ -312,7 +324,11 @@ class FusedStep:
         capacity = self._capacity(feed, seconds)
         self._plans[mode] = Plan(mode, 1 if seconds is None else capacity, capacity)
         return self.programs[mode].start(
-            constants, carry, forms(count_on_device(1)), stacked_form(feed, capacity), after=after
+            constants,
+            carry,
+            self._placement.forms(self._placement.number(1)),
+            stacked_form(feed, capacity),
+            after=after,
         )
 
     def _capacity(self, feed: Feed, seconds: float | None) -> int:
@@ -333,7 +349,7 @@ class FusedStep:
 
     def _is_loop_first(self) -> bool:
         """Whether a loop is expected to be the fastest: of small steps on a CPU."""
-        if jax.default_backend() != "cpu":
+        if not is_on_cpu():
             return False
         step = self.programs[Mode.SINGLE]
         step.trace(*self._args)
@@ -342,7 +358,7 @@ class FusedStep:
 
     def _is_loop_slow(self) -> bool:
         """Whether a loop is known to be slow: those of convolutions on a CPU, 40 times."""
-        return jax.default_backend() == "cpu" and self.programs[Mode.SINGLE].has_convolutions
+        return is_on_cpu() and self.programs[Mode.SINGLE].has_convolutions
 
 
 def is_unrolling_exact() -> bool:
@@ -351,13 +367,7 @@ def is_unrolling_exact() -> bool:
     On a CPU, before JAX 0.12, they may differ in the last bit, for XLA fuses across steps; so
     ``"auto"`` leaves them alone, and a resumed run stays exact.
     """
-    return jax.default_backend() != "cpu" or jax.__version_info__ >= (0, 12)
-
-
-@functools.cache
-def count_on_device(steps: int) -> jax.Array:
-    """A number of steps as int32, brought to the device once; at most `MOST_STEPS` and some."""
-    return jax.device_put(np.int32(steps))
+    return not is_on_cpu() or jax.__version_info__ >= (0, 12)
 
 
 def _equal_parts(steps: int, most: int) -> int:

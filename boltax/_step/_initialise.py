@@ -15,6 +15,7 @@ from boltax.errors import BoltaxError
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call
 from boltax.models._view import ModelView
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 RunModel = Callable[[ModelView, Batch], PyTree]
 """Runs the model on an example: a loss, or a plain call."""
@@ -54,6 +55,7 @@ def initialise(
     traced_hparams: Mapping[str, jax.Array],
     owner: str = "the trainer",
     is_abstract: bool = False,
+    placement: Placement = ONE_DEVICE,
 ) -> tuple[Variables, list[Call]]:
     """Variables of a model, made by running it once in initialisation mode.
 
@@ -66,6 +68,7 @@ def initialise(
         traced_hparams: the numbers among them that are traced.
         owner: the name of the trainer's class, for messages.
         is_abstract: give shapes in place of arrays, for values that are loaded from elsewhere.
+        placement: where the variables are to lie; each device makes what it holds.
 
     Returns:
         Variables by collection, and with what the model was called.
@@ -77,8 +80,14 @@ def initialise(
     calls: list[Call] = []
     init = partial(init_variables, adapter, run, hparams, calls)
     try:
-        make = partial(jax.eval_shape, init) if is_abstract else compile_init(init)
-        return make(example, key, dict(traced_hparams)), calls
+        if is_abstract:
+            return jax.eval_shape(init, example, key, dict(traced_hparams)), calls
+        options: dict[str, Any] = {}
+        if not placement.is_one:
+            unseen = partial(init_variables, adapter, run, hparams, [])
+            shapes = jax.eval_shape(unseen, example, key, dict(traced_hparams))
+            options["out_shardings"] = placement.of_variables(shapes, adapter.axis_names)
+        return compile_init(init, **options)(example, key, dict(traced_hparams)), calls
     except BoltaxError:
         raise
     except AttributeError as error:

@@ -18,6 +18,7 @@ from boltax._base._trees import describe, num_examples, wide
 from boltax._base._types import Batch, Carry, Number, Outputs, PyTree, StepMetrics, Variables
 from boltax.errors import DataError
 from boltax.metrics._accumulate import Metrics, merge, start
+from boltax.parallel._devices import is_on_cpu
 
 
 class Part(NamedTuple):
@@ -105,7 +106,7 @@ def repeat(
 
 
 def _is_loop_slow(body: Callable[..., Any], *args: PyTree) -> bool:
-    if jax.default_backend() != "cpu":
+    if not is_on_cpu():
         return False
     return "conv_general_dilated" in str(jax.make_jaxpr(body)(*args))
 

@@ -7,7 +7,7 @@ if all numbers agree to the last bit. Nothing here knows where batches come from
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from boltax._base._trees import common_size
 from boltax._base._types import Feed, PyTree
 from boltax._step._bodies import Evaluation, evaluation_of
 from boltax.metrics._accumulate import Metrics, empty_like
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 Evaluate = Callable[[Evaluation, Metrics, Chunk], tuple[Metrics, Any]]
 """The evaluation step; it takes the memory of the metrics."""
@@ -30,9 +31,11 @@ class Padding:
 
     Attributes:
         is_exact: None until it was tried.
+        placement: where batches lie.
     """
 
     is_exact: bool | None = None
+    placement: Placement = ONE_DEVICE
 
     def evaluated(
         self, evaluate: Evaluate, constants: Evaluation, metrics: Metrics, chunk: Chunk, full: Chunk
@@ -52,13 +55,22 @@ class Padding:
             if self.is_exact is None:
                 alone = evaluation_of(constants.state, chunk.size)
                 one, other = (
-                    evaluate(alone, empty_like(metrics), _filled(chunk, full, is_reversed=reverse))
+                    evaluate(alone, empty_like(metrics), self._filled(chunk, full, reverse))
                     for reverse in (False, True)
                 )
                 examples = jax.device_get(one[0].examples).value()  # of several members, too
                 is_masked = bool((examples == chunk.size).all())
                 self.is_exact = is_masked and _are_equal(one[0], other[0])
-            return evaluate(constants, metrics, _filled(chunk, full))[0] if self.is_exact else None
+            if not self.is_exact:
+                return None
+            return evaluate(constants, metrics, self._filled(chunk, full))[0]
+
+    def _filled(self, chunk: Chunk, full: Chunk, is_reversed: bool = False) -> Chunk:
+        filled = _filled(chunk, full, is_reversed=is_reversed)
+        if self.placement.is_host_enough and not isinstance(filled.feed, Rows):
+            return filled
+        is_stacked = filled.plan.mode is Mode.LOOP
+        return replace(filled, feed=self.placement.put_feed(filled.feed, is_stacked=is_stacked))
 
 
 def _is_shorter(chunk: Chunk, full: Chunk) -> bool:
@@ -104,8 +116,9 @@ def _filled_rows(rows: Rows, size: int, is_reversed: bool) -> Rows:
     order, first = jax.device_get((rows.order, rows.first))
     own, others = order[first:], order[:first]
     others = others[::-1] if is_reversed else others
-    put = jax.device_put
-    return Rows(rows.arrays, put(np.concatenate([own, others])), put(np.int32(0)), size)
+    order: Any = np.concatenate([own, others])
+    begin: Any = np.int32(0)
+    return Rows(rows.arrays, order, begin, size)
 
 
 def _are_equal(one: Metrics, other: Metrics) -> bool:

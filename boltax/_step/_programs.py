@@ -20,7 +20,8 @@ from boltax._base._types import Feed, PyTree
 from boltax._process._ledger import Ledger
 from boltax._process._moments import after_compiling
 from boltax._step._flops import flops_in, has_primitive
-from boltax.errors import RecompilationError
+from boltax.errors import RecompilationError, TrainingError
+from boltax.parallel._jitted import misplaced
 
 Compiling: TypeAlias = Future[Any]
 """What is done when something is compiled."""
@@ -101,7 +102,7 @@ class Program:
         compile_seconds: what its first form took to trace and compile.
 
     Args:
-        function: what ``jax.jit`` returned.
+        function: what ``jax.jit`` or `Placement.jit` returned.
         name: names it to people, e.g. ``"train step"``.
         compilations: announces and counts.
         one_of: the shapes of one batch as the user has it, by the last argument.
@@ -168,9 +169,28 @@ class Program:
                 return compiled(*args)
         except (TypeError, ValueError):  # raised before it runs, when the state has another form
             if not self._is_new(key, args):
-                return self._function(*args)  # other devices, or an error of the arguments
+                self._refuse_misplaced(compiled, args)
+                return self._function(*args)  # another device, or an error of the arguments
         del self._known[key]
         return self._compiled(key, args)(*args)
+
+    def _refuse_misplaced(self, compiled: Any, args: tuple[PyTree, ...]) -> None:
+        """Refuses arrays that lie on other devices than the program was compiled for.
+
+        That all of them lie on another single device is fine: members of a population may.
+        """
+        found = misplaced(args, compiled.input_shardings[0])
+        if found is None:
+            return
+        path, place, expected = found
+        if len(place.device_set) == len(expected.device_set) == 1:
+            return
+        raise TrainingError(
+            f"Received {path} for the {self._name}, which lies as {place}; expected "
+            f"{expected}, for which that is compiled. Leave arrays where they lie when you replace "
+            "them, as jax.device_put(new, old.sharding) does, and say how a run is spread over "
+            'devices with parallel="data", "fsdp" or boltax.Parallel(...).'
+        )
 
     def lower(self, *args: PyTree) -> Any:
         """The program for these arguments (arrays or their shapes), not compiled."""

@@ -58,7 +58,7 @@ from boltax._step._fused import FusedStep
 from boltax._step._loss_scale import has_overflowed
 from boltax._step._padding import Padding
 from boltax._step._programs import Compilations, Compiling, Program
-from boltax._step._state import trained_params_of
+from boltax._step._state import trained_params_of, variables_of
 from boltax.metrics._accumulate import (
     Metrics,
     SavedMetrics,
@@ -68,6 +68,9 @@ from boltax.metrics._accumulate import (
     rebuilt,
     start,
 )
+from boltax.parallel._devices import is_on_cpu
+from boltax.parallel._jitted import Shardings
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 LoopForm = Callable[..., tuple[Carry, Outputs]]
 """A loop of steps as traced: ``(body, constants, carry, count, feed) -> (carry, outputs)``."""
@@ -142,6 +145,7 @@ class Steps:
         turn: ends the interval of a record, see `turn_metrics`; donates nothing.
         add_ended: accumulates the intervals that ended in a loop, see there; donates nothing.
         size_of: the number of examples in a batch, on the host.
+        placement: where what they take lies.
         are_finite: for each of some arrays whether it is finite, of members for each of them.
     """
 
@@ -162,6 +166,7 @@ class Steps:
         [Metrics | None, jax.Array, Metrics], tuple[Metrics, dict[str, jax.Array]]
     ] = field(default_factory=lambda: jax.jit(add_ended))
     size_of: SizeOf = num_examples
+    placement: Placement = ONE_DEVICE
     are_finite: Callable[[list[jax.Array]], list[jax.Array]] = field(
         default_factory=lambda: jax.jit(are_finite)
     )
@@ -179,6 +184,8 @@ def compile_steps(
     tell: Callable[[str], None] = lambda _: None,
     members: int | None = None,
     size_of: SizeOf | None = None,
+    placement: Placement = ONE_DEVICE,
+    microbatches: int = 1,
 ) -> Steps:
     """Steps compiled from pure functions.
 
@@ -196,13 +203,21 @@ def compile_steps(
             the members, and all see the same batch. Users' own steps stay those of one member.
         size_of: the number of examples in a batch, as the user counts them; None for the length of
             the first axis.
+        placement: where states and batches lie.
+        microbatches: into how many parts a training step divides its batch.
     """
     # The inner jits are what users call; the outer ones find their traces, so each step is traced
     # only once.
-    train_step, eval_step = jax.jit(train_step), jax.jit(eval_step)
-    predict = jax.jit(partial(predict_body, predict_step))
+    train_step, eval_step = (jax.jit(placement.dividing(step)) for step in (train_step, eval_step))
+    predict = partial(predict_body, placement.dividing(predict_step))
     compilations = compilations or Compilations()
-    fused = partial(compile_fused, compilations=compilations, wanted=steps_per_execution, tell=tell)
+    fused = partial(
+        compile_fused,
+        compilations=compilations,
+        wanted=steps_per_execution,
+        tell=tell,
+        placement=placement,
+    )
     train = partial(train_body, train_step, on_nonfinite, size_of)
     evaluate = partial(eval_body, eval_step, size_of)
     plain = partial(train_body, train_step, "continue", size_of) if on_nonfinite == "stop" else None
@@ -221,19 +236,28 @@ def compile_steps(
             jax.vmap(metrics, in_axes=(0, None)) for metrics in (train_metrics, eval_metrics)
         )
     return Steps(
-        train=fused(train, f"train step{of}", many=train_many),
+        train=fused(
+            train,
+            f"train step{of}",
+            many=train_many,
+            check=None
+            if placement.is_one
+            else partial(placement.check_batch, microbatches=microbatches),
+        ),
         evaluate=fused(evaluate, f"evaluation step{of}", may_be_ragged=True),
-        predict=Program(predict, "prediction step", compilations, may_be_ragged=True),
+        predict=_compile_predict(predict, compilations, placement),
         train_step=train_step,
         eval_step=eval_step,
-        empty_train=_empty(partial(jax.eval_shape, train_metrics)),
-        empty_eval=_empty(partial(jax.eval_shape, eval_metrics)),
+        empty_train=_empty(partial(jax.eval_shape, train_metrics), placement),
+        empty_eval=_empty(partial(jax.eval_shape, eval_metrics), placement),
         compilations=compilations,
-        padding=Padding(),
-        turn=jax.jit(turn),
-        merge=jax.jit(merge),
+        padding=Padding(placement=placement),
+        turn=placement.jit_whole(turn),
+        merge=placement.jit_whole(merge),
+        add_ended=placement.jit_whole(add_ended),
         size_of=size_of or num_examples,
-        are_finite=jax.jit(are_finite if members is None else jax.vmap(are_finite)),
+        placement=placement,
+        are_finite=placement.jit_whole(are_finite if members is None else jax.vmap(are_finite)),
     )
 
 
@@ -246,6 +270,8 @@ def compile_fused(
     tell: Callable[[str], None] = lambda _: None,
     may_be_ragged: bool = False,
     many: LoopForm = loop,
+    placement: Placement = ONE_DEVICE,
+    check: Callable[[PyTree], None] | None = None,
 ) -> FusedStep:
     """Compiles a step in its three forms; see `FusedStep`.
 
@@ -257,11 +283,13 @@ def compile_fused(
         tell: is told what was chosen.
         may_be_ragged: whether batches of other sizes are to be expected.
         many: how it stands in a loop.
+        placement: where what it takes lies.
+        check: see `FusedStep`.
     """
     forms = {Mode.SINGLE: single, Mode.LOOP: many, Mode.UNROLLED: unrolled}
     programs = {
         mode: Program(
-            jax.jit(partial(form, body), donate_argnums=1),
+            placement.jit(partial(form, body), _dispatched(placement, mode), donate=(1,)),
             name,
             compilations,
             may_be_ragged=may_be_ragged,
@@ -269,7 +297,36 @@ def compile_fused(
         )
         for mode, form in forms.items()
     }
-    return FusedStep(programs, wanted=wanted, name=name, tell=tell)
+    return FusedStep(
+        programs, wanted=wanted, name=name, tell=tell, placement=placement, check=check
+    )
+
+
+def _dispatched(placement: Placement, mode: Mode) -> Shardings:
+    """Where lies what a dispatch takes and gives: the carry stays where it is."""
+
+    def shardings(constants: Constants, carry: Carry, *rest: Any) -> tuple[Any, Any]:
+        *counts, feed = rest
+        held, is_stacked = placement.held(carry), mode is Mode.LOOP
+        feeds = placement.of_feed(feed, is_stacked=is_stacked)
+        arriving = (placement.held(constants), held, *(placement.whole for _ in counts), feeds)
+        return arriving, (held, placement.whole)
+
+    return shardings
+
+
+def _compile_predict(
+    predict: Callable[[State, Number, Batch], PyTree],
+    compilations: Compilations,
+    placement: Placement,
+) -> Program:
+    def shardings(state: State, place: Number, batch: Batch) -> tuple[Any, Any]:
+        outputs = jax.eval_shape(predict, state, place, batch)
+        arriving = (placement.held(state), placement.whole, placement.of_feed(batch))
+        return arriving, placement.of_feed(outputs)
+
+    jitted = placement.jit(predict, shardings)
+    return Program(jitted, "prediction step", compilations, may_be_ragged=True)
 
 
 class _HostStep:
@@ -360,18 +417,30 @@ def host_steps(
     )
 
 
-def compile_init(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+def compile_init(function: Callable[..., PyTree], **options: Any) -> Callable[..., PyTree]:
     """Compiles a function that runs once, such as one that makes variables.
 
     On a CPU without optimizations, which take longer there than they can win back.
+
+    Args:
+        function: it.
+        **options: further ones of `jax.jit`.
     """
-    is_cpu = jax.default_backend() == "cpu"
-    return jax.jit(function, compiler_options=_UNOPTIMIZED if is_cpu else None)
+    is_cpu = is_on_cpu()
+    return jax.jit(function, compiler_options=_UNOPTIMIZED if is_cpu else None, **options)
 
 
-def compile_create(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
+def compile_create(
+    function: Callable[[PyTree], PyTree], placement: Placement = ONE_DEVICE
+) -> Callable[[PyTree], PyTree]:
     """Compiles a function from a state to a new one; donating the old keeps buffers apart."""
-    return jax.jit(function, donate_argnums=0)  # preflight traces it: no options for the compiler
+
+    def shardings(state: State) -> tuple[Any, Any]:
+        new = jax.eval_shape(function, state)
+        return (placement.held(state),), placement.of_state(new, variables_of(state))
+
+    # preflight traces it: no options for the compiler
+    return placement.jit(function, shardings, donate=(0,))
 
 
 def compile_members() -> "MemberFunctions":
@@ -420,7 +489,9 @@ def compile_per_member(function: Callable[..., PyTree]) -> Callable[..., PyTree]
     return jax.jit(jax.vmap(function))
 
 
-def compile_copy() -> Callable[[PyTree, PyTree | None], PyTree]:
+def compile_copy(
+    placement: Placement = ONE_DEVICE,
+) -> Callable[[PyTree, PyTree | None], PyTree]:
     """Compiles ``copy(tree, into)``: a copy on the device, in new memory or in that of `into`.
 
     A copy into memory that was used before takes a fifth of the time.
@@ -429,13 +500,16 @@ def compile_copy() -> Callable[[PyTree, PyTree | None], PyTree]:
     def copy(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
 
+    if not placement.is_one:
+        anew = placement.jit(copy, lambda tree: ((placement.held(tree),), placement.held(tree)))
+        return lambda tree, _: anew(tree)
     anew = jax.jit(copy)
     again = jax.jit(lambda tree, _: copy(tree), donate_argnums=1, keep_unused=True)
     return lambda tree, into: anew(tree) if into is None else again(tree, into)
 
 
 def _empty(
-    shapes_of: Callable[[State, Batch], Metrics],
+    shapes_of: Callable[[State, Batch], Metrics], placement: Placement = ONE_DEVICE
 ) -> Callable[[State, Chunk, SavedMetrics | None], Metrics]:
     """Makes zeros on the host, which a program takes in a tenth of the time of `jax.device_put`.
 
@@ -447,6 +521,6 @@ def _empty(
         if not known:
             known.append(shapes_of(state, chunk.form))
         zeros = jax.tree.map(lambda form: np.zeros(form.shape, form.dtype), known[0])
-        return zeros if saved is None else rebuilt(saved, like=zeros)
+        return zeros if saved is None else rebuilt(saved, zeros, placement)
 
     return empty

@@ -32,6 +32,7 @@ from boltax.data._cursor import consumed
 from boltax.data._fingerprint import checksum
 from boltax.data._huggingface import is_rows, rows_of
 from boltax.errors import ConfigurationError, DataError
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 MOST_LOOKED_AT = 2**28
 """Bytes of an array whose integers are looked at all at once."""
@@ -108,6 +109,7 @@ class ArrayLoader:
         self.seed = int(seed)
         self.device_resident = device_resident
         self._iterations = itertools.count(1)
+        self._resident: dict[Any, PyTree | None] = {}
         if self.num_batches == 0:
             raise DataError(
                 f"Received ArrayLoader(batch_size={batch_size}, drop_last=True) with "
@@ -240,17 +242,24 @@ class ArrayLoader:
             "checksum": self._checksum,
         }
 
-    @cached_property
-    def on_device(self) -> PyTree | None:
-        """The arrays on the device, if that is where they are to live; put there the first time."""
+    def on_device(self, placement: Placement = ONE_DEVICE) -> PyTree | None:
+        """The arrays on the devices, if they are to live there; put there the first time.
+
+        Each of several devices has all of them, and takes the rows of its part of a batch.
+        """
+        if placement.mesh not in self._resident:
+            self._resident[placement.mesh] = self._put_on(placement)
+        return self._resident[placement.mesh]
+
+    def _put_on(self, placement: Placement) -> PyTree | None:
         is_resident = self.device_resident
         if is_resident == "auto":
-            is_resident = _fits(sum(leaf.nbytes for leaf in self._leaves))
+            is_resident = _fits(sum(leaf.nbytes for leaf in self._leaves), placement)
         if not is_resident:
             return None
         narrow = narrowed(self.arrays, "ArrayLoader(arrays)", "arrays")
         # JAX may use the memory of a NumPy array as its own, and a user may write to that.
-        return jax.device_put(jax.tree.map(np.array, narrow))
+        return placement.put(jax.tree.map(np.array, narrow))
 
     @cached_property
     def _checksum(self) -> str:
@@ -277,6 +286,7 @@ class Epoch:
         self._loader, self._epoch, self._index = loader, epoch, index
         self._order = loader.order(epoch) if loader.shuffle else None
         self.batch_size = loader.batch_size
+        self._placement = ONE_DEVICE
 
     def __iter__(self) -> Iterator[tuple[Batch, Cursor]]:
         return self
@@ -317,10 +327,10 @@ class Epoch:
         """Whether the device can hold all integers; see `ArrayLoader.is_known_to_fit`."""
         return self._loader.is_known_to_fit
 
-    @property
-    def is_resident(self) -> bool:
-        """Whether the arrays live on the device."""
-        return self._loader.on_device is not None
+    def is_resident_on(self, placement: Placement) -> bool:
+        """Whether the arrays live on these devices, from which `rows` then takes them."""
+        self._placement = placement
+        return self._loader.on_device(placement) is not None
 
     def rows(self, steps: int) -> tuple[Rows, Sequence[Cursor]]:
         """The next batches of full size, to be gathered on the device, with their cursors."""
@@ -334,13 +344,14 @@ class Epoch:
         return self._rows(min(left, self.batch_size)), self._cursors(1)[0]
 
     def _rows(self, size: int) -> Rows:
-        first = jax.device_put(np.int32(self._index * self.batch_size))
-        return Rows(self._loader.on_device, self._order_on_device, first, size)
+        first = self._placement.put(np.int32(self._index * self.batch_size))
+        arrays = self._loader.on_device(self._placement)
+        return Rows(arrays, self._order_on_device, first, size)
 
     @cached_property
     def _order_on_device(self) -> jax.Array:
         order = np.arange(self._loader.num_examples) if self._order is None else self._order
-        return jax.device_put(order.astype(np.int32))
+        return self._placement.put(order.astype(np.int32))
 
     def _cursors(self, steps: int) -> "_Cursors":
         begin = self._index + 1
@@ -367,11 +378,11 @@ class _Cursors(Sequence[Cursor]):
         return {"epoch": self._epoch, "batch": self._batches[index]}
 
 
-def _fits(size: int) -> bool:
+def _fits(size: int, placement: Placement) -> bool:
     """Whether so many bytes are at most a quarter of an accelerator's free memory."""
-    if jax.default_backend() == "cpu":
+    if placement.device.platform == "cpu":
         return False
-    stats = jax.local_devices()[0].memory_stats() or {}
+    stats = placement.device.memory_stats() or {}
     return size <= (stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)) / 4
 
 

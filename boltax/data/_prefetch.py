@@ -20,6 +20,7 @@ from boltax._base._types import Batch, Cursor
 from boltax._process._ledger import Ledger
 from boltax.data._array_loader import Epoch
 from boltax.errors import noting
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 LONGEST = 0.02
 """Seconds after which no further batch is drawn for a chunk: the device and signals would wait."""
@@ -37,6 +38,7 @@ def prefetch_to_device(
     is_compiled: bool = False,
     begin: Callable[[Chunk], None] | None = None,
     size_of: Callable[[Batch], int] = num_examples,
+    placement: Placement = ONE_DEVICE,
 ) -> Iterator[Chunk]:
     """Puts batches on the device while those before them are in use.
 
@@ -59,6 +61,7 @@ def prefetch_to_device(
         begin: gets the first batch before anything is planned, to prepare for its form; not that of
             an `ArrayLoader`, whose form can be had before an epoch is begun.
         size_of: the number of examples in a batch.
+        placement: where the batches go.
 
     Yields:
         The batches on the device, each with the cursor that says that it has been consumed.
@@ -71,7 +74,7 @@ def prefetch_to_device(
         >>> [(chunk.cursors[-1]["batch"], chunk.size) for chunk in chunks]
         [(1, 2), (2, 1)]
     """
-    reader = _Reader(stream, limit, copy, is_compiled, size_of)
+    reader = _Reader(stream, limit, copy, is_compiled, size_of, placement)
     if begin is not None and (first := reader.first()) is not None:
         begin(first)
     ahead: deque[Chunk] = deque()
@@ -117,12 +120,16 @@ class _Reader:
         limit: int | None,
         copy: bool,
         is_compiled: bool,
-        size_of: Callable[[Batch], int] = num_examples,
+        size_of: Callable[[Batch], int],
+        placement: Placement,
     ) -> None:
         self._items = iter(stream)
         self._epoch = self._items if isinstance(self._items, Epoch) else None
-        self._takes_rows = is_compiled and self._epoch is not None and self._epoch.is_resident
-        self.is_host_enough = is_compiled and jax.default_backend() == "cpu"
+        self._placement = placement
+        self._takes_rows = (
+            is_compiled and self._epoch is not None and self._epoch.is_resident_on(placement)
+        )
+        self.is_host_enough = is_compiled and placement.is_host_enough
         is_looked_at = self._epoch is not None and self._epoch.is_known_to_fit
         self._narrow = functools.partial(narrow, is_looked_at=is_looked_at)
         self._size_of = size_of
@@ -160,7 +167,8 @@ class _Reader:
                 feed, cursors = epoch.rows(whole)
                 return [Chunk(plan, feed, cursors, feed.size)]
             feed, cursors = epoch.stack(whole, plan.capacity)
-            return [Chunk(plan, self._on_device(feed), cursors, epoch.batch_size)]
+            feed = self._on_device(feed, is_stacked=True)
+            return [Chunk(plan, feed, cursors, epoch.batch_size)]
         draw = epoch.rows_of_one if self._takes_rows else self._next
         items = [item for _ in range(whole or min(wanted, 1)) if (item := draw()) is not None]
         return self._made(plan if whole else Plan(), items)
@@ -200,7 +208,7 @@ class _Reader:
         size = self._size(*items[0])
         if plan.mode is Mode.LOOP and is_as_planned:
             feed = self._stacked(items, plan.capacity)
-            return [Chunk(plan, self._on_device(feed), cursors, size)]
+            return [Chunk(plan, self._on_device(feed, is_stacked=True), cursors, size)]
         feeds = [
             batch if isinstance(batch, Rows) else self._put(batch, cursor)
             for batch, cursor in items
@@ -228,8 +236,10 @@ class _Reader:
         except DoesNotFitError as error:
             raise does_not_fit([batch], _named(cursor)) from error
 
-    def _on_device(self, tree: Any) -> Any:
-        return tree if self.is_host_enough else jax.device_put(tree)
+    def _on_device(self, tree: Any, *, is_stacked: bool = False) -> Any:
+        if self.is_host_enough:
+            return tree
+        return self._placement.put_feed(tree, is_stacked=is_stacked)
 
     def _stacked(self, items: list[tuple[Batch, Cursor]], capacity: int) -> Any:
         try:

@@ -37,6 +37,7 @@ from boltax.metrics._older import converted
 from boltax.metrics._places import INT, Place, mean_at, packed, placed
 from boltax.metrics._sums import ConfusionMatrix, Sum
 from boltax.metrics._totals import IntTotal, count_of
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 _ZERO_IS_NEUTRAL = (Mean, Sum, ConfusionMatrix)
 
@@ -88,8 +89,15 @@ class SavedMetrics:
     leaves: list[Any]
 
 
-def rebuilt(metrics: Metrics | SavedMetrics, like: Metrics) -> Metrics:
+def rebuilt(
+    metrics: Metrics | SavedMetrics, like: Metrics, placement: Placement = ONE_DEVICE
+) -> Metrics:
     """The metrics with the structure of `like` (arrays or their shapes), if they are saved ones.
+
+    Args:
+        metrics: accumulated ones.
+        like: the structure.
+        placement: where they are put, if they are saved ones.
 
     Raises:
         MetricsError: when the metrics were others at the time of the checkpoint.
@@ -107,7 +115,7 @@ def rebuilt(metrics: Metrics | SavedMetrics, like: Metrics) -> Metrics:
                 "the metrics that the run was started with."
             )
         leaves = jax.tree.leaves(older)
-    return structure.unflatten([jnp.array(leaf) for leaf in jax.device_put(leaves)])
+    return structure.unflatten([jnp.array(leaf) for leaf in placement.put(leaves)])
 
 
 def _forms(leaves: list[Any]) -> str:

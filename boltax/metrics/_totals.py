@@ -17,6 +17,7 @@ from jax import lax
 
 from boltax._base._trees import wide
 from boltax.errors import MetricsError
+from boltax.parallel._devices import is_on_cpu
 
 _BITS = 31
 _LOW = 2**_BITS - 1
@@ -236,7 +237,7 @@ def _added_up(values: jax.Array) -> jax.Array:
     An accelerator adds in a tree. XLA on a CPU adds up to 32 numbers one after the other, which for
     equal numbers is off by up to 1e-6; halves upon halves take no longer.
     """
-    if jax.default_backend() != "cpu":
+    if not is_on_cpu():
         return jnp.sum(values)
     row = jnp.ravel(values)
     while row.size > 1:

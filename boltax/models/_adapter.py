@@ -27,6 +27,7 @@ from boltax.models._functional_adapter import FunctionalAdapter
 from boltax.models._linen import LinenAdapter
 from boltax.models._lora import Lora, LoraAdapter
 from boltax.models._vmap import Vmap
+from boltax.parallel._rules import AxisNames
 
 
 class ModelAdapter(Protocol):
@@ -42,6 +43,14 @@ class ModelAdapter(Protocol):
     model: Any
     name: str
     apply_fn: Callable[..., Any]
+
+    @property
+    def axis_names(self) -> AxisNames:
+        """How the model names the axes of its variables, by path with the collection in front.
+
+        Known once the model was initialised, or traced for that.
+        """
+        ...
 
     def empty(self, key: jax.Array) -> Variables:
         """The variables that exist before the first call; traced.

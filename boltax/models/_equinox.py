@@ -30,6 +30,7 @@ from boltax.models._equinox_summary import table_of
 from boltax.models._equinox_template import build_module, make_template
 from boltax.models._mapped import check_unmapped
 from boltax.models._vmap import Vmap
+from boltax.parallel._rules import AxisNames
 
 KEY, STATE, INFERENCE = "key", "state", "inference"
 """The names of arguments that Equinox has a convention for."""
@@ -58,6 +59,7 @@ class EquinoxAdapter:
             self.name, lambda: self._build(jax.random.key(0))
         )
         self.apply_fn: Callable[..., Any] = self._apply_fn
+        self.axis_names: AxisNames = {}
 
     def empty(self, key: jax.Array) -> Variables:
         """The variables of a newly built module. See `ModelAdapter.empty`."""

@@ -25,6 +25,7 @@ from boltax.models._functional import STATE, Functional
 from boltax.models._mapped import check_unmapped
 from boltax.models._variables_table import summarize_variables
 from boltax.models._vmap import Vmap
+from boltax.parallel._rules import AxisNames
 
 _KEEP = "Have apply return a state of the structure, shapes and dtypes that it was given."
 
@@ -43,6 +44,7 @@ class FunctionalAdapter:
     ) -> None:
         self.model, self.name = functions, functions.__name__
         self.apply_fn: Callable[..., Any] = self._apply_fn
+        self.axis_names: AxisNames = {}
         self._vmap = vmap
         takes = [parameters_of(f) for f in (functions.init, functions.apply)]
         for name in model_hparams:

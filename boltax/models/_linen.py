@@ -1,14 +1,14 @@
 """Flax Linen behind the adapter interface: variables go through `flax.core.apply`."""
 
 import dataclasses
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import flax.linen as nn
 import jax
 from flax import errors as flax_errors
-from flax.core import DenyList, apply, unbox, unfreeze
+from flax.core import DenyList, apply, meta, unbox, unfreeze
 from flax.core.scope import in_filter, union_filters
 from flax.linen.summary import tabulate
 
@@ -24,6 +24,7 @@ from boltax.models._calls import (
     with_mode,
 )
 from boltax.models._collections import CALL_ONLY, PARAMS, settled, strong
+from boltax.parallel._rules import AxisNames, Names, names_of
 
 
 class LinenAdapter:
@@ -42,6 +43,8 @@ class LinenAdapter:
         self.model = module
         self.name = type(module).__name__
         self.apply_fn: Callable[..., Any] = module.apply
+        self._names: dict[Names, Sequence[Any]] = {}
+        self.axis_names: AxisNames = self._names
         self._streams = tuple(dict.fromkeys(("params", "dropout", *rng_streams)))
         self._mode_fields = _mode_fields(module, given)
 
@@ -135,6 +138,8 @@ class LinenAdapter:
         with _explaining(self.name):
             run = apply(scoped, mutable=mutable, flags={"initializing": initializing})
             outputs, changed = run(variables, rngs=rngs)
+        if initializing:
+            self._names.update(_axis_names(changed))
         return outputs, unfreeze(unbox(changed))
 
     def _created(
@@ -178,6 +183,18 @@ def _mode_fields(module: nn.Module, given: Sequence[str]) -> tuple[str, ...]:
         return ()
     fields = {field.name for field in dataclasses.fields(module)} - set(given)
     return tuple(name for name in mode_values(True) if name in fields)
+
+
+def _axis_names(variables: Any) -> Iterator[tuple[Names, Sequence[Any]]]:
+    """How the boxes of Flax around variables name their axes, which `unbox` throws away."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables, is_leaf=_is_box)
+    for path, leaf in leaves:
+        if _is_box(leaf) and (names := getattr(leaf, "names", None)) is not None:
+            yield names_of(path), tuple(names)
+
+
+def _is_box(leaf: Any) -> bool:
+    return isinstance(leaf, meta.AxisMetadata)
 
 
 def _holds_sequence(tree: Any) -> bool:

@@ -19,6 +19,7 @@ from boltax._base._types import PyTree, Variables
 from boltax.errors import ModelError
 from boltax.models._calls import Call, is_equinox, keys_from
 from boltax.models._collections import PARAMS, put
+from boltax.parallel._rules import AxisNames
 
 BASE = "base"
 """The collection of the weights that stay as they are."""
@@ -106,6 +107,12 @@ class LoraAdapter:
         self.apply_fn: Callable[..., Any] = self._apply_fn
         self._adapter, self._lora, self._patterns = adapter, lora, lora.patterns
         self._has_input_last = is_equinox(type(adapter.model))
+
+    @property
+    def axis_names(self) -> AxisNames:
+        """Those of the model's weights, which lie beside the pairs. See `ModelAdapter`."""
+        named: AxisNames = self._adapter.axis_names
+        return {(BASE if n[0] == PARAMS else n[0], *n[1:]): axes for n, axes in named.items()}
 
     def empty(self, key: jax.Array) -> Variables:
         """The variables that the model has before the first call, with pairs."""

@@ -31,6 +31,7 @@ from boltax.models._calls import (
 )
 from boltax.models._collections import PARAMS, settled
 from boltax.models._nnx_template import make_template, mark_arrays
+from boltax.parallel._rules import AxisNames
 
 
 class NnxAdapter:
@@ -63,6 +64,7 @@ class NnxAdapter:
             self.name, lambda: self._build(jax.random.key(0))
         )
         self.apply_fn: Callable[..., Any] = self._apply_fn
+        self.axis_names: AxisNames = self._template.axis_names
 
     def empty(self, key: jax.Array) -> Variables:
         """The variables of a newly built module. See `ModelAdapter.empty`."""
@@ -157,7 +159,9 @@ class NnxAdapter:
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         streams = {name: fold_name(key, name) for name in self._streams}
         rngs = {"rngs": nnx.Rngs(**streams)} if takes_any or "rngs" in parameters else {}
-        with noting(f"the constructor of {self.name}", "which boltax traces"):
+        # Named axes are read off the variables; Flax itself would look for a global mesh.
+        eager = nnx.use_eager_sharding(False)
+        with noting(f"the constructor of {self.name}", "which boltax traces"), eager:
             return mark_arrays(self._model_class(**self._hparams, **rngs))
 
 

@@ -36,6 +36,7 @@ class Slot:
         shape: shape of a random key or count; they have one axis per `nnx.vmap`.
         stream: name of the random stream, empty for other leaves.
         is_key: whether it is a stream's key, not its count.
+        axes: how the leaf names its axes; None when it does not.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Slot:
     shape: tuple[int, ...] = ()
     stream: str = ""
     is_key: bool = False
+    axes: tuple[Any, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,16 @@ class Template:
     name: str
     graphdef: Any
     slots: tuple[Slot, ...]
+
+    @property
+    def axis_names(self) -> dict[tuple[str, ...], tuple[Any, ...]]:
+        """How the module names the axes of its variables, by path with the collection."""
+        return {
+            (slot.collection, *place): slot.axes
+            for slot in self.slots
+            if slot.collection is not None and slot.axes is not None
+            for place in slot.places
+        }
 
     def variables(self, module: nnx.Module) -> Variables:
         """The variables of a module with the graph of this one, as plain dicts."""
@@ -178,7 +190,17 @@ def _slot(path: Path, leaf: Any) -> Slot:
         + tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
         for keys, _ in inner
     )
-    return Slot(path, _collection(leaf), places, treedef)
+    return Slot(path, _collection(leaf), places, treedef, axes=_axes(leaf))
+
+
+def _axes(leaf: Any) -> tuple[Any, ...] | None:
+    """The axis names of ``nnx.with_partitioning``, under the keys of Flax's versions."""
+    if not isinstance(leaf, nnx.Variable):
+        return None
+    metadata: Mapping[str, Any] = leaf.get_metadata()
+    found = (metadata.get(key) for key in ("out_sharding", "sharding_names", "sharding"))
+    axes = next((names for names in found if names is not None), None)
+    return None if axes is None else tuple(axes)
 
 
 def _collection(leaf: Any) -> str | None:

@@ -40,6 +40,7 @@ class MixedPrecision:
         self.model = adapter.model
         self.name = adapter.name
         self.apply_fn: Callable[..., Any] = adapter.apply_fn
+        self.axis_names = adapter.axis_names
         self._adapter, self._dtype = adapter, jnp.dtype(dtype)
 
     def empty(self, key: jax.Array) -> Variables:

@@ -1,3 +1,6 @@
-"""Where arrays live: the devices of this process."""
+"""Where arrays live: meshes of devices, the placement of a run on them, the processes of a job."""
 
-__all__: list[str] = []
+from boltax.parallel._parallel import Parallel
+from boltax.parallel._processes import initialize
+
+__all__ = ["Parallel", "initialize"]

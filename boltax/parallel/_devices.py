@@ -48,3 +48,25 @@ def on_device(tree: PyTree, device: Device) -> PyTree:
     """A tree on a device; one that is there already stays what it is."""
     first = next(iter(jax.tree.leaves(tree)), None)
     return tree if first is None or first.devices() == {device} else jax.device_put(tree, device)
+
+
+def is_on_cpu() -> bool:
+    """Whether what nobody places is computed on a CPU."""
+    return jax.default_backend() == "cpu"
+
+
+def first_device() -> Device:
+    """The first device of this process."""
+    return jax.local_devices()[0]
+
+
+def idle_devices(used: int = 1) -> str:
+    """What to say of accelerators that a run on so many devices leaves alone; empty for none."""
+    local = jax.local_devices()
+    if len(local) <= used or local[0].platform == "cpu":  # those of a CPU share its cores
+        return ""
+    idle = len(local) - used
+    return (
+        f"Trains on one device ({local[0].device_kind}); {idle} other{'s' * (idle > 1)} "
+        f'{"lie" if idle > 1 else "lies"} idle. Write parallel="data" to use all of them.'
+    )

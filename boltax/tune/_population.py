@@ -134,6 +134,7 @@ class Population:
                 f"Received scheduler={scheduler!r}; expected an object of a class derived from "
                 "boltax.tune.Scheduler. Write scheduler=SuccessiveHalving(('val/acc', 'max'))."
             )
+        _refuse_parallel(trainer)
         self.trainer = trainer
         self.scheduler = scheduler or Scheduler()
         self._given = read_members(trainer, members)
@@ -426,4 +427,14 @@ def _check_whole(members_per_step: object) -> None:
         raise ConfigurationError(
             f"Received members_per_step={members_per_step!r}; expected 'auto' or a whole number "
             "of at least 1."
+        )
+
+
+def _refuse_parallel(trainer: TrainerModule) -> None:
+    """Refuses a trainer that is itself spread over devices."""
+    if (parallel := trainer._made.parallel) is not None:
+        raise ConfigurationError(
+            f"Received a trainer with parallel={parallel!r} for a population; expected one on one "
+            "device, since it is the members that are spread over several. Leave out parallel, "
+            "and write Population(..., devices=None) for all devices."
         )

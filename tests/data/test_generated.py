@@ -71,7 +71,7 @@ def test_they_train_like_the_same_batches_from_the_host(tmp_path, trained):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), left, right)
 
 
-@pytest.mark.parametrize("options", [{"debug": True}, {"fused": 4}], ids=str)
+@pytest.mark.parametrize("options", [{"debug": True}, {"fused": 4}, {"parallel": "data"}], ids=str)
 def test_every_way_to_send_them_gives_the_same(tmp_path, trained, options):
     fused = options.pop("fused", 1)
     trainer = make(tmp_path, loop=bx.LoopOptions(steps_per_execution=fused), **options)
