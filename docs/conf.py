@@ -35,6 +35,7 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [(r"py:.*", r"(?!boltax\b).*")]
 # Types of results that nobody makes or names.
 nitpick_ignore = [
+    ("py:class", "boltax._inspect._course.Course"),
     ("py:class", "boltax._inspect._found.Arrays"),
     ("py:class", "boltax._loop._run.Run"),
     ("py:class", "boltax.checkpoint._best.Kept"),
