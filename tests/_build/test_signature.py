@@ -28,11 +28,15 @@ def test_a_subclass_shows_its_own_constructor_or_the_one_that_it_inherits():
 
 
 def test_what_an_editor_completes_has_types():
-    annotations = inspect.get_annotations(bx.TrainerModule.__mro__[1])
+    annotations = {
+        name: kind
+        for base in bx.TrainerModule.__mro__
+        for name, kind in inspect.get_annotations(base).items()
+    }
     assert inspect.signature(bx.TrainerModule.state.fget).return_annotation is bx.TrainState
     assert annotations["logger"].__name__ == "LoggerGroup"
     assert inspect.signature(bx.TrainerModule.bind_model).return_annotation.__name__ == "BoundModel"
-    assert inspect.get_annotations(bx.TrainerModule)["run"] is not None
+    assert annotations["run"] is not None
 
 
 def test_arguments_are_noted_by_name_with_mappings_as_dicts_but_for_those_of_the_subclass():
