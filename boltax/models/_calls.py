@@ -49,6 +49,32 @@ def keys_from(rngs: Mapping[str, jax.Array] | None) -> Callable[[str], jax.Array
     return keys
 
 
+def linen_apply(apply: Callable[..., tuple[Any, Any]]) -> Callable[..., Any]:
+    """The `apply` of an adapter as Linen has it, for ``state.apply_fn``.
+
+    Args:
+        apply: see `ModelAdapter.apply`.
+
+    Returns:
+        A function of variables and inputs that gives outputs, or ``(outputs, collections)`` with
+        `mutable`.
+    """
+
+    def apply_fn(
+        variables: Mapping[str, Any],
+        *args: Any,
+        train: bool = False,
+        rngs: Mapping[str, jax.Array] | None = None,
+        mutable: Any = False,
+        method: Method = None,
+        **kwargs: Any,
+    ) -> Any:
+        options: dict[str, Any] = {"train": train, "mutable": mutable, "method": method}
+        return apply(variables, args, kwargs, keys=keys_from(rngs), **options)[0]
+
+    return apply_fn
+
+
 def is_nnx(kind: type) -> bool:
     """Whether a class is one of NNX modules; asked without importing NNX, which is slow."""
     nnx = sys.modules.get("flax.nnx")

@@ -20,6 +20,7 @@ from boltax.models._calls import (
     explicit_mode,
     given_by_name,
     keys_from,
+    linen_apply,
     parameters_of,
     select_method,
     takes_mode,
@@ -59,7 +60,7 @@ class EquinoxAdapter:
         self._template, self.model = make_template(
             self.name, lambda: self._build(jax.random.key(0))
         )
-        self.apply_fn: Callable[..., Any] = self._apply_fn
+        self.apply_fn: Callable[..., Any] = linen_apply(self.apply)
         self.axis_names: AxisNames = {}
 
     def empty(self, key: jax.Array) -> Variables:
@@ -135,22 +136,6 @@ class EquinoxAdapter:
             return module, lambda: called(module, with_inputs, state, key, self._vmap)
 
         return table_of(self.name, self._template, run, calls[0], depth=depth, console=console)
-
-    def _apply_fn(
-        self,
-        variables: Variables,
-        *args: Any,
-        train: bool = False,
-        rngs: Mapping[str, jax.Array] | None = None,
-        mutable: Any = False,
-        method: Method = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`apply` as Linen has it: outputs, or ``(outputs, collections)`` with `mutable`."""
-        keys = keys_from(rngs)
-        return self.apply(
-            variables, args, kwargs, train=train, keys=keys, method=method, mutable=mutable
-        )[0]
 
     def _build(self, key: jax.Array) -> tuple[Any, Any]:
         with noting(f"the constructor of {self.name}", "which boltax traces"):

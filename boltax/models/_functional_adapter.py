@@ -14,6 +14,7 @@ from boltax.models._calls import (
     Call,
     Method,
     keys_from,
+    linen_apply,
     mode_values,
     parameters_of,
     trace_abstractly,
@@ -43,7 +44,7 @@ class FunctionalAdapter:
         self, functions: Functional, model_hparams: Mapping[str, Any], vmap: Vmap | None = None
     ) -> None:
         self.model, self.name = functions, functions.__name__
-        self.apply_fn: Callable[..., Any] = self._apply_fn
+        self.apply_fn: Callable[..., Any] = linen_apply(self.apply)
         self.axis_names: AxisNames = {}
         self._vmap = vmap
         takes = [parameters_of(f) for f in (functions.init, functions.apply)]
@@ -168,19 +169,6 @@ class FunctionalAdapter:
                 "state; expected (params, state). Write return params, state."
             )
         return {PARAMS: strong(_checked(made[0], self.name)), STATE: strong(made[1])}
-
-    def _apply_fn(
-        self,
-        variables: Variables,
-        *args: Any,
-        train: bool = False,
-        rngs: Mapping[str, jax.Array] | None = None,
-        mutable: Any = False,
-        **kwargs: Any,
-    ) -> Any:
-        """`apply` as Linen has it: outputs, or ``(outputs, collections)`` with `mutable`."""
-        keys = keys_from(rngs)
-        return self.apply(variables, args, kwargs, train=train, keys=keys, mutable=mutable)[0]
 
 
 class BoundFunctional:

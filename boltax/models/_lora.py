@@ -17,7 +17,7 @@ import numpy as np
 from boltax._base._keys import fold_name
 from boltax._base._types import PyTree, Variables
 from boltax.errors import ModelError
-from boltax.models._calls import Call, is_equinox, keys_from
+from boltax.models._calls import Call, is_equinox, linen_apply
 from boltax.models._collections import PARAMS, put
 from boltax.parallel._rules import AxisNames
 
@@ -104,7 +104,7 @@ class LoraAdapter:
 
     def __init__(self, adapter: Any, lora: Lora) -> None:
         self.model, self.name = adapter.model, adapter.name
-        self.apply_fn: Callable[..., Any] = self._apply_fn
+        self.apply_fn: Callable[..., Any] = linen_apply(self.apply)
         self._adapter, self._lora, self._patterns = adapter, lora, lora.patterns
         self._has_input_last = is_equinox(type(adapter.model))
 
@@ -217,19 +217,6 @@ class LoraAdapter:
             f"{', '.join(paths[:_MOST_PATHS])}{more}. Write for instance "
             f'Lora({self.name}, "kernel").'
         )
-
-    def _apply_fn(
-        self,
-        variables: Variables,
-        *args: Any,
-        train: bool = False,
-        rngs: Mapping[str, jax.Array] | None = None,
-        mutable: Any = False,
-        **kwargs: Any,
-    ) -> Any:
-        """`apply` as Linen has it: outputs, or ``(outputs, collections)`` with `mutable`."""
-        keys = keys_from(rngs)
-        return self.apply(variables, args, kwargs, train=train, keys=keys, mutable=mutable)[0]
 
 
 def merged(adapter: Any, variables: Variables) -> Variables:

@@ -23,6 +23,7 @@ from boltax.models._calls import (
     constructor_parameters,
     explicit_mode,
     keys_from,
+    linen_apply,
     select_method,
     takes_mode,
     trace_abstractly,
@@ -63,7 +64,7 @@ class NnxAdapter:
         self._template, self.model = make_template(
             self.name, lambda: self._build(jax.random.key(0))
         )
-        self.apply_fn: Callable[..., Any] = self._apply_fn
+        self.apply_fn: Callable[..., Any] = linen_apply(self.apply)
         self.axis_names: AxisNames = self._template.axis_names
 
     def empty(self, key: jax.Array) -> Variables:
@@ -137,22 +138,6 @@ class NnxAdapter:
 
         trace_abstractly(run, list(calls[:1]))
         return text[0]
-
-    def _apply_fn(
-        self,
-        variables: Variables,
-        *args: Any,
-        train: bool = False,
-        rngs: Mapping[str, jax.Array] | None = None,
-        mutable: Any = False,
-        method: Method = None,
-        **kwargs: Any,
-    ) -> Any:
-        """`apply` as Linen has it: outputs, or ``(outputs, collections)`` with `mutable`."""
-        keys = keys_from(rngs)
-        return self.apply(
-            variables, args, kwargs, train=train, keys=keys, method=method, mutable=mutable
-        )[0]
 
     def _build(self, key: jax.Array) -> nnx.Module:
         parameters = constructor_parameters(self._model_class)
