@@ -218,6 +218,7 @@ class TrainerModule(Questions):
         schedule_steps: int | None = None,
         validate_every: int | Every | None = None,
         validate_at_start: bool = False,
+        new_data: bool = False,
         resume: bool | str | os.PathLike[str] | None = None,
     ) -> ScalarMetrics:
         """Trains for a number of epochs, keeps the best model, and tests that one.
@@ -240,6 +241,8 @@ class TrainerModule(Questions):
             validate_every: validate after every so many steps, wherever in an epoch that is, in
                 place of `check_val_every_n_epoch`; or `boltax.Every(steps=, minutes=, epochs=)`.
             validate_at_start: also validate before the first step.
+            new_data: have a resume take another loader, or batch size, on purpose: the run goes on
+                with its next epoch.
             resume: None starts a run, in a folder without an older one: where boltax has chosen
                 the folder, a run after the first gets the next ``version_<k>``; where you have
                 named it, the older run moves into ``earlier/<n>`` in there. True goes on with the
@@ -271,6 +274,7 @@ class TrainerModule(Questions):
             schedule_steps=schedule_steps,
             validate_every=validate_every,
             validate_at_start=validate_at_start,
+            new_data=new_data,
         )
         loaders = Loaders(train_loader, val_loader, test_loader)
 

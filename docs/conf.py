@@ -44,6 +44,7 @@ nitpick_ignore = [
     ("py:class", "boltax.metrics._sums.ConfusionMatrix"),
     ("py:class", "boltax.metrics._totals.IntTotal"),
     ("py:class", "boltax.optim._registry.Entry"),
+    ("py:class", "boltax.parallel._placement.Placement"),
 ]
 
 

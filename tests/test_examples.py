@@ -1,8 +1,8 @@
 """Every example runs as its users run it, and leaves what it promises.
 
 A new file in `examples/` is covered without a change here. It takes ``--epochs`` and ``--log-dir``
-(``--trials``, when it searches; ``--data``, when it reads CIFAR-10, and ``--model``), and names the
-pictures that it writes in its docstring.
+(``--trials``, when it searches; ``--text``, when it reads one; ``--data``, when it reads CIFAR-10,
+and ``--model``), and names the pictures that it writes in its docstring.
 """
 
 import ast
@@ -43,6 +43,10 @@ def other_arguments(example, folder):
     text = example.read_text()
     if '"--trials"' in text:
         return ["--trials", "2"]
+    if '"--text"' in text:
+        path = folder / "text.txt"
+        path.write_text("".join(f"{number} times 7 is {7 * number}.\n" for number in range(300)))
+        return ["--text", str(path), "--layers", "1"]
     if '"--data"' in text:
         parts = cifar_files.examples(40, seed=0), cifar_files.examples(10, seed=1)
         data = cifar_files.write_binary(folder / "cifar", *parts)
@@ -117,3 +121,15 @@ def test_it_fits_on_some_screens_and_says_how_to_run_it(example):
 def test_the_overview_names_every_example():
     named = re.findall(r"\((\w+\.py)\)", (FOLDER / "README.md").read_text())
     assert sorted(named) == [path.name for path in EXAMPLES]
+
+
+def test_the_gallery_shows_every_example():
+    pages = FOLDER.parent / "docs" / "gallery"
+    shown = {
+        name
+        for page in pages.glob("*.md")
+        for name in re.findall(r"literalinclude} ../../examples/(\w+).py", page.read_text())
+    }
+    assert shown == {example.stem for example in EXAMPLES}
+    index = (pages / "index.md").read_text()
+    assert all(f"({example.stem}.md)" in index for example in EXAMPLES)

@@ -3,7 +3,7 @@
 Values and traced functions only: who draws batches is in `boltax/data`, who chooses in `_fused`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -75,8 +75,8 @@ class Chunk:
         """One of the batches, on the device, for a closer look."""
         with jax.transfer_guard("allow"):
             if self.plan.mode is Mode.UNROLLED:
-                return self.feed[index]
-            return batch_at(self.feed, index) if self._is_indexed else self.feed
+                return batch_of(self.feed[index])
+            return batch_at(self.feed, index) if self._is_indexed else batch_of(self.feed)
 
     @property
     def _is_indexed(self) -> bool:
@@ -84,8 +84,8 @@ class Chunk:
 
     def _first(self, feed: Any) -> Batch:
         if self.plan.mode is Mode.UNROLLED:
-            return feed[0]
-        return batch_at(feed, 0) if self._is_indexed else feed
+            return batch_of(feed[0])
+        return batch_at(feed, 0) if self._is_indexed else batch_of(feed)
 
 
 @struct.dataclass
@@ -105,15 +105,39 @@ class Rows:
     size: int = struct.field(pytree_node=False)
 
 
+@struct.dataclass
+class Made:
+    """A batch that is made on the device, from a random key.
+
+    Attributes:
+        numbers: seed, epoch and number of the batch, uint32 ``[3]``; of several ``[batches, 3]``.
+        sample: ``(key, size) -> batch``, traced.
+        size: examples in the batch.
+    """
+
+    numbers: jax.Array | np.ndarray
+    sample: Callable[[jax.Array, int], Batch] = struct.field(pytree_node=False)
+    size: int = struct.field(pytree_node=False)
+
+    def batch(self) -> Batch:
+        """The batch; traced."""
+        seed, epoch, number = (jnp.asarray(self.numbers)[place] for place in range(3))
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), epoch), number)
+        return self.sample(key, self.size)
+
+
 def batch_of(feed: Any) -> Batch:
     """The only batch of a feed; traced."""
+    if isinstance(feed, Made):
+        return feed.batch()
     return batch_at(feed, 0) if isinstance(feed, Rows) else feed
 
 
 def batch_at(feed: Any, index: Any) -> Batch:
     """One batch of a feed of several; traced."""
     if not isinstance(feed, Rows):
-        return jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, index, 0, False), feed)
+        one = jax.tree.map(lambda leaf: lax.dynamic_index_in_dim(leaf, index, 0, False), feed)
+        return one.batch() if isinstance(one, Made) else one
     place = jnp.asarray(feed.first + index * feed.size, jnp.int32)
     rows = lax.dynamic_slice(feed.order, (place,), (feed.size,))
     return jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), feed.arrays)

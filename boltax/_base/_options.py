@@ -45,6 +45,8 @@ class LoopOptions(Options):
         log_every: steps between two records of training metrics (each the mean since the last one).
         steps_per_epoch: steps after which an epoch ends, for loaders that are endless or have no
             length.
+        overfit_batches: train on the first so many batches alone, the same ones in each epoch. A
+            model that can learn comes to a loss near 0: a test of model, loss and learning rate.
         limit_val_batches: at most so many batches in each validation.
         limit_test_batches: at most so many batches in the test at the end.
         sanity_check: draw one validation batch before the first epoch, and evaluate it as soon as
@@ -78,11 +80,12 @@ class LoopOptions(Options):
 
     Example:
         >>> LoopOptions(log_every=10)
-        LoopOptions(log_every=10, steps_per_epoch=None, limit_val_batches=None, ...)
+        LoopOptions(log_every=10, steps_per_epoch=None, overfit_batches=None, ...)
     """
 
     log_every: int = 50
     steps_per_epoch: int | None = None
+    overfit_batches: int | None = None
     limit_val_batches: int | None = None
     limit_test_batches: int | None = None
     sanity_check: bool = True
@@ -118,11 +121,17 @@ class LoopOptions(Options):
                 "None. Write ema=0.999 for an average over about a thousand steps."
             )
         fused = [] if self.steps_per_execution == "auto" else ["steps_per_execution"]
-        limits = ("limit_val_batches", "limit_test_batches", "steps_per_epoch")
+        limits = ("limit_val_batches", "limit_test_batches", "steps_per_epoch", "overfit_batches")
         _check_at_least(self, 0, "max_recompiles")
         _check_at_least(
             self, 1, *fused, *limits, "log_every", "prefetch", "batch_shapes", "microbatches"
         )
+        if self.steps_per_epoch is not None and self.overfit_batches is not None:
+            raise ConfigurationError(
+                f"Received LoopOptions(steps_per_epoch={self.steps_per_epoch}, overfit_batches="
+                f"{self.overfit_batches}); expected one of them, since each says how long an epoch "
+                "is. Leave steps_per_epoch out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,9 @@ _SANITY = "loop=boltax.LoopOptions(sanity_check=False)"
 _EPOCH = "loop=boltax.LoopOptions(steps_per_epoch={})"
 _KEEP = "checkpoint=boltax.CheckpointOptions(every_epochs=1, keep_best=1)"
 _BAR = "enable_progress_bar=False"
-_ONE_DEVICE = "nothing: JAX chooses the device, and JAX_PLATFORMS=cpu in the environment another"
+_VALIDATE = f"{_TRAIN}validate_every={{}})"
+_PLATFORM = "nothing: JAX chooses the device, and JAX_PLATFORMS=cpu in the environment another"
+_DEVICES = 'parallel="data", or parallel="fsdp" to divide parameters as well'
 _NOTHING = "nothing: leave it out, a run is deterministic and compiled as it is"
 
 LINES: Mapping[str, str] = {
@@ -44,6 +46,12 @@ LINES: Mapping[str, str] = {
     "num_epochs": _EPOCHS,
     "max_steps": _STEPS,
     "max_time": _TIME,
+    "min_epochs": f"{_TRAIN}min_epochs={{}})",
+    "min_steps": f"{_TRAIN}min_steps={{}})",
+    "schedule_steps": f"{_TRAIN}schedule_steps={{}})",
+    "validate_every": _VALIDATE,
+    "validate_at_start": f"{_TRAIN}validate_at_start={{}})",
+    "new_data": f"{_TRAIN}resume=True, new_data={{}})",
     "resume": _RESUME,
     # settings of the optimizer
     "optimizer": _OPTIMIZER,
@@ -63,21 +71,19 @@ LINES: Mapping[str, str] = {
     "log_dir": 'logger_params={{"log_dir": {}}}',
     # Lightning
     "max_epochs": _EPOCHS,
-    "min_epochs": _EPOCHS,
-    "min_steps": _STEPS,
-    "accelerator": _ONE_DEVICE,
-    "devices": _ONE_DEVICE,
-    "num_nodes": _ONE_DEVICE,
-    "gpus": _ONE_DEVICE,
-    "tpu_cores": _ONE_DEVICE,
-    "strategy": _ONE_DEVICE,
-    "sync_batchnorm": _ONE_DEVICE,
-    "use_distributed_sampler": _ONE_DEVICE,
+    "accelerator": _PLATFORM,
+    "devices": _DEVICES,
+    "num_nodes": _DEVICES,
+    "gpus": _DEVICES,
+    "tpu_cores": _DEVICES,
+    "strategy": _DEVICES,
+    "sync_batchnorm": _DEVICES,
+    "use_distributed_sampler": _DEVICES,
     "fast_dev_run": f"{_TRAIN}max_steps=1)",
     "limit_train_batches": _EPOCH,
     "limit_predict_batches": "trainer.predict_model(itertools.islice(loader, {}))",
-    "overfit_batches": _EPOCH,
-    "val_check_interval": "check_val_every_n_epoch=1, loop=boltax.LoopOptions(steps_per_epoch={})",
+    "overfit_batches": "loop=boltax.LoopOptions(overfit_batches={})",
+    "val_check_interval": _VALIDATE,
     "num_sanity_val_steps": _SANITY,
     "log_every_n_steps": _EVERY,
     "enable_checkpointing": _KEEP,

@@ -29,16 +29,22 @@ def add_trainer(command: argparse.ArgumentParser) -> None:
         "--trainer",
         dest="file",
         metavar="FILE.py:CLASS",
-        required=True,
-        help="the trainer's class; the file is loaded, as import would",
+        help="the trainer's class; the file is loaded, as import would (default: that of a run of "
+        "boltax fit)",
     )
 
 
-def trainer_class(text: str) -> Any:
-    """The trainer's class of ``FILE.py:CLASS``; trainers that the file makes leave no folder."""
+def trainer_class(options: argparse.Namespace) -> Any:
+    """The class that ``--trainer`` names, or a run that `boltax fit` made.
+
+    Trainers that the file makes leave no folder.
+    """
     from boltax._build._construction import previewing
     from boltax._process._user_files import find_in_file
 
+    if options.file is None:
+        options.file = _stored_trainer(options.path)
+    text = options.file
     with previewing():
         found = find_in_file(text)
     if not isinstance(found, type):
@@ -47,6 +53,22 @@ def trainer_class(text: str) -> Any:
             f"--trainer {text.rpartition(':')[0]}:Classifier"
         )
     return found
+
+
+def _stored_trainer(path: str) -> str:
+    from boltax.checkpoint._rundir import locate
+
+    file = locate(Path(path).expanduser())[0] / "config.yaml"
+    if file.is_file():
+        from boltax._configure._mapping import read_mapping
+
+        stored = read_mapping(str(file)).get("trainer")
+        if isinstance(stored, str):
+            return stored
+    raise ConfigurationError(
+        f"Received {path!r} without --trainer, and boltax fit did not make that run; expected the "
+        "trainer's class. Write --trainer train.py:Classifier."
+    )
 
 
 def check_folder(path: str) -> None:

@@ -51,7 +51,7 @@ def add_export(commands: "Commands") -> None:
 
 def _export(options: argparse.Namespace) -> int:
     check_folder(options.path)
-    trainer = trainer_class(options.file).load_from_checkpoint(options.path)
+    trainer = trainer_class(options).load_from_checkpoint(options.path)
     platforms = options.platforms and [name.strip() for name in options.platforms.split(",")]
     folder = trainer.export(
         options.folder,

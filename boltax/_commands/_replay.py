@@ -30,5 +30,5 @@ def _replay(options: argparse.Namespace) -> int:
     from boltax._inspect._replay import replay
 
     check_folder(options.path)
-    print(replay(options.path, trainer_class(options.file)))
+    print(replay(options.path, trainer_class(options)))
     return 0

@@ -25,13 +25,12 @@ from boltax._base._types import ScalarMetrics
 from boltax._build._construction import previewing
 from boltax._configure._mapping import is_plain, read_mapping, write_mapping
 from boltax._configure._named import anywhere, file_of, find_named
-from boltax._configure._parser import Options
+from boltax._configure._parser import Options, training_names
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError
 from boltax.trainer import TrainerModule
 
 FILE = "config.yaml"
-_TRAINING = ("num_epochs", "max_steps", "max_time")
 _LOADERS = (
     "Write def make_loaders(batch_size=64): ...; return train_loader, val_loader, test_loader."
 )
@@ -93,14 +92,14 @@ class Configuration:
         named: what of the user's it names.
         given: the arguments as they were given.
         values: all arguments, with defaults.
-        callbacks: made of them.
+        objects: made of them: the callbacks, and what `train_model` is called with.
         own: names of arguments that only the trainer's own constructor has.
     """
 
     named: Named
     given: Mapping[str, Any]
     values: Mapping[str, Any]
-    callbacks: list[Any]
+    objects: Mapping[str, Any]
     own: tuple[str, ...] = ()
 
     @classmethod
@@ -117,8 +116,8 @@ class Configuration:
                 "train.py:Classifier, or trainer: train.py:Classifier in the file."
             )
         options = named.options
-        values, callbacks = options.checked(mapping)
-        return cls(named, mapping, values, callbacks, tuple(options.own))
+        values, objects = options.checked(mapping)
+        return cls(named, mapping, values, objects, tuple(options.own))
 
     def loaders(self) -> tuple[Any, Any, Any]:
         """The loaders for training, validation and test; None for one that there is not."""
@@ -143,7 +142,7 @@ class Configuration:
     @property
     def arguments(self) -> dict[str, Any]:
         """What the trainer's constructor is called with, the example input aside."""
-        values, left = self.values, {*_TRAINING, "trainer", "data", "data_hparams", "space"}
+        values, left = self.values, {*training_names(), "trainer", "data", "data_hparams", "space"}
         arguments = {name: value for name, value in values.items() if name not in left}
         hparams = arguments.pop("hparams")
         arguments |= {
@@ -151,7 +150,7 @@ class Configuration:
             "checkpoint": CheckpointOptions(**values["checkpoint"]),
             "model_class": self.named.model,
             "model_hparams": self._arguments("model_hparams"),
-            "callbacks": self.callbacks,
+            "callbacks": self.objects["callbacks"],
             "logger_params": values["logger_params"] or None,
         }
         parameters = inspect.signature(self.named.trainer).parameters
@@ -167,7 +166,9 @@ class Configuration:
     @property
     def training(self) -> dict[str, Any]:
         """What `train_model` is called with, the loaders aside."""
-        return {name: self.values[name] for name in _TRAINING}
+        defaults = inspect.signature(TrainerModule.train_model).parameters
+        values = {name: self.objects[name] for name in training_names()}
+        return {n: v for n, v in values.items() if v is not defaults[n].default}
 
     def _arguments(self, group: str) -> dict[str, Any]:
         """Arguments of a model or of the loaders; defaults that are no plain values stay theirs."""
@@ -184,8 +185,8 @@ class Configuration:
             file = file_of(named["trainer"])
             named["model_class"] = f"{file}:{named['model_class']}" if file else None
         groups = {group: self._arguments(group) for group in ("model_hparams", "data_hparams")}
-        rest = {n: v for n, v in self.values.items() if n not in (*named, *groups, "callbacks")}
-        whole = {**named, **groups, **rest, "callbacks": _as_given(self.values["callbacks"])}
+        rest = {n: _as_given(v) for n, v in self.values.items() if n not in (*named, *groups)}
+        whole = {**named, **groups, **rest}
         kept = {n: v for n, v in whole.items() if is_plain(v) and v is not None}
         head = f"All arguments of this run, by boltax {__version__}. Again: boltax fit {folder}"
         write_mapping(Path(folder) / FILE, kept, head)

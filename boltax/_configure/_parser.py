@@ -27,7 +27,6 @@ FREE = {
     "space": "of a study, for boltax tune: {optimizer_hparams.lr: {log: [1e-4, 1e-1]}}",
 }
 """Options that are mappings with any names, with their help."""
-_OF_TRAINING = ("num_epochs", "max_steps", "max_time")
 _ELSEWHERE = {
     *("model_class", "model_hparams", "optimizer_hparams", "logger_params", "exmp_input"),
     *("loop", "checkpoint", "callbacks", "parallel"),
@@ -63,8 +62,7 @@ class Options:
         if self.own:
             known = {*inspect.signature(TrainerModule).parameters}
             parser.add_class_arguments(trainer_class, None, fail_untyped=False, skip=known)
-        training = inspect.signature(TrainerModule.train_model).parameters
-        skip = {*training} - {*_OF_TRAINING, "self"}
+        skip = {"train_loader", "val_loader", "test_loader", "resume"}
         parser.add_method_arguments(
             TrainerModule, "train_model", None, fail_untyped=False, skip=skip
         )
@@ -98,8 +96,10 @@ class Options:
         """The dotted names of all options."""
         return [*self._parser.get_defaults().keys()]
 
-    def checked(self, mapping: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-        """All arguments, those that were not given with their defaults; and the callbacks.
+    def checked(self, mapping: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """All arguments, those that were not given with their defaults; and those that are objects.
+
+        The objects are the callbacks, and what `train_model` is called with.
 
         Raises:
             ConfigurationError: for an unknown name, a value of another type, a missing one.
@@ -118,10 +118,17 @@ class Options:
                 "types that boltax fit --trainer FILE.py:CLASS --help lists. Mend the file or the "
                 "option."
             ) from error
-        return found.as_dict(), [*made.callbacks]
+        return found.as_dict(), {name: made[name] for name in ("callbacks", *training_names())}
 
     def _instantiated(self, found: Any) -> Any:
         return self._parser.instantiate(found, instantiate_groups=False)
+
+
+def training_names() -> list[str]:
+    """The arguments of `train_model` that a configuration may have."""
+    parameters = inspect.signature(TrainerModule.train_model).parameters
+    others = {"self", "train_loader", "val_loader", "test_loader", "resume"}
+    return [name for name in parameters if name not in others]
 
 
 def data_arguments(make_loaders: Any, mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,43 @@
 
 from typing import Any
 
-from boltax._base._types import Batch
+from boltax._base._types import Batch, PyTree
 from boltax._build._constructed import Constructed
 from boltax._inspect import _batch_size, _lr_find, _preflight
+from boltax._inspect._course import Course
 from boltax._inspect._found import Preflight
+from boltax._inspect._gradients import gradients
 from boltax._inspect._lr_find import LearningRateTest
 
 
 class Questions(Constructed):
     """A trainer with the questions as methods; none of them changes it."""
+
+    @property
+    def history(self) -> Course:
+        """The rows of the run so far: ``history["val/loss"]``, ``.plot()``, ``.to_pandas()``."""
+        run = self.run
+        return Course(run.history if run is not None else [])
+
+    def gradients(self, batch: Batch) -> tuple[float, PyTree]:
+        """The loss of a batch and its gradients, with the parameters of now; nothing is updated.
+
+        They are those of a training step, before clipping and the optimizer: to see which layers
+        learn. With the random keys of the next step.
+
+        Args:
+            batch: as the loader gives it.
+
+        Returns:
+            The loss, and a tree like ``state.params`` of NumPy arrays.
+
+        Raises:
+            ConfigurationError: for a trainer that writes its steps itself.
+
+        Example:
+            ``norms = jax.tree.map(numpy.linalg.norm, trainer.gradients(batch)[1])``
+        """
+        return gradients(self, batch)
 
     def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
         """What a training step needs: memory, operations, and whether it fits; ``print`` it.

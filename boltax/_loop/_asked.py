@@ -24,6 +24,7 @@ class Asked:
         schedule_steps: steps over which the schedule is laid out; None for those in all.
         validate_every: when to validate; None for the trainer's `check_val_every_n_epoch`.
         validate_at_start: whether to validate before the first step.
+        new_data: whether a resume may be with other training data.
     """
 
     num_epochs: int | None = None
@@ -34,6 +35,7 @@ class Asked:
     schedule_steps: int | None = None
     validate_every: Every | None = None
     validate_at_start: bool = False
+    new_data: bool = False
 
 
 def asked(
@@ -46,6 +48,7 @@ def asked(
     schedule_steps: Any = None,
     validate_every: Any = None,
     validate_at_start: bool = False,
+    new_data: bool = False,
 ) -> Asked:
     """The arguments of a call, each checked, and against each other.
 
@@ -72,6 +75,7 @@ def asked(
         max_seconds=None if max_time is None else parse_duration(max_time),
         validate_every=None if validate_every is None else _trigger(validate_every),
         validate_at_start=bool(validate_at_start),
+        new_data=bool(new_data),
     )
 
 

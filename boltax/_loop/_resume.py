@@ -10,13 +10,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
 from boltax._base._types import Json
 from boltax._build._parts import Parts
-from boltax._loop._counters import Counters
+from boltax._loop._counters import Counters, Stage
 from boltax._loop._run import Run
 from boltax._loop._saving import saved_metrics
 from boltax._loop._trainees import Trainees
@@ -26,8 +26,9 @@ from boltax.checkpoint._progress_fields import check_progress
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints, locate_resume
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.data._fingerprint import check_fingerprint
-from boltax.errors import BoltaxError, CheckpointError, ConfigurationError
+from boltax.errors import BoltaxError, CheckpointError, ConfigurationError, DataError
 from boltax.optim._build import needs_total_steps
+from boltax.optim._resettings import changed_settings
 
 _log = logging.getLogger("boltax")
 
@@ -64,12 +65,14 @@ def resume_run(trainees: Trainees, resume: Literal[True] | str | os.PathLike[str
     check_progress(found)
     progress = found.progress
     with readable(found):
-        _check_data(run, progress["data"])
-        _warn_of_changes(parts, run, progress)
+        is_new_data = _is_new_data(run, progress["data"])
+        _warn_of_changes(parts, run, progress, is_new_data=is_new_data)
         _keep_schedule(trainees, schedule_steps(progress))
-        run.go_on_from(Counters.from_json(progress))
-        run.metrics.interval = saved_metrics(found.arrays["interval"])
-        run.metrics.epoch = saved_metrics(found.arrays["epoch"])
+        counters = Counters.from_json(progress)
+        run.go_on_from(_with_new_data(counters) if is_new_data else counters)
+        if not is_new_data:
+            run.metrics.interval = saved_metrics(found.arrays["interval"])
+            run.metrics.epoch = saved_metrics(found.arrays["epoch"])
         trainees.take(found)
     parts.describe()
     # A future that is left behind, or damaged, must not pass for the newest.
@@ -97,22 +100,48 @@ def readable(found: Resume) -> Generator[None]:
         ) from error
 
 
-def _check_data(run: Run, saved: Json) -> None:
-    check_fingerprint(saved["fingerprint"], run.train_source.fingerprint(), "train_loader")
+def _is_new_data(run: Run, saved: Json) -> bool:
+    """Whether the training data are others, which is refused where nobody has said so."""
+    try:
+        check_fingerprint(saved["fingerprint"], run.train_source.fingerprint(), "train_loader")
+        is_new = False
+    except DataError as error:
+        if not run.takes_new_data:
+            error.add_note(
+                "To go on with other data on purpose, or another batch size, write "
+                "train_model(..., resume=True, new_data=True)."
+            )
+            raise
+        is_new = True
     processes = saved.get("processes", jax.process_count())  # older populations had one
     if processes != jax.process_count():
         raise ConfigurationError(
             f"Received a run of {processes} processes; expected as many as now, "
             f"{jax.process_count()}, since each has its part of the data. Start as many."
         )
+    return is_new
 
 
-def _warn_of_changes(parts: Parts, run: Run, progress: Json) -> None:
-    """Says what is not as it was; the state, with the learning rate in it, is the saved one."""
+def _with_new_data(counters: Counters) -> Counters:
+    """Counters at the end of the running epoch, whose place the new data do not have."""
+    within = counters.stage in (Stage.TRAIN, Stage.MIDWAY)
+    ended = {"stage": Stage.COMPLETE, "record": {}, "row": {}, "logged": {}} if within else {}
+    return replace(counters, cursor=None, **ended)
+
+
+def _warn_of_changes(parts: Parts, run: Run, progress: Json, *, is_new_data: bool) -> None:
+    """Says in one line what is not as it was, and what stays."""
     saved, now = progress["config"], plain(parts.config)
     names = [n for n in {**saved, **now} if saved.get(n) != now.get(n) and n not in _NO_MATTER]
-    changes = [f"{name}: {saved.get(name)!r} -> {now.get(name)!r}" for name in names]
+    changes: list[str] = []
+    for name in names:
+        old, new = saved.get(name), now.get(name)
+        keys = changed_settings(old, new) if name == "optimizer_hparams" else []
+        changes += [f"{name}[{key!r}]: {_at(old, key)!r} -> {_at(new, key)!r}" for key in keys]
+        changes += [] if keys else [f"{name}: {old!r} -> {new!r}"]
     total = run.limits.total_steps
+    if is_new_data:
+        changes.append("the training data: the run goes on with their next epoch")
     if progress["total_steps"] != total:
         changes.append(f"steps in all: {progress['total_steps']} -> {total}")
     devices = parts.steps.placement.known_devices
@@ -121,13 +150,23 @@ def _warn_of_changes(parts: Parts, run: Run, progress: Json) -> None:
     is_elsewhere = progress["devices"] != devices or "parallel" in names
     if changes:
         _log.warning(
-            "The run goes on with other settings than it was saved with: %s. What is part of the "
-            "state stays as it was saved: parameters, the optimizer's averages, lr and "
-            "weight_decay. All else is as it is now. To change what stays, start a new run with "
-            "trainer.load_weights(folder).%s",
+            "The run goes on with other settings than it was saved with: %s. These hold from now "
+            "on. What training has made stays: parameters, the optimizer's averages and counts, "
+            "step, best model, history%s.%s",
             "; ".join(changes),
+            "" if isinstance(now.get("optimizer_hparams"), dict | None) else _TRANSFORMATION,
             _ROUNDING if is_elsewhere else "",
         )
+
+
+_TRANSFORMATION = "; and so do the numbers in the state of a transformation of your own"
+
+
+def _at(settings: Any, key: str) -> Any:
+    """The value of a setting, ``"optimizers.generator.lr"`` of one of several."""
+    for part in key.split("."):
+        settings = settings.get(part) if isinstance(settings, dict) else None
+    return settings
 
 
 def schedule_steps(progress: Json) -> int | None:

@@ -33,6 +33,7 @@ class Run:
         sanity_check: the `SanityCheck` that is still to be finished, or None.
         is_active: whether the loop is at work; else each `train_epoch` by hand is one more epoch.
         is_saveable: whether the state is that of this run, between its start and end.
+        takes_new_data: whether a resume may be with other training data.
         is_resumed: whether the data have to be brought to the place of the cursor.
         is_cut: whether a limit of this call has ended the epoch before its last step: a resume goes
             on from there, as if it had not.
@@ -57,6 +58,7 @@ class Run:
     sanity_check: Any = None
     is_active: bool = False
     is_saveable: bool = False
+    takes_new_data: bool = False
     is_resumed: bool = False
     is_cut: bool = False
     limit_reached: str | None = None

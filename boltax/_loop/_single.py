@@ -40,11 +40,13 @@ from boltax._step._steps import Steps
 from boltax.callbacks._base import overriding
 from boltax.callbacks._states import callback_states, load_callback_states
 from boltax.checkpoint._metrics_json import plain_metrics
+from boltax.checkpoint._plain import plain
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError, noting
 from boltax.loggers._history import History
 from boltax.metrics._accumulate import Metrics, merge, rebuilt, unpack
 from boltax.optim._plateau import check_followed
+from boltax.optim._resettings import changed_settings, with_settings
 from boltax.parallel._devices import idle_devices
 
 
@@ -323,11 +325,27 @@ class Single(One):
         extra = found.progress["extra"]
         restore_best(self.parts, self.run, found)
         state, arrays = self.live.state, found.arrays["state"]
+        arrays = self._with_settings(arrays, found.progress["config"])
         self.live.state = state.replace(**arrays) if hasattr(state, "replace") else arrays
         load_callback_states(self.parts.callbacks, found.progress["callbacks"])
         with noting(f"{self.parts.name}.on_load_checkpoint", self.run.where("train")):
             self.hooks.on_load_checkpoint(extra)
         write_files(self.parts, self.hooks, self.run)
+
+    def _with_settings(self, arrays: Any, saved: Mapping[str, Any]) -> Any:
+        """What was saved, with the settings that are in the state and have changed since."""
+        now, fresh = plain(self.parts.config), self.live.state
+        names = changed_settings(saved.get("optimizer_hparams"), now.get("optimizer_hparams"))
+        if not isinstance(arrays, dict) or not {"opt_state", "hparams"} <= arrays.keys():
+            return arrays  # a state of the user's own
+        if names:
+            opt_state = with_settings(arrays["opt_state"], fresh.opt_state, names)
+            arrays = {**arrays, "opt_state": opt_state}
+        held: Any = arrays["hparams"]
+        own = [n for n in held or () if n in names or saved.get(n) != now.get(n)]
+        return (
+            {**arrays, "hparams": {**held, **{n: fresh.hparams[n] for n in own}}} if own else arrays
+        )
 
 
 def _shown(row: Mapping[str, Any], monitors: Sequence[Monitor]) -> dict[str, float]:

@@ -28,6 +28,7 @@ def start_run(parts: Parts, loaders: Loaders, wanted: Asked) -> Run:
     run = Run(
         clock=SaveClock(save_trigger(parts.checkpoint)),
         validations=Validations.of(trigger, loaders.val, is_at_start=wanted.validate_at_start),
+        takes_new_data=wanted.new_data,
     )
     parts.steps.compilations.ledger = run.ledger
     tests = evaluations_of(loaders.test, "test_loader")
@@ -35,7 +36,7 @@ def start_run(parts: Parts, loaders: Loaders, wanted: Asked) -> Run:
         for name, one in found.items():
             if one.loader is not None:
                 run.source(one.loader, f"{argument}[{name!r}]" if name else argument)
-    run.train_source = open_train_source(run, loaders.train, parts.loop.steps_per_epoch)
+    run.train_source = open_train_source(run, loaders.train, parts.loop)
     planned = run.train_source.num_batches
     num_epochs = planned_epochs(wanted.num_epochs, planned, wanted.max_steps)
     run.limits = Limits(
@@ -59,7 +60,7 @@ def train_epoch(single: Single, train_loader: Loader) -> ScalarMetrics:
     run = single.run
     if not run.is_active:
         run.begin_epoch()
-    source = open_train_source(run, train_loader, single.parts.loop.steps_per_epoch)
+    source = open_train_source(run, train_loader, single.parts.loop)
     metrics = run_epoch(single, source)
     if metrics is None:  # resumed where the epoch has no step left
         return run.counters.record

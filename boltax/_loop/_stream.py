@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 
 from boltax._base._chunks import Chunk, Plan
+from boltax._base._options import LoopOptions
 from boltax._base._types import Loader
 from boltax._loop._run import Run
 from boltax._loop._trainees import Trainees
 from boltax._step._fused import MOST_STEPS
+from boltax.data._first_batches import FirstBatches
 from boltax.data._prefetch import prefetch_to_device
 from boltax.data._source import Source, check_ends
 from boltax.errors import ConfigurationError
 
 
-def open_train_source(run: Run, train_loader: Loader, steps_per_epoch: int | None) -> Source:
+def open_train_source(run: Run, train_loader: Loader, loop: LoopOptions) -> Source:
     """The training data as the loop reads them; an empty loader is an error."""
-    source = run.source(train_loader, "train_loader", steps_per_epoch)
+    source = run.source(train_loader, "train_loader", loop.steps_per_epoch)
+    if loop.overfit_batches is not None:
+        source = FirstBatches(source, loop.overfit_batches, "train_loader")
     if source.num_batches == 0:
         next(source.epoch(1), None)  # raises the error that says what to look at
     return source

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from boltax._base._monitor import GUIDE_ORDER, direction_of
+from boltax._runs._member_files import is_member, rows_of_member
 from boltax.checkpoint._end_file import read_end
 from boltax.checkpoint._files import read_json
 from boltax.checkpoint._lock import is_held
@@ -121,6 +122,8 @@ def read_run(folder: str | Path, name: str = "") -> RunFiles:
     directory = RunDirectory(folder)
     stored = _json(directory.hparams)
     history = _history(directory)
+    if is_member(directory.path):
+        return _member(directory, name, stored)
     last: Mapping[str, Any] = history[-1] if history else {}
     end, progress = read_end(folder), {}
     if end is None:
@@ -143,6 +146,30 @@ def read_run(folder: str | Path, name: str = "") -> RunFiles:
         max(n for n in epochs if isinstance(n, int)),
         end.seconds if end else {},
         _changed(directory),
+    )
+
+
+def _member(directory: RunDirectory, name: str, stored: Mapping[str, Any]) -> RunFiles:
+    """A member of a population, most of which stands in the tables of that."""
+    folder = directory.path
+    history = rows_of_member(folder, "epochs.csv")
+    found = rows_of_member(folder, "members.csv")
+    row = found[-1] if found else {}
+    last: Mapping[str, Any] = history[-1] if history else {}
+    kept = folders_in(directory.best).saved()
+    best = _decoded(kept[-1].content) if kept else {}
+    is_running = is_held(folder.parent.parent)
+    return RunFiles(
+        folder,
+        name or str(folder),
+        stored,
+        history,
+        best,
+        state="running" if is_running else str(row.get("status", "interrupted")),
+        reason=row.get("reason"),
+        step=max(int(part.get("step", 0)) for part in (row, last)),
+        epoch=max(int(part.get("epoch", 0)) for part in (row, last)),
+        changed=_changed(directory),
     )
 
 
@@ -184,8 +211,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _metrics(path: Path) -> dict[str, Any]:
+    return _decoded(_json(path))
+
+
+def _decoded(stored: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return dict(read_metrics(_json(path)))
+        return dict(read_metrics(stored))
     except BoltaxError:
         return {}
 

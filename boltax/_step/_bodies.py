@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from boltax._base._chunks import batch_of
 from boltax._base._keys import step_key
 from boltax._base._trees import choose, common_size, num_examples, tree_bytes
 from boltax._base._types import Batch, Carry, Constants, Number, Outputs, PyTree, State, StepMetrics
@@ -282,7 +283,7 @@ def counted_once(train_step: TrainStep) -> TrainStep:
 
 
 def predict_body(predict_step: PredictStep, state: State, place: Number, batch: Batch) -> PyTree:
-    return predict_step(with_batch_rng(state, "predict", place), batch)
+    return predict_step(with_batch_rng(state, "predict", place), batch_of(batch))
 
 
 def with_batch_rng(state: State, phase: str, place: Number) -> State:

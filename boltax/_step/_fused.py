@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import jax
 
-from boltax._base._chunks import Chunk, Mode, Plan, Rows, batch_of, one_of, stacked_form
+from boltax._base._chunks import Chunk, Made, Mode, Plan, Rows, batch_of, one_of, stacked_form
 from boltax._base._trees import tree_bytes
 from boltax._base._types import Carry, Constants, Feed, Outputs, PyTree
 from boltax._step._programs import Compiling, Program
@@ -223,8 +223,8 @@ class FusedStep:
     def _begin(self, constants: Constants, carry: Carry, feed: Feed, mode: Mode) -> None:
         """Looks at the first batch, and notes the forms of a step's arguments."""
         if self._check is not None:
-            is_whole = isinstance(feed, Rows)
-            self._check(jax.eval_shape(batch_of, feed) if is_whole else one_of(mode, feed))
+            is_made = isinstance(one := one_of(mode, feed), Rows | Made)
+            self._check(jax.eval_shape(batch_of, one) if is_made else one)
         self._args = self._placement.forms((constants, carry, feed))
 
     def _timed(self, distance: int, near: int) -> Plan | None:

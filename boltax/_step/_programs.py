@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from boltax._base._chunks import Rows
+from boltax._base._chunks import Made, Rows
 from boltax._base._trees import common_size, describe, describe_leaf, form_of, path_name
 from boltax._base._types import Feed, PyTree
 from boltax._process._ledger import Ledger
@@ -296,7 +296,7 @@ def _changes(before: PyTree, now: PyTree) -> str:
 
 def _named(batch: PyTree) -> str:
     """Batches of a form, in words."""
-    size = getattr(batch, "size", None) if isinstance(batch, Rows) else common_size(batch)
+    size = getattr(batch, "size", None) if isinstance(batch, Rows | Made) else common_size(batch)
     return f"batches with {describe(batch)}" if size is None else f"batches of {size}"
 
 

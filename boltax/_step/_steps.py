@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from boltax._base._chunks import Chunk, Mode, Plan, one_of
+from boltax._base._chunks import Chunk, Mode, Plan, batch_of, one_of
 from boltax._base._trees import is_deleted, num_examples
 from boltax._base._types import (
     Batch,
@@ -350,7 +350,7 @@ class _HostStep:
 
     def __call__(self, constants: Constants, carry: Carry, chunk: Chunk) -> tuple[Carry, Outputs]:
         """Calls the step."""
-        return self._body(constants, carry, chunk.feed)
+        return self._body(constants, carry, batch_of(chunk.feed))
 
 
 def host_steps(

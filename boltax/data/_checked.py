@@ -41,6 +41,7 @@ class CheckedSource:
         self.name = name
         self.num_batches: int | None = source.num_batches
         self.is_endless: bool = getattr(source, "is_endless", False)
+        self.is_read_once: bool = getattr(source, "is_read_once", False)
         self._is_cut = is_cut
         self._may_give_more = not is_cut and getattr(source, "may_give_more", False)
         self._has_told = False

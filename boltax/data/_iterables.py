@@ -144,6 +144,7 @@ class IteratorSource:
     """
 
     owns_batches = False
+    is_read_once = True
 
     def __init__(self, iterator: Iterator[Batch], steps_per_epoch: int | None = None) -> None:
         self.num_batches = steps_per_epoch

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._base._chunks import Chunk, Mode, Plan, Rows, stacked
+from boltax._base._chunks import Chunk, Made, Mode, Plan, Rows, stacked
 from boltax._base._narrow import DoesNotFitError, does_not_fit, narrow
 from boltax._base._trees import form_of, num_examples
 from boltax._base._types import Batch, Cursor
@@ -221,7 +221,7 @@ class _Reader:
         ]
 
     def _size(self, batch: Batch, cursor: Cursor) -> int:
-        if isinstance(batch, Rows):
+        if isinstance(batch, Rows | Made):
             return batch.size
         try:
             return self._size_of(batch)

@@ -7,12 +7,14 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+from boltax._base._evaluation import is_named
 from boltax._base._trees import describe
 from boltax._base._types import Batch, Cursor
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._arrays import is_a, to_array
 from boltax.data._batches import is_mapping
 from boltax.data._checked import CheckedSource
+from boltax.data._generated import Generated
 from boltax.data._grain import GrainIterSource, GrainMapSource
 from boltax.data._huggingface import refuse_rows
 from boltax.data._iterables import (
@@ -25,6 +27,7 @@ from boltax.data._iterables import (
 )
 from boltax.data._slices import EpochSlices
 from boltax.data._tf import TfSource
+from boltax.data._together import Mixture, MixtureSource, Together, TogetherSource
 from boltax.data._torch import TorchSource
 from boltax.errors import DataError
 
@@ -77,7 +80,8 @@ def as_source(
     Args:
         loader: an `ArrayLoader`, a PyTorch `DataLoader`, a `tf.data.Dataset`, a Grain data set or
             loader, a list or other iterable of batches, an iterator or generator (read once), a
-            function without arguments that returns any of these, or a `Source`.
+            function without arguments that returns any of these, a dict of any of these, or a
+            `Source`.
         name: the argument that it was, for messages.
         steps_per_epoch: makes epochs of so many steps out of one pass after the other; None has an
             epoch end with the loader. Such a source knows where its stream is: keep it through all
@@ -97,7 +101,7 @@ def as_source(
     source = _open(loader, name, steps_per_epoch)
     if steps_per_epoch is not None and not isinstance(source, IteratorSource):
         source = EpochSlices(source, steps_per_epoch)
-    if isinstance(loader, ArrayLoader):
+    if isinstance(loader, ArrayLoader | Generated):
         return source  # its arrays were checked when it was made
     is_cut = steps_per_epoch is not None
     return CheckedSource(source, name, _received(loader), is_cut=is_cut)
@@ -123,6 +127,14 @@ def check_ends(source: Source, advice: str) -> None:
 
 def _open(loader: Any, name: str, steps_per_epoch: int | None = None) -> Source:
     """The source for this kind of loader, its batches not checked."""
+    if is_named(loader):
+        loader = Together(loader)
+    if isinstance(loader, Together):
+        parts = {key: _part(one, f"{name}[{key!r}]") for key, one in loader.loaders.items()}
+        return TogetherSource(parts, loader.until, name)
+    if isinstance(loader, Mixture):
+        of_mixture = [_part(one, f"{name}, part {n}") for n, one in enumerate(loader.loaders, 1)]
+        return MixtureSource(of_mixture, loader, name)
     _refuse_data(loader, name)
     if all(hasattr(loader, part) for part in ("num_batches", "epoch", "fingerprint")):
         return loader
@@ -144,6 +156,18 @@ def _open(loader: Any, name: str, steps_per_epoch: int | None = None) -> Source:
         _check_takes_nothing(loader, name)
         return FunctionSource(loader, lambda result: _open(result, f"what {name}() returns"))
     raise _no_loader(loader, name, "Write boltax.data.ArrayLoader(arrays, batch_size=128).")
+
+
+def _part(loader: Any, name: str) -> Source:
+    """A loader that is a part of another one."""
+    if isinstance(loader, Generated):
+        raise _no_loader(
+            loader,
+            name,
+            "Batches of Generated are made within the step: hand it over alone, or draw its "
+            "numbers in loss_function, with model.rng('sample').",
+        )
+    return as_source(loader, name=name)
 
 
 def _is_sequence(loader: Any) -> bool:

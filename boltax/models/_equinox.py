@@ -4,7 +4,8 @@ All of it happens while a step is traced; the compiled step knows arrays only.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -28,7 +29,7 @@ from boltax.models._calls import (
 from boltax.models._collections import PARAMS, settled
 from boltax.models._equinox_summary import table_of
 from boltax.models._equinox_template import build_module, make_template
-from boltax.models._mapped import check_unmapped
+from boltax.models._mapped import is_mapped, mapped_by_user
 from boltax.models._vmap import Vmap
 from boltax.parallel._rules import AxisNames
 
@@ -83,12 +84,17 @@ class EquinoxAdapter:
         is_training, inputs = prepared(self.model, call, train=train)
         module = self._template.module(variables, train=is_training)
         state = self._template.state(variables)
-        key = keys("dropout")
-        takes = parameters_of(select_method(self.model, method)).keys()
-        if KEY in takes - inputs.keys() or (STATE in takes and self._template.has_state and keeps):
-            check_unmapped(self.name, (args, inputs), (variables, key))
-        outputs, after = called(module, Call(args, inputs, method), state, key, self._vmap)
-        if after is None and STATE in takes and self._template.has_state and keeps:
+        key: Any = keys("dropout")
+        function = select_method(self.model, method)
+        takes = parameters_of(function)
+        keeps_state = keeps and self._template.has_state and STATE in takes
+        if is_mapped((args, inputs), (variables, key)):
+            if keeps_state or (_lacks(function, KEY) and KEY not in inputs):
+                raise mapped_by_user(self.name)
+            key = None  # a layer that cannot do without says so
+        with _explaining(self.name, self._vmap):
+            outputs, after = called(module, Call(args, inputs, method), state, key, self._vmap)
+        if after is None and keeps_state:
             raise ModelError(
                 f"Received {_described(outputs)} from {self.name}, which has state; expected "
                 "(outputs, state). Return the state that the last layer gave back."
@@ -202,17 +208,17 @@ def prepared(module: Any, call: Call, *, train: bool) -> tuple[bool, dict[str, A
     if isinstance(kwargs.get(INFERENCE), bool):
         explicit = not kwargs[INFERENCE]
     train = train if explicit is None else explicit
-    kwargs = with_mode(function, call.args, kwargs, train=train)
     parameters = parameters_of(function)
     if INFERENCE not in parameters:
         kwargs.pop(INFERENCE, None)
+        kwargs = with_mode(function, call.args, kwargs, train=train)
     elif INFERENCE not in given_by_name(parameters, call.args, kwargs):
         kwargs[INFERENCE] = not train
     return train, kwargs
 
 
 def called(
-    module: Any, call: Call, state: Any, key: jax.Array, vmap: Vmap | None
+    module: Any, call: Call, state: Any, key: jax.Array | None, vmap: Vmap | None
 ) -> tuple[Any, Any]:
     """The outputs of a module, and its state after the call; None where it gives none back."""
     function = select_method(module, call.method)
@@ -221,7 +227,7 @@ def called(
     has_state = bool(jax.tree.leaves(state))
     needs_state = _lacks(function, STATE) or (has_state and STATE in parameters)
     hands_state = needs_state and STATE not in given
-    hands_key = KEY in parameters and KEY not in given
+    hands_key = key is not None and KEY in parameters and KEY not in given
 
     def run(args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any) -> tuple[Any, Any]:
         own = {KEY: key} if hands_key else {}
@@ -232,6 +238,27 @@ def called(
     if vmap is None:
         return run(call.args, call.kwargs, key)
     return vmap.over_examples(run, call.args, call.kwargs, key if hands_key else None)
+
+
+@contextmanager
+def _explaining(name: str, vmap: Vmap | None) -> Generator[None]:
+    """Says what to write where one example was expected, or an axis has another name."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if vmap is None:
+            error.add_note(
+                f"If {name} takes one example, as models of Equinox do, write "
+                f"model_class=boltax.models.Vmap({name})."
+            )
+        raise
+    except NameError as error:
+        own = f", and {name} is mapped under {vmap.axis_name!r}" if vmap else ""
+        error.add_note(
+            f"BatchNorm is given the name of the batch axis{own}: "
+            f'boltax.models.Vmap({name}, axis_name="batch").'
+        )
+        raise
 
 
 def _parted(result: Any) -> tuple[Any, Any]:

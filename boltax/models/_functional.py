@@ -79,6 +79,12 @@ class Functional:
         return next((name for name in KEYS if name in names), None)
 
     @property
+    def needs_key(self) -> bool:
+        """Whether `apply` cannot be called without a random key."""
+        parameter = parameters_of(self.apply).get(self.key_name or "")
+        return parameter is not None and parameter.default is inspect.Parameter.empty
+
+    @property
     def leading(self) -> list[str]:
         """State and key, where they stand between the parameters and the inputs, as in Haiku."""
         found: list[str] = []

@@ -22,7 +22,7 @@ from boltax.models._calls import (
 )
 from boltax.models._collections import PARAMS, settled, strong
 from boltax.models._functional import STATE, Functional
-from boltax.models._mapped import check_unmapped
+from boltax.models._mapped import is_mapped, mapped_by_user
 from boltax.models._variables_table import summarize_variables
 from boltax.models._vmap import Vmap
 from boltax.parallel._rules import AxisNames
@@ -83,9 +83,11 @@ class FunctionalAdapter:
         if initializing and self._needs_inputs and isinstance(made, dict) and not made:
             variables = {**variables, **self._made(keys("params"), args)}
         asked, keeps = mutable or (), train and mutable is not False
-        key = keys("dropout")
-        if self.model.key_name or (self.model.has_state and keeps):
-            check_unmapped(self.name, (args, dict(kwargs)), (variables, key))
+        key: Any = keys("dropout")
+        if is_mapped((args, dict(kwargs)), (variables, key)):
+            if self.model.needs_key or (self.model.has_state and keeps):
+                raise mapped_by_user(self.name)
+            key = None
         outputs, state = self._called(variables, args, kwargs, key, train=train)
         changed = {} if state is None else {STATE: state}
         changed = {
@@ -121,7 +123,7 @@ class FunctionalAdapter:
         variables: Variables,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        key: jax.Array,
+        key: jax.Array | None,
         *,
         train: bool,
     ) -> tuple[Any, Any]:
@@ -132,7 +134,7 @@ class FunctionalAdapter:
 
         def run(args: tuple[Any, ...], kwargs: Mapping[str, Any], key: Any) -> tuple[Any, Any]:
             own = {STATE: variables[STATE]} if functions.has_state else {}
-            if functions.key_name:
+            if functions.key_name and key is not None:
                 own[functions.key_name] = key
             own = {name: value for name, value in own.items() if name not in kwargs}
             first = [own.pop(name) for name in functions.leading if name in own]

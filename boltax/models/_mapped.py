@@ -9,27 +9,29 @@ from boltax._base._types import PyTree
 from boltax.errors import ModelError
 
 
-def check_unmapped(name: str, inputs: PyTree, own: PyTree) -> None:
-    """Refuses inputs that are mapped where the model's variables and key are not.
+def is_mapped(inputs: PyTree, own: PyTree) -> bool:
+    """Whether inputs are mapped where the model's variables and key are not.
 
-    Each example would draw the same random numbers, and no state could be taken from there. In a
-    population all is mapped, over its members, and that is as it should be.
+    In a population all is mapped, over its members, and that is as it should be.
 
     Args:
-        name: the model's.
-        inputs: with what it is called.
+        inputs: with what a model is called.
         own: its variables and its key.
-
-    Raises:
-        ModelError: when they are.
     """
-    if set(_mappings(inputs)) - set(_mappings(own)):
-        raise ModelError(
-            f"Received a call of {name} inside of jax.vmap, where all examples would draw the same "
-            "random numbers, and state cannot be kept; expected boltax to map it. Write "
-            f"model_class=boltax.models.Vmap({name}) and model(images), or hand in a key of each "
-            "example: jax.vmap(lambda x, key: model(x, key=key, mutable=False))(images, keys)."
-        )
+    return bool(set(_mappings(inputs)) - set(_mappings(own)))
+
+
+def mapped_by_user(name: str) -> ModelError:
+    """The error for a call inside of a user's own `jax.vmap` that needs a key, or keeps state.
+
+    Each example would draw the same random numbers, and no state could be taken from there.
+    """
+    return ModelError(
+        f"Received a call of {name} inside of jax.vmap, where all examples would draw the same "
+        "random numbers, and state cannot be kept; expected boltax to map it. Write "
+        f"model_class=boltax.models.Vmap({name}) and model(images), or hand in a key of each "
+        "example: jax.vmap(lambda x, key: model(x, key=key, mutable=False))(images, keys)."
+    )
 
 
 def _mappings(tree: PyTree) -> Iterator[int]:

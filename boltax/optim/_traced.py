@@ -34,7 +34,7 @@ from boltax.optim._named import KEY, NamedState, by_name, of_part
 from boltax.optim._plateau import PlateauState
 from boltax.optim._settings import KEYS, Settings, read
 
-_IN_STATE = {"lr": "learning_rate"}
+IN_STATE = {"lr": "learning_rate"}
 """What optax calls a value where that is another name than in `optimizer_hparams`."""
 
 
@@ -106,7 +106,7 @@ class TracedOptimizer:
                     for part, own in self._parts.items()
                 }
             )
-        own = {_IN_STATE.get(name, name): values[name] for name in self.names}
+        own = {IN_STATE.get(name, name): values[name] for name in self.names}
         return _replaced(opt_state, own)
 
 
@@ -298,7 +298,7 @@ def _names_in(opt_state: PyTree) -> set[str]:
         own = set(cast("Mapping[str, Any]", hyperparams)) - set(
             getattr(opt_state, "hyperparams_states", {})
         )
-        back = {value: key for key, value in _IN_STATE.items()}
+        back = {value: key for key, value in IN_STATE.items()}
         names |= {back.get(name, name) for name in own}
     parts = (
         list(cast("dict[Any, Any]", opt_state).values())

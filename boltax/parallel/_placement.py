@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from boltax._base._chunks import Rows
+from boltax._base._chunks import Made, Rows
 from boltax._base._trees import common_size, describe
 from boltax._base._types import Batch, Feed, PyTree, Variables
 from boltax.errors import ConfigurationError, DataError
@@ -115,7 +115,7 @@ class Placement:
 
     def of_feed(self, feed: Feed, *, is_stacked: bool = False) -> Any:
         """Those of what the batches of a dispatch are taken from."""
-        if isinstance(feed, Rows) or not self._axes:
+        if isinstance(feed, Rows | Made) or not self._axes:
             return jax.tree.map(lambda _: self.whole, feed)
         axis = int(is_stacked)
 

@@ -10,6 +10,7 @@ trainer = population.member(table.best()["member"])
 
 from boltax.tune._configuration import load_configuration, save_configuration
 from boltax.tune._population import Population
+from boltax.tune._predictions import Predictions
 from boltax.tune._ray import as_ray_trainable
 from boltax.tune._schedulers import (
     Member,
@@ -33,6 +34,7 @@ __all__ = [
     "Population",
     "PopulationBasedTraining",
     "PopulationView",
+    "Predictions",
     "Replace",
     "Request",
     "Scheduler",

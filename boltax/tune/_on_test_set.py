@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from boltax._base._evaluation import Evaluation, evaluations_of, prefix_of
-from boltax._base._types import ScalarMetrics
+from boltax._base._types import ScalarMetrics, State
 from boltax._loop._evaluate import evaluate
 from boltax._loop._saving import save_small
 from boltax._loop._validate import computed
@@ -37,8 +37,9 @@ def evaluate_best(members: Members, test_loader: Any) -> None:
         save_small(parts, run, what, write_json, path, plain_metrics(metrics))
 
 
-def _tested(members: Members, member: Member, test_loader: Any) -> ScalarMetrics:
-    parts, run = members.parts, members.run
+def best_state(members: Members, member: Member) -> State:
+    """The state of a single run with the best variables of a member, as an evaluation reads it."""
+    parts = members.parts
     state = members.maker.fresh(member.seed, member.values)
     if members.has_row(member.number):
         row = members.row_of(member.number)
@@ -49,7 +50,12 @@ def _tested(members: Members, member: Member, test_loader: Any) -> ScalarMetrics
         folder = member_folder(parts.folder, member.number)
         variables = load_variables(folder, jax.eval_shape(variables_of, state))[0]
     with jax.transfer_guard("allow"):  # of a few small arrays for each member
-        state = evaluated(with_variables(state, variables))
+        return evaluated(with_variables(state, variables))
+
+
+def _tested(members: Members, member: Member, test_loader: Any) -> ScalarMetrics:
+    parts, run = members.parts, members.run
+    state = best_state(members, member)
     metrics = ScalarMetrics()
     for name, evaluation in evaluations_of(test_loader, "test_loader").items():
         if evaluation.function is not None:

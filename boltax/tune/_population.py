@@ -39,6 +39,7 @@ from boltax.parallel._devices import Device, Devices, default_device, devices_of
 from boltax.trainer import TrainerModule
 from boltax.tune._member_folders import table_of, trainer_of
 from boltax.tune._members import validation_metrics
+from boltax.tune._predictions import Predictions, predictions
 from boltax.tune._schedulers import Member, Scheduler, Status, check_names
 from boltax.tune._states import MemberStates
 from boltax.tune._table import Table
@@ -310,6 +311,21 @@ class Population:
         else:
             trainer.load_weights(trainer.log_dir)
         return trainer
+
+    def predict(self, loader: Any) -> Predictions:
+        """What the best model of each member predicts for a whole loader: an ensemble.
+
+        Args:
+            loader: anything that yields batches.
+
+        Returns:
+            The outputs ``[members, examples, ...]``, with their ``mean()`` and ``spread()``.
+
+        Raises:
+            TrainingError: before the first `train_model`, or when no member has a best model.
+        """
+        with jax.default_device(self._devices[0]):
+            return predictions(self._started(), loader)
 
     def _started(self) -> MemberTrainees:
         if self._trainees is None:

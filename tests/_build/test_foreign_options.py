@@ -19,7 +19,7 @@ CASES = {
     "epochs": (3, r"num_epochs=3\)"),
     "num_epoch": (3, r"num_epochs=3\)"),
     "resume": (True, r"resume=True\)"),
-    "devices": (4, "JAX chooses the device"),
+    "devices": (4, 'Write parallel="data"'),
     "accelerator": ("gpu", "JAX chooses the device"),
     "precision": ("bf16", r"Write loop=boltax.LoopOptions\(precision='bf16'\)"),
     "log_every": (10, r"Write loop=boltax.LoopOptions\(log_every=10\)"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import boltax as bx
 from boltax import cli
 from boltax._configure._configuration import Configuration, first_batch
 from boltax._configure._mapping import read_mapping
@@ -246,6 +247,18 @@ def test_a_run_of_another_making_is_tested_with_a_trainer(run, capsys):
     assert cli.main(["test"]) == 2
 
 
+def test_a_run_knows_its_trainer_when_it_is_exported(run, tmp_path, capsys):
+    pytest.importorskip("flatbuffers", reason="JAX stores exported programs in it")
+    assert cli.main(["export", str(run), str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/program.jax").is_file()
+    (run / "config.yaml").rename(run / "kept.yaml")
+    try:
+        assert cli.main(["export", str(run), str(tmp_path / "out")]) == 2
+    finally:
+        (run / "kept.yaml").rename(run / "config.yaml")
+    assert "Write --trainer train.py:Classifier" in capsys.readouterr().err
+
+
 def test_the_first_batch_of_a_loader_that_is_read_once_is_not_lost():
     batches = [np.zeros(1), np.ones(1)]
     first, loader = first_batch(iter(batches))
@@ -283,12 +296,20 @@ def test_a_space_of_the_file_makes_trainers():
         study_of({**mapping, "space": {}})
 
 
-@pytest.mark.usefixtures("run")
-def test_a_plain_mapping_is_a_configuration():
+def test_a_plain_mapping_is_a_configuration(run, tmp_path, monkeypatch):
+    for name in ("train.py", "config.yaml"):
+        (tmp_path / name).write_bytes((run.parents[2] / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
     ml_collections = pytest.importorskip("ml_collections")
     from boltax._base._containers import plain_containers
 
     config = ml_collections.ConfigDict(read_mapping("config.yaml"))
     found = Configuration.of(plain_containers(config))
     assert found.arguments["optimizer_hparams"]["lr"] == 0.1
-    assert found.training == {"num_epochs": 1, "max_steps": None, "max_time": None}
+    assert found.training == {"num_epochs": 1}
+    timed = {"class_path": "boltax.Every", "init_args": {"minutes": 3.0}}
+    found = Configuration.of({**read_mapping("config.yaml"), "validate_every": timed})
+    assert found.training["validate_every"] == bx.Every(minutes=3)
+    found.write(".")
+    again = Configuration.of(read_mapping("config.yaml"))
+    assert again.training["validate_every"] == bx.Every(minutes=3)

@@ -15,8 +15,11 @@ from safetensors.numpy import load_file
 
 import boltax as bx
 import dummies
+import functional_dummies
 from boltax import cli
 from boltax.errors import ConfigurationError, ModelError, RunDirectoryError, UnknownNameError
+from boltax.models._vmap import Vmap
+from equinox_dummies import EqxBatched, EqxNormDropout
 
 pytest.importorskip("flatbuffers", reason="JAX stores exported programs in it")
 
@@ -129,6 +132,32 @@ def test_nnx_bf16_and_an_own_prediction(tmp_path):
     want = trainer.predict_batch({"x": inputs})
     np.testing.assert_array_equal(found["logits"], want["logits"])
     np.testing.assert_array_equal(found["twice"], 2 * inputs)
+
+
+KINDS = {
+    "nnx": (dummies.NnxMlp, {}),
+    "equinox": (Vmap(EqxNormDropout), {}),
+    "equinox, in batches": (EqxBatched, {"size": 3}),
+    "functions": (functional_dummies.NOISY, {}),
+    "functions of one example": (Vmap(functional_dummies.NET), {}),
+}
+
+
+@pytest.mark.parametrize("model_class, hparams", KINDS.values(), ids=KINDS)
+def test_every_kind_of_model_leaves_and_its_weights_come_back(tmp_path, model_class, hparams):
+    def make(seed):
+        settings = {"model_class": model_class, "model_hparams": hparams, "seed": seed}
+        return dummies.classifier(tmp_path, **settings)
+
+    trainer = make(1)
+    trainer.export("out")
+    found = called("out", load_file("out/weights.safetensors"), INPUTS)
+    want = trainer.predict_batch((INPUTS, np.zeros(7, np.int32)))
+    np.testing.assert_array_equal(found, want)
+    other = make(2)
+    assert not np.array_equal(other.predict_batch((INPUTS, np.zeros(7, np.int32))), want)
+    other.load_weights("out/weights.safetensors")
+    np.testing.assert_array_equal(other.predict_batch((INPUTS, np.zeros(7, np.int32))), want)
 
 
 def test_draws_of_the_prediction_are_told(tmp_path):

@@ -11,6 +11,7 @@ from boltax.callbacks import Callback, EarlyStopping, Log, Stop
 from boltax.checkpoint import RunDirectory
 from boltax.errors import CheckpointError, DataError, RunDirectoryError
 from boltax.models._vmap import Vmap
+from boltax.optim import learning_rate
 from boltax.testing import assert_resumes_exactly
 from dummies import (
     Classifier,
@@ -22,6 +23,7 @@ from dummies import (
     classifier,
     line,
     loader,
+    to_host,
 )
 
 
@@ -193,11 +195,50 @@ def test_a_finished_run_goes_on_for_more_epochs_and_says_what_changed(tmp_path, 
     assert "steps in all: 10 -> 15" in caplog.text
 
 
-def test_another_learning_rate_is_said(tmp_path, caplog):
-    make(tmp_path).train_model(loader(), num_epochs=1)
-    other = make(tmp_path, optimizer_hparams={"lr": 0.5, "warmup": 3})
-    other.train_model(loader(), num_epochs=1, resume=True)
-    assert "optimizer_hparams: {'lr': 0.01, 'warmup': 3} -> {'lr': 0.5, 'warmup': 3}" in caplog.text
+class Begun(Classifier):
+    """Keeps what it begins, or goes on, with."""
+
+    def on_training_start(self):
+        self.begun = to_host(self.state.opt_state), int(self.state.step)
+
+
+def test_a_setting_that_is_told_to_change_changes_and_the_rest_stays(tmp_path, caplog):
+    momentum = {"optimizer": "sgd", "momentum": 0.9, "gradient_clip": None}
+    saved = {**momentum, "lr": 0.01, "warmup": 3, "l2_regularization": 0.2}
+    first = make(tmp_path, optimizer_hparams=saved)
+    first.train_model(loader(), num_epochs=2)
+    changed = {**momentum, "lr": 0.5, "warmup": 3, "l2_regularization": 0.1}
+    other = make(tmp_path, Begun, optimizer_hparams=changed)
+    other.train_model(loader(), num_epochs=3, resume=True)
+    before, (after, step) = to_host(first.state.opt_state), other.begun
+    assert step == 8
+    rates = [float(learning_rate(state)) for state in (before, after)]
+    text = "optimizer_hparams['lr']: 0.01 -> 0.5; optimizer_hparams['l2_regularization']: 0.2 -> "
+    assert text + "0.1" in caplog.text
+    bases = [
+        float(part.base)
+        for state in (before, after)
+        for part in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "updates"))
+        if hasattr(part, "updates")
+    ]
+    assert bases == pytest.approx([0.01, 0.5])
+    assert rates[0] == rates[1]  # that of the last update, which was made
+    saved = jax.tree.leaves(before)
+    same = [np.array_equal(*pair) for pair in zip(saved, jax.tree.leaves(after), strict=True)]
+    assert same.count(False) == 1
+    assert other.run.step == 12
+    assert float(other.state.hparams["l2_regularization"]) == pytest.approx(0.1)
+
+
+def test_other_data_are_taken_where_that_is_said(tmp_path, caplog):
+    make(tmp_path).train_model(*loaders(), max_steps=7)
+    with pytest.raises(DataError, match="batch_size") as raised:
+        make(tmp_path).train_model(loader(64, 8), loader(20), num_epochs=3, resume=True)
+    assert "new_data=True" in "".join(raised.value.__notes__)
+    last = make(tmp_path)
+    last.train_model(loader(64, 8), loader(20), num_epochs=3, resume=True, new_data=True)
+    assert [(row["epoch"], row["step"]) for row in last.run.history] == [(1, 5), (3, 15)]
+    assert "the training data: the run goes on with their next epoch" in caplog.text
 
 
 class StopAt(Callback):

@@ -12,7 +12,7 @@ def runs(tmp_path):
     make_run(tmp_path / "runs/MLP/version_9", lr=0.1, acc=0.5)
     make_run(tmp_path / "runs/MLP/version_10", lr=0.01, acc=0.9)
     make_run(tmp_path / "runs/CNN/version_0", lr=0.3, acc=float("nan"), model="CNN", how="failed")
-    make_run(tmp_path / "runs/CNN/version_0/members/001", lr=0.4, acc=0.7, model="CNN")
+    make_run(tmp_path / "runs/CNN/version_0/again/001", lr=0.4, acc=0.7, model="CNN")
     (tmp_path / "runs/CNN/version_0/checkpoints/best/3").mkdir(parents=True)
     return tmp_path / "runs"
 
@@ -24,7 +24,7 @@ def names(columns):
 def test_runs_and_members_are_found_in_natural_order(runs):
     assert [run.name for run in find_runs([runs])] == [
         "CNN/version_0",
-        "CNN/version_0/members/001",
+        "CNN/version_0/again/001",
         "MLP/version_9",
         "MLP/version_10",
     ]
@@ -36,7 +36,7 @@ def test_the_best_come_first_and_nan_last(runs):
     columns = Columns.of(find_runs([runs]))
     assert names(columns.sorted_by(None)) == [
         "MLP/version_10",
-        "CNN/version_0/members/001",
+        "CNN/version_0/again/001",
         "MLP/version_9",
         "CNN/version_0",
     ]

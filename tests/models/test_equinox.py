@@ -1,5 +1,7 @@
 """Equinox behind the adapter: the numbers are those of a bare program, and errors say why."""
 
+import re
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -218,11 +220,33 @@ def test_a_users_own_vmap_is_refused_only_where_keys_or_state_would_be_wrong() -
 
     def loss(params):
         own = ModelView(plain, {"params": params}, KEY, train=True)
-        return jnp.sum(jax.vmap(lambda x: own(x, key=None))(INPUTS))
+        return jnp.sum(jax.vmap(own)(INPUTS))
 
     expected = np.asarray(INPUTS).sum(0)
     grads = jax.grad(loss)(variables["params"])["weight"]
     np.testing.assert_allclose(grads, np.tile(expected, (3, 1)), rtol=1e-5)
+    dropout = adapt(lambda *, key: eqx.nn.Dropout(0.5), {})
+    view = ModelView(dropout, dropout.empty(KEY), KEY, train=True)
+    with pytest.raises(RuntimeError, match="requires a key"):
+        jax.vmap(view)(INPUTS)
+    keys = jax.random.split(KEY, 6)
+    rows = jax.vmap(lambda x, key: view(x, key=key, mutable=False))(jnp.ones((6, 4)), keys)
+    assert len({tuple(row) for row in np.asarray(rows).tolist()}) > 1
+
+
+@pytest.mark.parametrize(
+    ("model", "note"),
+    [
+        (eqx.nn.MLP, r"If MLP takes one example, .* model_class=boltax.models.Vmap\(MLP\)"),
+        (Vmap(EqxNormDropout, "axis"), "EqxNormDropout is mapped under 'axis'"),
+    ],
+)
+def test_a_forgotten_vmap_and_another_axis_are_explained(model, note) -> None:
+    adapter = adapt(model, EQX_MLP if model is eqx.nn.MLP else {})
+    view = ModelView(adapter, adapter.empty(KEY), KEY, train=True)
+    with pytest.raises((TypeError, NameError)) as error:
+        view(INPUTS)
+    assert any(re.search(note, text) for text in error.value.__notes__)
 
 
 def test_the_summary_shows_modules_with_shapes_of_one_example() -> None:
