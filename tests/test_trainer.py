@@ -16,10 +16,8 @@ from boltax._base._chunks import Chunk, Plan
 from boltax._step._bodies import Training
 from boltax._step._state import variables_of
 from boltax.errors import CheckpointError
-from boltax.models._vmap import Vmap
 from dummies import (
     Classifier,
-    EqxMlp,
     GuideRegressor,
     Linear,
     Mlp,
@@ -31,9 +29,7 @@ from dummies import (
     to_host,
 )
 
-MODELS = pytest.mark.parametrize(
-    "model_class", [Mlp, NnxMlp, Vmap(EqxMlp)], ids=["linen", "nnx", "equinox"]
-)
+MODELS = pytest.mark.parametrize("model_class", [Mlp, NnxMlp], ids=["linen", "nnx"])
 
 
 @MODELS

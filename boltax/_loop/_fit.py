@@ -114,6 +114,8 @@ def _epochs(trainees: Trainees, loaders: Loaders) -> None:
     if run.stage is not Stage.COMPLETE:
         run.should_stop()  # notes the limit that ended the steps of an epoch which is resumed
     total = run.epoch + (0 if run.is_over else trainees.epochs_left())
+    if run.limits.num_epochs == run.limits.max_steps and run.train_source.num_batches is None:
+        total = None  # so many steps of a stream, whatever its epochs are
     done = already(run.epoch - (run.stage is not Stage.COMPLETE))
     numbers = _numbers(trainees)
     bar = trainees.hooks.tracker(numbers, desc="Epochs", unit="epoch", total=total, **done)

@@ -48,7 +48,8 @@ class PlainDisplay:
 
     def start(self, bar: Tracked[Any]) -> None:
         """Takes notice of a bar."""
-        if self._bars:
+        # the steps of an epoch stay what they are where a validation comes between two of them
+        if self._bars and self._bars[-1].leave:
             self._outer.add(self._bars[-1])
         if bar.unit == "epoch":
             self._outer.add(bar)

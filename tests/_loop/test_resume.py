@@ -10,12 +10,10 @@ import boltax as bx
 from boltax.callbacks import Callback, EarlyStopping, Log, Stop
 from boltax.checkpoint import RunDirectory
 from boltax.errors import CheckpointError, DataError, RunDirectoryError
-from boltax.models._vmap import Vmap
 from boltax.optim import learning_rate
 from boltax.testing import assert_resumes_exactly
 from dummies import (
     Classifier,
-    EqxMlp,
     GuideRegressor,
     Linear,
     NnxMlp,
@@ -85,9 +83,7 @@ def contents(folder):
     }
 
 
-@pytest.mark.parametrize(
-    "model_class", [None, NnxMlp, Vmap(EqxMlp)], ids=["linen", "nnx", "equinox"]
-)
+@pytest.mark.parametrize("model_class", [None, NnxMlp], ids=["linen", "nnx"])
 def test_resume_mid_epoch_is_bit_exact(model_class):
     options = {} if model_class is None else {"model_class": model_class}
     assert_resumes_exactly(

@@ -89,6 +89,14 @@ def test_a_loop_around_others_has_lines_without_the_unit_epoch(display, file):
     assert [line[:9] for line in file.getvalue().splitlines()] == ["folds 1/2", "folds 2/2"]
 
 
+def test_a_validation_between_two_steps_gives_no_line_to_each_of_the_others(display, file, clock):
+    for step in track(display, range(50), desc="Training", leave=False):
+        clock.now += 0.1
+        if step == 20:
+            list(track(display, range(3), desc="Validation", leave=False))
+    assert file.getvalue() == ""
+
+
 def test_an_unknown_total(display, file, clock):
     for _ in Tracked(iter(range(50)), lambda: display, desc="Training", leave=False):
         clock.now += 1

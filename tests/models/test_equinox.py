@@ -283,6 +283,19 @@ def test_a_trainer_freezes_scales_and_loads_by_path_and_remakes_the_model(tmp_pa
     np.testing.assert_array_equal(loaded, part["last"]["weight"])
 
 
+def test_a_resumed_run_is_bitwise_the_uninterrupted_one(tmp_path) -> None:
+    hparams = {"optimizer": "adam", "lr": 0.1, "schedule": "constant"}
+    whole, part = (classifier(tmp_path, optimizer_hparams=hparams, **EQX) for _ in range(2))
+    whole.train_model([classes(12)], num_epochs=2)
+    part.train_model([classes(12)], num_epochs=1)
+    again = Classifier.load_from_checkpoint(part.log_dir)
+    again.train_model([classes(12)], num_epochs=2, resume=True)
+    for name in ("params", "batch_stats", "opt_state", "step"):
+        jax.tree.map(
+            np.testing.assert_array_equal, getattr(again.state, name), getattr(whole.state, name)
+        )
+
+
 def test_a_library_class_is_stored_by_its_name(tmp_path) -> None:
     hparams = {**EQX_MLP, "activation": jax.nn.tanh}
     trainer = classifier(tmp_path, model_class=Vmap(eqx.nn.MLP), model_hparams=hparams)
