@@ -297,6 +297,22 @@ def test_preflight_finds_a_batch_size(capsys: pytest.CaptureFixture[str], train_
     assert "the largest batches that fit: " in capsys.readouterr().out
 
 
+def test_preflight_asks_about_other_devices(
+    capsys: pytest.CaptureFixture[str], train_py: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provided: list[int] = []
+    monkeypatch.setattr("boltax._commands._preflight._provide", provided.append)
+    arguments = ["preflight", f"{train_py}:make_trainer", "--batch-size", "20", "--mesh"]
+    assert cli.main([*arguments, "data=2"]) == 0
+    assert "batches of 20, on 2 x cpu; memory is that of each" in capsys.readouterr().out
+    assert provided == [2]
+    assert cli.main([*arguments, "data=3"]) == cli.FAILED  # as many as a machine does not show
+    assert "data=3 is larger than that" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, "data=many"])
+    assert "Write --mesh data=8,model=4" in capsys.readouterr().err
+
+
 def test_preflight_of_what_is_no_trainer(capsys: pytest.CaptureFixture[str], train_py: str) -> None:
     assert cli.main(["preflight", f"{train_py}:make_number"]) == cli.FAILED
     assert "expected a function without arguments that returns a trainer" in capsys.readouterr().err

@@ -59,7 +59,7 @@ from boltax.checkpoint._saver import Saver
 from boltax.loggers._group import LoggerGroup
 from boltax.models._adapter import adapt
 from boltax.optim._build import check_hparams
-from boltax.parallel._parallel import Parallel
+from boltax.parallel._parallel import Parallel, as_parallel, on_mesh
 
 
 class Constructed:
@@ -141,6 +141,7 @@ class Constructed:
         check_names(cls, self.hparams, is_new=made.construction.is_new)
         check_options(cls, self.loop, self.checkpoint)
         check_form(monitor)
+        parallel = on_mesh(as_parallel(parallel), made.construction.mesh)
         made.parallel = parallel_of(parallel, cls, is_debug=debug)
         # An optimizer is needed only to train; a stored one may ask for files that are elsewhere.
         if made.construction.is_new and not lacks_parts(self.optimizer_hparams):

@@ -19,7 +19,7 @@ teacher for example, which need their values. PREVIEWED and DESCRIBED hold for a
 """
 
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -39,6 +39,7 @@ class Construction:
         is_complete: whether there are a folder, loggers, a state and steps.
         is_for_one: whether it holds for one trainer, and not for those that this one makes.
         folder: what takes the place of a run's folder, or None.
+        mesh: the devices that are asked about, in place of the trainer's own; None for these.
         described: gets the trainers that are described, in the order in which they are.
     """
 
@@ -50,6 +51,7 @@ class Construction:
     is_complete: bool = True
     is_for_one: bool = True
     folder: str | None = None
+    mesh: Mapping[str, int] | None = None
     described: list[Any] = field(default_factory=list[Any])
 
 
@@ -95,11 +97,15 @@ def described_by(make: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def previewing() -> Generator[None]:
-    """Within it trainers are made of shapes, to be looked at: no run's folder and no loggers."""
+def previewing(mesh: Mapping[str, int] | None = None) -> Generator[None]:
+    """Within it trainers are made of shapes, to be looked at: no run's folder and no loggers.
+
+    Args:
+        mesh: on which devices they are to lie; None for their own.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="boltax-", ignore_cleanup_errors=True) as folder,
-        constructing(replace(PREVIEWED, folder=folder)),
+        constructing(replace(PREVIEWED, folder=folder, mesh=mesh)),
     ):
         yield
 

@@ -22,6 +22,6 @@ def gradients(trainer: Any, batch: Batch) -> tuple[float, PyTree]:
     made = trainer._made
     state = trainer.state.replace(step=jnp.asarray(trainer.state.step, jnp.int32))
     with jax.transfer_guard("allow"):
-        on_device = jax.device_put(narrowed(batch, "a batch"))
+        on_device = made.placement.put_feed(narrowed(batch, "a batch"))
         loss, found = jax.jit(made.loss_steps.gradients)(state, on_device)
         return float(loss), jax.device_get(found)

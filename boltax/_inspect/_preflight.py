@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from boltax._base._chunks import Mode
-from boltax._base._trees import num_examples
+from boltax._base._trees import num_examples, tree_bytes
 from boltax._base._types import Batch, PyTree
 from boltax._build._arguments import check_positive
 from boltax._build._constructed import Constructed
@@ -133,12 +133,12 @@ class Subject:
     @property
     def ahead(self) -> int:
         """Bytes of waiting batches: single ones, or the rest of two dispatches of several."""
-        loop, one = self.trainer.loop, max(bytes_on_each(self.batch), 1)
+        loop, one = self.trainer.loop, max(tree_bytes(self.batch), 1)
         if loop.steps_per_execution == "auto":
             steps = max(min(MOST_STEPS, MOST_BYTES // one), UNROLLED)
         else:
             steps = int(loop.steps_per_execution)
-        return one * max(loop.prefetch, 2 * steps - 1 if steps > 1 else 0)
+        return bytes_on_each(self.batch) * max(loop.prefetch, 2 * steps - 1 if steps > 1 else 0)
 
     @property
     def saving(self) -> int:

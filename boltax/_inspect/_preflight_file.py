@@ -1,6 +1,7 @@
 """`boltax preflight`: what a trainer in a user's file needs, before it is trained anywhere."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ def preflight_file(
     batch_size: int | None = None,
     memory: int | None = None,
     is_search: bool = False,
+    mesh: Mapping[str, int] | None = None,
 ) -> tuple[str, bool]:
     """What `TrainerModule.preflight` finds for a trainer that a function in a file makes.
 
@@ -30,6 +32,7 @@ def preflight_file(
         batch_size: examples in a batch, in place of those that the batch has.
         memory: bytes of the device that is asked about, in place of this one's.
         is_search: whether to look for the largest batch size that fits, and report on that.
+        mesh: devices to be asked about in place of the trainer's own; there have to be so many.
 
     Returns:
         The report, and whether training fits (or nobody knows).
@@ -39,7 +42,7 @@ def preflight_file(
             `TrainerModule.preflight` and `TrainerModule.find_batch_size`.
     """
     check_positive(batch_size=batch_size, memory=memory)
-    with previewing():  # trainers that the file makes as it is loaded leave no folder either
+    with previewing(mesh):  # trainers that the file makes as it is loaded leave no folder either
         trainer, batch = _trainer_and_batch(_made(find_in_file(text)), text)
         if is_search:
             batch_size = trainer.find_batch_size(batch, limit=memory)

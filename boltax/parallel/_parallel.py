@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
 from boltax._base._options import Options
@@ -154,6 +154,13 @@ def as_parallel(value: Any) -> Parallel | None:
         f'{", ".join(map(repr, NAMES))} or a boltax.Parallel. Write parallel="data" for every '
         "device to work on its part of each batch."
     )
+
+
+def on_mesh(parallel: Parallel | None, mesh: Mapping[str, int] | None) -> Parallel | None:
+    """What a user asks for, on another mesh than that; None leaves it as it is."""
+    if mesh is None:
+        return parallel
+    return Parallel(mesh=mesh) if parallel is None else replace(parallel, mesh=mesh, devices=None)
 
 
 def _check_mesh(mesh: Any) -> None:

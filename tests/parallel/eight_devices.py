@@ -5,10 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
-from flax import nnx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -25,34 +23,9 @@ EIGHT = bx.Parallel(
 )
 
 
-class Named(nn.Module):
-    """Names its axes, one in its own words and one in those of the mesh."""
-
-    @nn.compact
-    def __call__(self, x):
-        init = nn.initializers.lecun_normal()
-        x = nn.Dense(8, kernel_init=nn.with_logical_partitioning(init, ("embed", "mlp")))(x)
-        return nn.Dense(3, kernel_init=nn.with_partitioning(init, ("model", None)))(nn.relu(x))
-
-
-class NamedNnx(nnx.Module):
-    """The same in NNX."""
-
-    def __init__(self, *, rngs: nnx.Rngs):
-        init = nnx.initializers.lecun_normal()
-        first, second = (nnx.with_partitioning(init, axes) for axes in ((None, "mlp"), ("model",)))
-        self.up = nnx.Linear(4, 8, kernel_init=first, rngs=rngs)
-        self.down = nnx.Linear(8, 3, kernel_init=second, rngs=rngs)
-
-    def __call__(self, x):
-        return self.down(nnx.relu(self.up(x)))
-
-
-def trained(
-    parallel: Any, folder: str, model: Any = Mlp, *, epochs: int = 1, resume: bool = False
-) -> Any:
+def trained(parallel: Any, folder: str, *, epochs: int = 1, resume: bool = False) -> Any:
     one = Classifier(
-        model,
+        Mlp,
         {},
         SGD,
         exmp_input=classes(3),
@@ -94,13 +67,7 @@ def main() -> dict[str, Any]:
         "loss": [reference["loss"], metrics["val/loss"]],
     }
     moved, _ = trained(bx.Parallel(devices=2), "spread", epochs=2, resume=True)
-    axes = bx.Parallel(mesh={"data": 4, "model": 2}, logical_axes={"embed": None, "mlp": "model"})
-    return {
-        **found,
-        "apart": apart(alone, moved),
-        "named": specs(trained(axes, "named", Named)[0].state.params),
-        "nnx": specs(trained(axes, "nnx", NamedNnx)[0].state.params),
-    }
+    return {**found, "apart": apart(alone, moved)}
 
 
 if __name__ == "__main__":

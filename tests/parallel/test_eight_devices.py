@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SCRIPT = Path(__file__).with_name("eight_devices.py")
 
 
@@ -21,7 +22,7 @@ def found(tmp_path_factory) -> dict[str, Any]:
         text=True,
         env=environment,
         cwd=tmp_path_factory.mktemp("eight"),
-        timeout=600,
+        timeout=800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
@@ -50,10 +51,3 @@ def test_rules_come_before_size(found):
     }
     each, whole = found["bytes"]
     assert (each, whole) == (4 * (3 * 8 // 4 + 4 * 8 // 2 + 3 + 8 * 3 // 2), 4 * (24 + 32 + 3 + 24))
-
-
-def test_the_names_of_a_model_are_followed(found):
-    assert found["named"]["Dense_0/kernel"] == "PartitionSpec(None, 'model')"
-    assert found["named"]["Dense_1/kernel"] == "PartitionSpec('model', None)"
-    assert found["nnx"]["up/kernel"] == "PartitionSpec(None, 'model')"
-    assert found["nnx"]["down/kernel"] == "PartitionSpec('model',)"

@@ -5,9 +5,11 @@ A new placement is a row. What needs more devices is in `test_eight_devices.py`.
 
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 import boltax as bx
@@ -160,6 +162,51 @@ def test_predictions_come_in_order(alone, spread):
     with jax.transfer_guard("disallow"):
         found = run.trainer.predict_model(data)
     np.testing.assert_allclose(found, alone.trainer.predict_model(data), atol=1e-5)
+
+
+class Named(nn.Module):
+    """Names its axes, of one layer in its own words, of the other in those of the mesh."""
+
+    @nn.compact
+    def __call__(self, x):
+        init = nn.initializers.lecun_normal()
+        up, down = nn.with_logical_partitioning, nn.with_partitioning
+        x = nn.relu(nn.Dense(8, kernel_init=up(init, ("embed", "mlp")), name="up")(x))
+        return nn.Dense(3, kernel_init=down(init, ("model", None)), name="down")(x)
+
+
+class NamedNnx(nnx.Module):
+    """The same in NNX."""
+
+    def __init__(self, *, rngs: nnx.Rngs):
+        init, named = nnx.initializers.lecun_normal(), nnx.with_partitioning
+        self.up = nnx.Linear(4, 8, kernel_init=named(init, ("embed", "mlp")), rngs=rngs)
+        self.down = nnx.Linear(8, 3, kernel_init=named(init, ("model", None)), rngs=rngs)
+
+    def __call__(self, x):
+        return self.down(nnx.relu(self.up(x)))
+
+
+@pytest.mark.parametrize("model", [Named, NamedNnx])
+def test_the_names_that_a_model_gives_its_axes_are_followed(tmp_path, model):
+    axes = {"embed": None, "mlp": "model"}
+    kernels = []
+    for parallel in (None, bx.Parallel(mesh={"data": 1, "model": 2}, logical_axes=axes)):
+        one = Classifier(
+            model,
+            {},
+            {"optimizer": "sgd", "lr": 0.1},
+            exmp_input=classes(3),
+            logger_params={"log_dir": str(tmp_path / str(parallel is None)), "logger_type": "none"},
+            enable_progress_bar=False,
+            checkpoint=bx.CheckpointOptions(keep_last=0),
+            parallel=parallel,
+        )
+        one.train_model(loader(16, 16), num_epochs=1)
+        kernels.append([one.state.params[name]["kernel"] for name in ("up", "down")])
+    assert [kernel.sharding.spec for kernel in kernels[1]] == [P(None, "model"), P("model", None)]
+    for alone, spread in zip(*kernels, strict=True):
+        np.testing.assert_allclose(alone, spread, atol=1e-6)
 
 
 @pytest.fixture
