@@ -45,7 +45,9 @@ def mixture(**options):
 
 
 @pytest.mark.parametrize(
-    "loader", [pair, mixture, lambda: Together(pair(), until="shortest")], ids=str
+    "loader",
+    [pair, mixture, lambda: Together(pair(), until="shortest")],
+    ids=["pair", "mixture", "zipped"],
 )
 def test_each_place_is_gone_on_from_exactly(loader):
     for epoch in (1, 2):
