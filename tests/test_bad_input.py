@@ -63,7 +63,7 @@ from dummies import Classifier, Linear, Mlp, classes, classifier, loader
         ({"threshold": object()}, errors.HyperparameterError, "threshold"),
         ({"callbacks": [print]}, errors.ConfigurationError, "expected an instance of a subclass"),
         ({"loop": {"log_every": 5}}, errors.ConfigurationError, "expected LoopOptions"),
-        ({"parallel": "dp"}, errors.ConfigurationError, "parallel='dp'"),
+        ({"parallel": "dtaa"}, errors.UnknownNameError, "Did you mean 'data'"),
         ({"model_class": dict}, errors.ModelError, "dict"),
     ],
 )
