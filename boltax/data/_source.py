@@ -127,6 +127,7 @@ def check_ends(source: Source, advice: str) -> None:
 
 def _open(loader: Any, name: str, steps_per_epoch: int | None = None) -> Source:
     """The source for this kind of loader, its batches not checked."""
+    refuse_rows(loader, name)  # before what is a dict: a data set by its splits is one
     if is_named(loader):
         loader = Together(loader)
     if isinstance(loader, Together):
@@ -179,7 +180,6 @@ def _is_sequence(loader: Any) -> bool:
 
 def _refuse_data(loader: Any, name: str) -> None:
     """Raises for what gives no batches when it is iterated: the data itself, a class, text."""
-    refuse_rows(loader, name)
     is_array = hasattr(to_array(loader), "shape")
     is_arrays = isinstance(loader, tuple) and loader and all(hasattr(x, "shape") for x in loader)
     if is_array or is_arrays or is_mapping(loader):
