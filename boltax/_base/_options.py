@@ -154,7 +154,7 @@ class CheckpointOptions(Options):
 
     Example:
         >>> CheckpointOptions(every_steps=1000, keep_best=3)
-        CheckpointOptions(every_steps=1000, every_minutes=5, every_epochs=None, ..., keep_best=3)
+        CheckpointOptions(every_steps=1000, every_minutes=5.0, every_epochs=None, ..., keep_best=3)
     """
 
     every_steps: int | None = None
