@@ -15,6 +15,16 @@ def path_name(path: tuple[Any, ...], root: str = "batch") -> str:
     return root + jax.tree_util.keystr(path)
 
 
+def path_names(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """A leaf's place as plain names: keys, attributes and indices, the outermost first."""
+    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+
+
+def path_text(path: tuple[Any, ...]) -> str:
+    """A leaf's place as patterns see it: ``encoder/Dense_0/kernel``."""
+    return "/".join(path_names(path))
+
+
 def describe(tree: PyTree, root: str = "batch", most: int = 12) -> str:
     """Every leaf's place, dtype and shape: ``batch[0]: float32[32, 28, 28, 1], ...``."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from boltax._base._trees import path_text
 from boltax._base._types import PyTree, ScalarMetrics
 from boltax._configure._configuration import FILE, Named, loaders_of, read_configuration
 from boltax._configure._mapping import changed
@@ -70,5 +71,4 @@ def write_predictions(path: Path, outputs: PyTree) -> None:
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    parts = [jax.tree_util.keystr((entry,), simple=True) for entry in path]
-    return "/".join(parts) or "outputs"
+    return path_text(path) or "outputs"

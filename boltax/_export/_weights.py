@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from boltax._base._trees import path_text
 from boltax._base._types import PyTree, Variables
 from boltax.checkpoint._dtypes import is_key
 from boltax.errors import ModelError
@@ -31,9 +32,9 @@ def flat_weights(variables: Variables) -> tuple[dict[str, Any], Callable[[Weight
         (['params/Dense_0/bias'], (2,))
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(variables)
-    kinds = {_name(path): _kind_of_key(leaf) for path, leaf in leaves}
+    kinds = {path_text(path): _kind_of_key(leaf) for path, leaf in leaves}
     if len(kinds) < len(leaves):
-        names = sorted(_name(path) for path, _ in leaves)
+        names = sorted(path_text(path) for path, _ in leaves)
         twice = next(a for a, b in itertools.pairwise(names) if a == b)
         raise ModelError(
             f"Received a model with two arrays that are both called {twice}; expected a name for "
@@ -49,12 +50,8 @@ def flat_weights(variables: Variables) -> tuple[dict[str, Any], Callable[[Weight
 
     return {
         name: leaf if kinds[name] is None else jax.random.key_data(leaf)
-        for name, leaf in ((_name(path), leaf) for path, leaf in leaves)
+        for name, leaf in ((path_text(path), leaf) for path, leaf in leaves)
     }, back
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return "/".join(jax.tree_util.keystr((entry,), simple=True) for entry in path)
 
 
 def _kind_of_key(leaf: Any) -> Any:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from boltax._base._trees import path_name
+from boltax._base._trees import path_text
 from boltax._base._types import PyTree, State
 from boltax._step._state import variables_of
 
@@ -43,7 +43,7 @@ def inexact_variables(state: State) -> dict[str, Any]:
     """
     tree: PyTree = variables_of(state) if hasattr(state, "params") else state
     return {
-        path_name(path, "").replace("']['", "/").strip("[']"): leaf
+        path_text(path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
         if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
     }

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from boltax._base._trees import path_names
 from boltax.checkpoint._files import unwritable
 from boltax.checkpoint._leaf import Leaf, Names
 from boltax.errors import CheckpointError
@@ -144,7 +145,7 @@ def load_foreign(folder: Path, wanted: Collection[Names]) -> dict[Names, np.ndar
                 tree = checkpointer.metadata(path).item_metadata.tree
                 arguments = ocp.RestoreArgs(restore_type=np.ndarray)
                 item = jax.tree_util.tree_map_with_path(
-                    lambda keys, leaf: leaf if _names(keys) in wanted else ..., tree
+                    lambda keys, leaf: leaf if path_names(keys) in wanted else ..., tree
                 )
                 restored = checkpointer.restore(
                     path,
@@ -155,7 +156,7 @@ def load_foreign(folder: Path, wanted: Collection[Names]) -> dict[Names, np.ndar
         except Exception as error:  # a damaged file can raise nearly anything below
             raise _unreadable(folder, error) from error
     flat = jax.tree_util.tree_leaves_with_path(restored)
-    return {_names(keys): np.asarray(leaf) for keys, leaf in flat if leaf is not ...}
+    return {path_names(keys): np.asarray(leaf) for keys, leaf in flat if leaf is not ...}
 
 
 def _foreign_leaves(checkpointer: Any, folder: Path) -> dict[Names, Any]:
@@ -165,11 +166,7 @@ def _foreign_leaves(checkpointer: Any, folder: Path) -> dict[Names, Any]:
     except Exception as error:  # as above
         raise _unreadable(folder, error) from error
     flat = jax.tree_util.tree_leaves_with_path(tree)
-    return {_names(keys): leaf for keys, leaf in flat if hasattr(leaf, "shape")}
-
-
-def _names(keys: tuple[Any, ...]) -> Names:
-    return tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
+    return {path_names(keys): leaf for keys, leaf in flat if hasattr(leaf, "shape")}
 
 
 def _unreadable(folder: Path, error: Exception) -> CheckpointError:

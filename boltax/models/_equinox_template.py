@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from boltax._base._trees import path_names
 from boltax._base._types import Variables
 from boltax.errors import ModelError
 from boltax.models._collections import PARAMS, put, strong, take
@@ -121,7 +122,7 @@ def make_template(name: str, build: Callable[[], tuple[Any, Any]]) -> tuple[Temp
             raise _static(name, place, value)
         placed, treedef = jax.tree_util.tree_flatten_with_path(module)
         slots = tuple(
-            Slot(n, PARAMS if eqx.is_inexact_array(leaf) else ARRAYS, _names(path))
+            Slot(n, PARAMS if eqx.is_inexact_array(leaf) else ARRAYS, path_names(path))
             for n, (path, leaf) in enumerate(placed)
             if eqx.is_array(leaf)
         )
@@ -164,7 +165,7 @@ def modules_in(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
     inner, _ = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda leaf: leaf is not node)
     for keys, child in inner:
         if keys:  # a leaf is its own and only child
-            yield from modules_in(child, (*path, *_names(keys)))
+            yield from modules_in(child, (*path, *path_names(keys)))
 
 
 def _collect(variables: Variables, slots: tuple[Slot, ...], leaves: list[Any]) -> None:
@@ -174,10 +175,6 @@ def _collect(variables: Variables, slots: tuple[Slot, ...], leaves: list[Any]) -
 
 def _without_arrays(leaves: list[Any]) -> tuple[Any, ...]:
     return tuple(None if eqx.is_array(leaf) else leaf for leaf in leaves)
-
-
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
 def _state_slots(module: Any, state: Any) -> Iterator[Slot]:
@@ -193,7 +190,7 @@ def _state_slots(module: Any, state: Any) -> Iterator[Slot]:
         for inner, number in jax.tree_util.tree_leaves_with_path(numbers.get(index)):
             if int(number) not in seen:
                 seen.add(int(number))
-                yield Slot(int(number), collection, _names((*path, *inner)))
+                yield Slot(int(number), collection, path_names((*path, *inner)))
 
 
 def _averages(module: Any) -> set[Any]:

@@ -12,6 +12,7 @@ from flax.core import DenyList, apply, meta, unbox, unfreeze
 from flax.core.scope import in_filter, union_filters
 from flax.linen.summary import tabulate
 
+from boltax._base._trees import path_names
 from boltax._base._types import Variables
 from boltax.models._bound import BoundModel
 from boltax.models._calls import (
@@ -24,7 +25,7 @@ from boltax.models._calls import (
     with_mode,
 )
 from boltax.models._collections import CALL_ONLY, PARAMS, settled, strong
-from boltax.parallel._rules import AxisNames, Names, names_of
+from boltax.parallel._rules import AxisNames, Names
 
 
 class LinenAdapter:
@@ -190,7 +191,7 @@ def _axis_names(variables: Any) -> Iterator[tuple[Names, Sequence[Any]]]:
     leaves = jax.tree_util.tree_leaves_with_path(variables, is_leaf=_is_box)
     for path, leaf in leaves:
         if _is_box(leaf) and (names := getattr(leaf, "names", None)) is not None:
-            yield names_of(path), tuple(names)
+            yield path_names(path), tuple(names)
 
 
 def _is_box(leaf: Any) -> bool:

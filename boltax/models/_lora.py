@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from boltax._base._keys import fold_name
+from boltax._base._trees import path_names, path_text
 from boltax._base._types import PyTree, Variables
 from boltax.errors import ModelError
 from boltax.models._calls import Call, is_equinox, linen_apply
@@ -147,7 +148,7 @@ class LoraAdapter:
         half = _half_dtype(variables[PARAMS])
 
         def one(path: tuple[Any, ...], leaf: Any) -> Any:
-            if pair := pairs.get(_names(path)):
+            if pair := pairs.get(path_names(path)):
                 leaf = leaf + self._change(pair, leaf)
             is_floating = jnp.issubdtype(leaf.dtype, jnp.floating)
             return leaf.astype(half) if half is not None and is_floating else leaf
@@ -176,9 +177,9 @@ class LoraAdapter:
         """Variables of the model with its parameters as the base, and pairs for those chosen."""
         base, pairs = variables[PARAMS], _pairs(known)
         chosen = {
-            _names(path): leaf
+            path_names(path): leaf
             for path, leaf in jax.tree_util.tree_leaves_with_path(base)
-            if jnp.ndim(leaf) >= 2 and self._chooses(_names(path))
+            if jnp.ndim(leaf) >= 2 and self._chooses(path_names(path))
         }
         if not chosen:
             raise self._matches_nothing(base)
@@ -209,7 +210,7 @@ class LoraAdapter:
 
     def _matches_nothing(self, base: PyTree) -> ModelError:
         leaves = jax.tree_util.tree_leaves_with_path(base)
-        paths = ["/".join(_names(path)) for path, leaf in leaves if jnp.ndim(leaf) >= 2]
+        paths = [path_text(path) for path, leaf in leaves if jnp.ndim(leaf) >= 2]
         more = ", ..." if len(paths) > _MOST_PATHS else ""
         return ModelError(
             f"Received Lora(pattern={self._lora.pattern!r}), which matches no weight of "
@@ -238,10 +239,6 @@ def _sides(shape: tuple[int, ...], *, has_input_last: bool) -> tuple[int, int]:
     if len(shape) > 3:  # of a convolution
         return splits[0 if has_input_last else -1]
     return min(splits, key=sum)
-
-
-def _names(path: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
 def _wide(dtype: Any) -> Any:

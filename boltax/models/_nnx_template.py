@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from boltax._base._trees import path_names
 from boltax._base._types import Variables
 from boltax.errors import ModelError
 from boltax.models._collections import CALL_ONLY, PARAMS, put, strong, take
@@ -185,11 +186,7 @@ def _slot(path: Path, leaf: Any) -> Slot:
         is_key = isinstance(leaf, nnx.RngKey)
         return Slot(path, None, (), None, jnp.shape(value), leaf.get_metadata("tag"), is_key)
     inner, treedef = jax.tree_util.tree_flatten_with_path(value)
-    places = tuple(
-        tuple(str(key) for key in path)
-        + tuple(jax.tree_util.keystr((key,), simple=True) for key in keys)
-        for keys, _ in inner
-    )
+    places = tuple((*(str(key) for key in path), *path_names(keys)) for keys, _ in inner)
     return Slot(path, _collection(leaf), places, treedef, axes=_axes(leaf))
 
 

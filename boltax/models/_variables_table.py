@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from boltax._base._trees import tree_bytes
+from boltax._base._trees import path_text, tree_bytes
 from boltax._base._types import Variables
 from boltax.models._summary_table import AS_WIDE_AS_IT_IS
 
@@ -54,9 +54,10 @@ def summarize_variables(variables: Variables, *, width: int | None = None) -> st
         )
     for collection, values in variables.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(values):
-            place = jax.tree_util.keystr(path, simple=True, separator="/")
             shape = ", ".join(map(str, np.shape(leaf)))
-            table.add_row(f"{collection}/{place}", f"({shape})", str(leaf.dtype), f"{leaf.size:,}")
+            table.add_row(
+                f"{collection}/{path_text(path)}", f"({shape})", str(leaf.dtype), f"{leaf.size:,}"
+            )
         table.add_section()
     text = io.StringIO()
     console = Console(

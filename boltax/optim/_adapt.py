@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from boltax._base._trees import path_text
 from boltax._base._types import PyTree
 from boltax.errors import OptimizerError
-from boltax.optim._by_path import path_text
 
 _FUNCTIONS_OF_PARAMS = ("grad_fn", "obj_fn", "value_fn")
 _MISSING = re.compile(r"update\w*\(\) missing \d+ required keyword-only arguments?: (.*)")

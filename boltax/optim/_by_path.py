@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from boltax._base._trees import path_text
 from boltax._base._types import PyTree
 from boltax.errors import OptimizerError
 
@@ -21,11 +22,6 @@ Freeze: TypeAlias = str | Sequence[str] | Callable[[PyTree], PyTree]
 """What is frozen: one or several patterns, or a function to a tree of bools."""
 
 _MOST_PATHS = 20
-
-
-def path_text(path: tuple[Any, ...]) -> str:
-    """A path as the patterns see it."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def compiled(key: str, pattern: Any, expected: str) -> re.Pattern[str]:

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from boltax._base._trees import path_text
 from boltax._base._types import PyTree
-from boltax.optim._by_path import compiled, matching, path_text
+from boltax.optim._by_path import compiled, matching
 
 DecayMask: TypeAlias = str | Callable[[PyTree], PyTree]
 """``"all"``, ``"kernels"``, a regular expression over paths, or a function to a tree of bools."""

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 import jax
 from jax.sharding import PartitionSpec
 
-from boltax._base._trees import describe_leaf
+from boltax._base._trees import describe_leaf, path_names
 from boltax._base._types import PyTree, Variables
 from boltax.errors import ConfigurationError, unknown_name
 from boltax.parallel._parallel import Axis, Parallel, names_in
@@ -23,11 +23,6 @@ Names: TypeAlias = tuple[str, ...]
 AxisNames: TypeAlias = Mapping[Names, Sequence[Any]]
 """How a model names the axes of its variables, by their path with the collection in front."""
 _MOST_PATHS = 20
-
-
-def names_of(path: tuple[Any, ...]) -> Names:
-    """The path of a leaf, as plain names."""
-    return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
 def shown(names: Names) -> str:
@@ -59,7 +54,8 @@ class Rules:
             UnknownNameError: for a name of the model's that no `logical_axes` knows.
         """
         leaves = [
-            (names_of(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+            (path_names(path), leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
         ]
         used = [self._rule(shown(names)) for names, _ in leaves]
         for pattern, _ in self._patterns:
@@ -173,12 +169,12 @@ def specs_of_state(
     """
     leaves = jax.tree_util.tree_leaves_with_path(variables)
     known = {
-        (names_of(path)[1:], tuple(leaf.shape)): spec
+        (path_names(path)[1:], tuple(leaf.shape)): spec
         for (path, leaf), spec in zip(leaves, specs, strict=True)
     }
 
     def spec_of(path: tuple[Any, ...], leaf: Any) -> PartitionSpec:
-        names, shape = names_of(path), tuple(leaf.shape)
+        names, shape = path_names(path), tuple(leaf.shape)
         ends = (known.get((names[first:], shape)) for first in range(len(names)))
         found = next((spec for spec in ends if spec is not None), None)
         return rules.by_size(shape, nbytes_of(leaf)) if found is None else found

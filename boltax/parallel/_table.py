@@ -6,10 +6,11 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding
 
+from boltax._base._trees import path_text
 from boltax._base._types import PyTree
 from boltax.parallel._parallel import names_in
 from boltax.parallel._placement import Placement
-from boltax.parallel._rules import names_of, nbytes_of
+from boltax.parallel._rules import nbytes_of
 
 MOST_ROWS = 40
 
@@ -40,7 +41,7 @@ def table(variables: PyTree, placement: Placement, most: int | None = None) -> s
         kept = [(path, leaf) for path, leaf in leaves if path in chosen]
     rows = [
         (
-            "/".join(names_of(path)),
+            path_text(path),
             ", ".join(map(str, leaf.shape)),
             _divided(leaf),
             f"{_bytes_of_part(leaf):,}",
