@@ -8,42 +8,22 @@ the bare loop of its own library; "noise" is the same for two copies of one bare
 """
 
 import argparse
-import itertools
 import statistics
 import tempfile
 import time
 
 import equinox as eqx
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from overhead import Mlp, NnxMlp
 
 import boltax as bx
 
 BATCH, PIECE = 128, 20
 EQX_MLP = {"in_size": 64, "out_size": 10, "width_size": 256, "depth": 2}
-
-
-class Mlp(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        for width in (256, 256):
-            x = nn.relu(nn.Dense(width)(x))
-        return nn.Dense(10)(x)
-
-
-class NnxMlp(nnx.Module):
-    def __init__(self, *, rngs):
-        pairs = itertools.pairwise((64, 256, 256, 10))
-        self.layers = nnx.List([nnx.Linear(*pair, rngs=rngs) for pair in pairs])
-
-    def __call__(self, x):
-        for layer in self.layers[:-1]:
-            x = nnx.relu(layer(x))
-        return self.layers[-1](x)
 
 
 class Classifier(bx.TrainerModule):
