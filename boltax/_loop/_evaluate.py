@@ -105,7 +105,7 @@ def evaluate_for(
         prefetch=parts.loop.prefetch,
         desc=f"{desc} of {name}" if name else desc,
         passes=validations_left(run) if phase == "val" else 1,
-        poll=run.signals.poll,
+        poll=run.poll,
         derive=parts.derive,
     )
 

@@ -111,8 +111,10 @@ class NonFiniteWatch:
                 of the step before it.
         """
         arrived: list[Sent] = []
+        is_alone = self._run.agreement is None  # else all processes look at the same steps
         while self._on_their_way and (
-            self._on_their_way[0].step <= up_to or self._on_their_way[0].are_bad.is_ready()
+            self._on_their_way[0].step <= up_to
+            or (is_alone and self._on_their_way[0].are_bad.is_ready())
         ):
             arrived.append(self._on_their_way.popleft())
         if not arrived:

@@ -76,7 +76,8 @@ def resume_run(trainees: Trainees, resume: Literal[True] | str | os.PathLike[str
         trainees.take(found)
     parts.describe()
     # A future that is left behind, or damaged, must not pass for the newest.
-    run.clock.is_due = found.step != ResumeCheckpoints(own.resume).newest_step()
+    newest = ResumeCheckpoints(own.resume).newest_step
+    run.clock.is_due = found.step != parts.steps.placement.group.of_first("the newest", newest)
     parts.logger.resume(run.step)
     parts.progress.note(
         f"Goes on from step {run.step}, epoch {run.epoch}, saved {progress['time']}"

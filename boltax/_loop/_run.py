@@ -6,6 +6,7 @@ from typing import Any
 
 from boltax._base._types import Cursor, Loader, ScalarMetrics
 from boltax._loop._accumulators import Accumulators
+from boltax._loop._agreement import Agreement
 from boltax._loop._clock import SaveClock
 from boltax._loop._counters import Counters, Stage
 from boltax._loop._limits import Limits
@@ -29,6 +30,7 @@ class Run:
         ledger: where the time goes.
         train_source: the training data as the loop reads them.
         sources: the loaders of this run as the loop reads them, so that each is looked at once.
+        agreement: the `Agreement` of several processes; None for one alone.
         state_watch: the `StateWatch` of a single run, once it begins.
         sanity_check: the `SanityCheck` that is still to be finished, or None.
         is_active: whether the loop is at work; else each `train_epoch` by hand is one more epoch.
@@ -54,6 +56,7 @@ class Run:
     sources: dict[tuple[int, int | None], tuple[Any, Source]] = field(
         default_factory=dict[tuple[int, int | None], tuple[Any, Source]]
     )
+    agreement: Agreement | None = None
     state_watch: Any = None
     sanity_check: Any = None
     is_active: bool = False
@@ -165,11 +168,28 @@ class Run:
 
     def ask_to_stop(self, reason: str) -> None:
         """Has the run end after this step, for a reason that also holds after a resume."""
-        self.count(stop_reason=self.counters.stop_reason or reason)
+        if self.agreement is None:
+            self.count(stop_reason=self.counters.stop_reason or reason)
+        else:
+            self.agreement.wish = self.agreement.wish or reason
+
+    def agree(self, *, at_once: bool = False) -> None:
+        """Comes to know what the other processes know; alone it does nothing."""
+        if self.agreement is not None:
+            self.agreement.ask(at_once=at_once)
+
+    def poll(self) -> None:
+        """Raises `Interrupted` when a signal has come, while the run lasts."""
+        if self.is_active:
+            self.agree()
+        self.signals.poll()
 
     def should_stop(self) -> bool:
         """Whether a limit is reached or somebody asked to stop; notes the reason."""
-        self.limit_reached = self.limit_reached or self.limits.reached(self.step)
+        agreed = self.agreement
+        is_time_up = self.limits.is_time_up() if agreed is None else agreed.is_time_up
+        reached = self.limits.reached(self.step, is_time_up=is_time_up)
+        self.limit_reached = self.limit_reached or reached
         return self.stop_reason is not None
 
     def where(self, phase: str) -> str:

@@ -3,6 +3,7 @@
 from boltax._base._evaluation import evaluations_of
 from boltax._base._types import Loader, ScalarMetrics, State
 from boltax._build._parts import Parts
+from boltax._loop._agreement import Agreement
 from boltax._loop._asked import Asked, validation_trigger
 from boltax._loop._clock import SaveClock, save_trigger
 from boltax._loop._derived import computed
@@ -31,6 +32,8 @@ def start_run(parts: Parts, loaders: Loaders, wanted: Asked) -> Run:
         takes_new_data=wanted.new_data,
     )
     parts.steps.compilations.ledger = run.ledger
+    placement = parts.steps.placement
+    run.agreement = None if placement.group.is_alone else Agreement(run, placement)
     tests = evaluations_of(loaders.test, "test_loader")
     for found, argument in ((run.validations.evaluations, "val_loader"), (tests, "test_loader")):
         for name, one in found.items():

@@ -214,7 +214,10 @@ def compile_steps(
     fused = partial(
         compile_fused,
         compilations=compilations,
-        wanted=steps_per_execution,
+        # what a process measures, the others do not know
+        wanted=steps_per_execution
+        if placement.group.is_alone or steps_per_execution != "auto"
+        else 1,
         tell=tell,
         placement=placement,
     )

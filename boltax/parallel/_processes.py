@@ -7,13 +7,13 @@ each of these would train alone, in the same folder.
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 from boltax.errors import ConfigurationError
 
-HEARTBEAT_SECONDS, SHUTDOWN_SECONDS = 30, 15
+HEARTBEAT_SECONDS, SHUTDOWN_SECONDS = 20, 15
 """How long the others wait for a process that is gone. With the 100 and 300 of JAX a job waits for
 minutes after one of its processes has failed."""
 _SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE")
@@ -72,6 +72,22 @@ def initialize(**arguments: Any) -> None:
             "boltax.parallel.initialize(coordinator_address='host:port', num_processes=..., "
             "process_id=...), first in the script."
         ) from error
+
+
+def join() -> None:
+    """Joins the processes of a job, where a launcher has started this one among others.
+
+    Done for the user when a trainer is to be spread over devices. Where JAX has begun to compute
+    by then, it is too late, and `check_joined` says what to write.
+    """
+    if launched()[1] > 1 and not jax.distributed.is_initialized() and not _has_begun():
+        initialize()
+
+
+def _has_begun() -> bool:
+    from jax._src import xla_bridge  # has no public name
+
+    return bool(cast("Any", xla_bridge).backends_are_initialized())
 
 
 def check_joined() -> None:

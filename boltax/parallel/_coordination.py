@@ -1,0 +1,106 @@
+"""The notice board that the processes of a job share: short texts under names.
+
+It is the store of `jax.distributed`, which stands in the memory of the first process. Asking it
+needs no device, so threads may do so beside a step, and every wait ends. The only file that reaches
+for what JAX does not make public: it has no other way to say something to another process.
+"""
+
+import json
+import time
+from typing import Any, cast, final
+
+import jax
+
+from boltax.errors import ProcessError
+
+WAIT_SECONDS = 600.0
+"""How long a process waits for another one that does not answer: compiling a large model takes
+minutes, and so does reading a checkpoint."""
+_SLICE = 2.0
+_FAILED = "boltax/failed"
+
+
+@final
+class Board:
+    """Texts that all processes of a job see.
+
+    Args:
+        client: that of `jax.distributed`.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def write(self, name: str, value: Any) -> None:
+        """Writes plain JSON under a name that nobody has used."""
+        self._client.key_value_set(name, json.dumps(value))
+
+    def read(self, name: str, of: int, what: str, seconds: float) -> Any:
+        """Waits for what a process writes.
+
+        Args:
+            name: where it is written.
+            of: the number of the process.
+            what: what is waited for, in words.
+            seconds: how long at most.
+
+        Raises:
+            ProcessError: when it has failed meanwhile, or does not come in time.
+        """
+        until = time.monotonic() + seconds
+        while True:
+            left = until - time.monotonic()
+            try:
+                wait = max(1, int(1000 * min(_SLICE, left)))
+                return json.loads(self._client.blocking_key_value_get(name, wait))
+            except jax.errors.JaxRuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise ProcessError(
+                        f"Received no answer from the first process for {what} "
+                        f"({str(error).splitlines()[0][:200]}); expected it to run. It has ended: "
+                        "start the job again, with resume=True."
+                    ) from error
+            if (failure := self.failure()) is not None:
+                raise ProcessError(told(failure))
+            if left <= 0:
+                raise ProcessError(
+                    f"Received no word of process {of} for {what} within {seconds:.0f} s; expected "
+                    "every process of the job to come there. Look at its output, and at the "
+                    "machine on which it runs; all processes must run the same program."
+                )
+
+    def forget(self, name: str) -> None:
+        """Removes what is written below a name."""
+        self._client.key_value_delete(name)
+
+    def fail(self, index: int, text: str) -> None:
+        """Says that this process has failed, for all others to leave; the first one counts."""
+        try:
+            self._client.key_value_set(_FAILED, json.dumps([index, text[:2000]]))
+        except jax.errors.JaxRuntimeError:
+            return  # another one was first, or nobody is there any more
+
+    def failure(self) -> tuple[int, str] | None:
+        """Which process has failed, and why; None for none."""
+        try:
+            index, text = json.loads(self._client.key_value_try_get(_FAILED))
+        except jax.errors.JaxRuntimeError:
+            return None
+        return int(index), str(text)
+
+
+def told(failure: tuple[int, str]) -> str:
+    """A failure of another process, in words."""
+    index, text = failure
+    return (
+        f"Received the end of process {index}, which failed: {text}; expected all processes of the "
+        "job to go on. Start all of them again, with resume=True, when that is mended."
+    )
+
+
+def board() -> Board | None:
+    """The board of the job; None for a process alone."""
+    from jax._src import distributed  # has no public name
+
+    client: Any = cast("Any", distributed).global_state.client
+    return None if client is None else Board(client)
