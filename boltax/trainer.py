@@ -406,7 +406,7 @@ class TrainerModule(Questions):
         Returns:
             A pytree of NumPy arrays ``[examples, ...]``.
         """
-        source = (self.run or Run()).known_source(loader)
+        source = (self.run or Run(placement=self._made.placement)).known_source(loader)
         return predict(
             self._made.steps,
             evaluated(self.state, self._made.root_key),

@@ -18,6 +18,7 @@ from boltax._base._containers import plain_containers, plain_mapping
 from boltax._base._monitor import check_form
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._base._types import Variables
+from boltax._build._alike import check_alike
 from boltax._build._arguments import (
     check_names,
     check_options,
@@ -35,7 +36,6 @@ from boltax._build._compiled import (
     with_options,
 )
 from boltax._build._construction import take
-from boltax._build._alike import check_alike
 from boltax._build._first_state import root_key_of, state_without_optimizer, traced_hparams
 from boltax._build._loggers import complete_logger, open_loggers
 from boltax._build._made import Made

@@ -40,9 +40,7 @@ def open_loggers(
     return folder, loggers
 
 
-def _folder(
-    logger_params: Mapping[str, Any], config: Mapping[str, Any], *, is_new: bool
-) -> str:
+def _folder(logger_params: Mapping[str, Any], config: Mapping[str, Any], *, is_new: bool) -> str:
     if logger_params.get("log_dir"):
         return str(open_run_directory(logger_params["log_dir"], writable=is_new).path)
     base, name = logger_params.get("base_log_dir") or "runs", logger_params.get("logger_name")

@@ -46,7 +46,11 @@ class Agreement:
         run, clocks = self._run, [0, 0]
         if self._group.is_first:  # its clock is that of all
             clocks = [int(run.clock.is_time()), run.validations.times()]
-        told = [int(run.signals.noted or 0), int(self.wish is not None), int(run.limits.is_time_up())]
+        told = [
+            int(run.signals.noted or 0),
+            int(self.wish is not None),
+            int(run.limits.is_time_up()),
+        ]
         found = self._flags.tell([*told, *clocks], at_once=at_once or self.was_told)
         self.was_told = False
         if found[_SIGNAL]:

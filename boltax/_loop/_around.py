@@ -16,7 +16,7 @@ from boltax.errors import BoltaxError, ProcessError
 from boltax.parallel._group import Group, group
 
 PATIENCE = 5.0
-"""Seconds within which other processes have to fail, too, when this one does for a common reason."""
+"""Seconds within which the others have to fail, too, when this process does for a common reason."""
 AnyTrainees = TypeVar("AnyTrainees", bound=Trainees)
 _log = logging.getLogger("boltax")
 

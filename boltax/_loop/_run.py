@@ -13,7 +13,9 @@ from boltax._loop._limits import Limits
 from boltax._loop._validations import Validations
 from boltax._process._ledger import Ledger
 from boltax._process._signals import Signals
+from boltax.data._divided import shared_source
 from boltax.data._source import Source, as_source
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Run:
         train_source: the training data as the loop reads them.
         sources: the loaders of this run as the loop reads them, so that each is looked at once.
         agreement: the `Agreement` of several processes; None for one alone.
+        placement: on which devices it lies.
         state_watch: the `StateWatch` of a single run, once it begins.
         sanity_check: the `SanityCheck` that is still to be finished, or None.
         is_active: whether the loop is at work; else each `train_epoch` by hand is one more epoch.
@@ -57,6 +60,7 @@ class Run:
         default_factory=dict[tuple[int, int | None], tuple[Any, Source]]
     )
     agreement: Agreement | None = None
+    placement: Placement = ONE_DEVICE
     state_watch: Any = None
     sanity_check: Any = None
     is_active: bool = False
@@ -201,10 +205,12 @@ class Run:
         key = (id(loader), steps_per_epoch)
         if key not in self.sources:
             source = as_source(loader, name=name, steps_per_epoch=steps_per_epoch)
-            self.sources[key] = loader, source
+            self.sources[key] = loader, shared_source(source, loader, name, self.placement)
         return self.sources[key][1]
 
     def known_source(self, loader: Loader) -> Source:
         """A loader as the loop reads it, which may not be one of this run's."""
         known = self.sources.get((id(loader), None))
-        return known[1] if known else as_source(loader, name="loader")
+        if known:
+            return known[1]
+        return shared_source(as_source(loader, name="loader"), loader, "loader", self.placement)

@@ -1,7 +1,8 @@
-"""Whether all processes of a job see one folder, which one of them makes and all of them write to."""
+"""Whether all processes of a job see the same folder, which one of them has made."""
 
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 from boltax.errors import RunDirectoryError
@@ -27,7 +28,9 @@ def check_shared(processes: Group, folder: str | os.PathLike[str]) -> None:
     token = processes.of_first("a sign in the run's folder", lambda: _leave_sign(Path(folder)))
     sign = Path(folder, token)
     try:
-        processes.together("the look for the run's folder", lambda: _look_for(sign, processes.index))
+        processes.together(
+            "the look for the run's folder", partial(_look_for, sign, processes.index)
+        )
     finally:
         if processes.is_first:
             sign.unlink(missing_ok=True)

@@ -18,12 +18,14 @@ is any pytree of arrays that share their first axis.
 
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._collate import create_data_loaders, numpy_collate
+from boltax.data._divided import Divided
 from boltax.data._generated import Generated
 from boltax.data._source import Source
 from boltax.data._together import Mixture, Together
 
 __all__ = [
     "ArrayLoader",
+    "Divided",
     "Generated",
     "Mixture",
     "Source",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
@@ -29,7 +30,7 @@ def _put(leaf: Any, sharding: Any) -> Any:
             return leaf
         if not leaf.is_fully_addressable:
             return _moved(leaf, sharding)
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             numbers = _put(jax.random.key_data(leaf), sharding)
             return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
         leaf = jax.device_get(leaf)
@@ -41,6 +42,12 @@ def _put(leaf: Any, sharding: Any) -> Any:
 
 def _moved(leaf: Any, sharding: Any) -> Any:
     return jax.jit(lambda array: array, out_shardings=sharding)(leaf)
+
+
+def gathered(array: Any) -> Any:
+    """Arrays of one shape, one of each process, as a NumPy array ``[processes, ...]``."""
+    with jax.transfer_guard("allow"):
+        return np.asarray(multihost_utils.process_allgather(array))
 
 
 def to_host(tree: PyTree) -> PyTree:

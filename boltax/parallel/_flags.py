@@ -1,8 +1,8 @@
 """Numbers on which processes agree while steps are on their way, without waiting for these.
 
-Each process gives its own numbers; a program of the devices takes the largest of each. They are read
-a fixed number of dispatches later, when they have long arrived, so that every process acts on the
-same numbers at the same dispatch.
+Each process gives its own numbers; a program of the devices takes the largest of each. They are
+read a fixed number of dispatches later, when they have long arrived, so that every process acts on
+the same numbers at the same dispatch.
 """
 
 from collections import deque

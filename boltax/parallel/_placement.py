@@ -252,6 +252,26 @@ class Placement:
                 f"each device works on as many. Write batch_size={near}."
             )
 
+    def check_divided(self) -> None:
+        """Refuses meshes on which the rows that a process reads do not lie on its own devices.
+
+        Raises:
+            ConfigurationError: for such a mesh.
+        """
+        spec = PartitionSpec(self._axes)
+        places = self._sharding(spec).devices_indices_map((self.parts,))
+        each: list[set[int]] = [set() for _ in range(self.group.count)]
+        for device, (rows,) in places.items():
+            each[device.process_index] |= {*range(*rows.indices(self.parts))}
+        size = self.parts // self.group.count
+        if any(rows != {*range(i * size, (i + 1) * size)} for i, rows in enumerate(each)):
+            raise ConfigurationError(
+                f"Received Divided(...) for {dict(self.mesh.shape)}, on which processes share rows "
+                "of a batch, or have them in another order; expected the data axis first in the "
+                "mesh, and all devices along the others within one process. Give whole batches, "
+                "without Divided."
+            )
+
     def _put(self, tree: PyTree, shardings: PyTree) -> PyTree:
         put = jax.device_put if self.group.is_alone else put_by_all
         return put(tree, shardings)
