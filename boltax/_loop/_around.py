@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from boltax._loop._advice import followed
@@ -72,7 +73,7 @@ def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
     run, parts = trainees.run, trainees.parts
     caught: BaseException | None = None
     processes = parts.steps.placement.group
-    processes.last_words = parts.logger.flush
+    processes.last_words = partial(_last_words, trainees)
     try:
         yield
     except BaseException as error:
@@ -106,6 +107,12 @@ def _is_common(processes: Group, error: BaseException, step: int) -> bool:
         return False
     processes.is_ended = True
     return all(each == said[0] for each in said)
+
+
+def _last_words(trainees: Trainees, why: str) -> None:
+    """Leaves the records behind, and how the run ended, when another process has failed."""
+    trainees.parts.logger.flush()
+    _write_end(trainees, ProcessError(why))
 
 
 def _write_end(trainees: Trainees, error: BaseException | None) -> None:

@@ -5,6 +5,7 @@ needs no device, so threads may do so beside a step, and every wait ends. The on
 for what JAX does not make public: it has no other way to say something to another process.
 """
 
+import contextlib
 import json
 import time
 from typing import Any, cast, final
@@ -17,7 +18,7 @@ WAIT_SECONDS = 600.0
 """How long a process waits for another one that does not answer: compiling a large model takes
 minutes, and so does reading a checkpoint."""
 _SLICE = 2.0
-_FAILED = "boltax/failed"
+_FAILED, _LEAVES = "boltax/failed", "boltax/leaves"
 
 
 @final
@@ -75,10 +76,18 @@ class Board:
 
     def fail(self, index: int, text: str) -> None:
         """Says that this process has failed, for all others to leave; the first one counts."""
-        try:
+        with contextlib.suppress(jax.errors.JaxRuntimeError):  # another one was first
             self._client.key_value_set(_FAILED, json.dumps([index, text[:2000]]))
-        except jax.errors.JaxRuntimeError:
-            return  # another one was first, or nobody is there any more
+
+    def leave(self, index: int) -> None:
+        """Says that this process, which has failed, is about to end."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._client.key_value_set(f"{_LEAVES}/{index}", "")
+
+    def wait_for_leaving(self, index: int, seconds: float) -> None:
+        """Waits until a process that has failed is about to end."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._client.blocking_key_value_get(f"{_LEAVES}/{index}", int(1000 * seconds))
 
     def failure(self) -> tuple[int, str] | None:
         """Which process has failed, and why; None for none."""

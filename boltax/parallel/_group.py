@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
@@ -20,6 +21,8 @@ from boltax.parallel._coordination import WAIT_SECONDS, Board, board, told
 T = TypeVar("T")
 LOOK_SECONDS = 1.0
 """Seconds between two looks whether another process has failed."""
+GRACE_SECONDS = 10.0
+"""How long the first process, which holds the board, waits for one that has failed to leave."""
 
 
 @final
@@ -29,7 +32,8 @@ class Group:
     Attributes:
         index: the number of this one.
         count: how many there are.
-        last_words: called in another thread when this process has to leave because of another.
+        last_words: called in another thread when this process has to leave because of another, with
+            what is the matter with that.
         is_ended: whether all of them are on their way out, for the same reason.
 
     Args:
@@ -40,7 +44,7 @@ class Group:
 
     def __init__(self, index: int = 0, count: int = 1, notices: Board | None = None) -> None:
         self.index, self.count, self._board = index, count, notices
-        self.last_words: Callable[[], None] = lambda: None
+        self.last_words: Callable[[str], None] = lambda _: None
         self.is_ended = False
         self._numbers: dict[str, int] = {}
 
@@ -164,11 +168,12 @@ class Group:
             return
         if not self.is_first:  # what the first one says need not be said by each
             logging.getLogger("boltax").addFilter(_is_error)
-        before = sys.excepthook
+        show = sys.excepthook
 
         def failed(kind: Any, error: BaseException, trace: Any) -> None:
             self.fail(error)
-            before(kind, error, trace)
+            show(kind, error, trace)
+            self._leave_after_failure()
 
         sys.excepthook = failed
         threading.Thread(target=self._look, args=(self._board,), daemon=True).start()
@@ -182,11 +187,24 @@ class Group:
                 continue
             text = f"boltax: process {self.index} leaves. {told(failure)}\n"
             os.write(2, text.encode(errors="replace"))
-            last = threading.Thread(target=self.last_words, daemon=True)
+            last = threading.Thread(target=self.last_words, args=(told(failure),), daemon=True)
             last.start()
             last.join(5.0)
+            if self.is_first:  # with it the board goes: the one that failed shows its error before
+                notices.wait_for_leaving(failure[0], GRACE_SECONDS)
             # a step that waits for the other process never comes back
             os._exit(1)
+
+    def _leave_after_failure(self) -> None:
+        """Ends this process, whose error is shown: to leave in order takes the others."""
+        if self._board is None or self.is_ended:
+            return
+        self._board.leave(self.index)
+        if self.is_first:  # with it the board goes: the others look once more before
+            time.sleep(3 * LOOK_SECONDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 ALONE = Group()
