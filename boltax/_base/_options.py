@@ -7,6 +7,7 @@ from typing import Any, Self
 from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError, unknown_name
 
+LOG_NORMS = (False, True, "layers", "histograms")
 ON_NONFINITE = ("stop", "skip", "continue")
 PRECISIONS = ("float32", "bf16", "fp16")
 
@@ -76,7 +77,10 @@ class LoopOptions(Options):
         ema: keep a moving average of the parameters with this decay, such as 0.999. It is what is
             evaluated, saved as the best model and bound; `state.params` are those that train.
         log_norms: log the norms of the parameters and of their change as ``train/param_norm`` and
-            ``train/update_norm``, beside ``train/grad_norm``.
+            ``train/update_norm``, beside ``train/grad_norm``. With ``"layers"`` each record also
+            has those of every layer, and the update by the parameters, at its step; with
+            ``"histograms"`` also histograms of its parameters, gradients and updates. Both need
+            `loss_function`; steps between two records take no time for it.
 
     Example:
         >>> LoopOptions(log_every=10)
@@ -97,11 +101,13 @@ class LoopOptions(Options):
     microbatches: int = 1
     precision: str = "float32"
     ema: float | None = None
-    log_norms: bool = False
+    log_norms: bool | str = False
 
     def __post_init__(self) -> None:
         if self.on_nonfinite not in ON_NONFINITE:
             raise unknown_name("LoopOptions(on_nonfinite=...)", self.on_nonfinite, ON_NONFINITE)
+        if self.log_norms not in LOG_NORMS:
+            raise unknown_name("LoopOptions(log_norms=...)", str(self.log_norms), LOG_NORMS[2:])
         if isinstance(self.steps_per_execution, str) and self.steps_per_execution != "auto":
             raise unknown_name(
                 "LoopOptions(steps_per_execution=...)", self.steps_per_execution, ["auto"]
