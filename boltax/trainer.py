@@ -418,7 +418,7 @@ class TrainerModule(OptionalHooks, Questions):
 
     def load_weights(
         self,
-        checkpoint: str | os.PathLike[str],
+        checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         only: Collection[str] | None = None,
         rename: Mapping[str, str] | None = None,
@@ -429,7 +429,8 @@ class TrainerModule(OptionalHooks, Questions):
 
         Args:
             checkpoint: a run's folder, for its best model, or the folder of any checkpoint in it;
-                a safetensors file, or the index or folder of several; a folder of orbax.
+                a safetensors file, or the index or folder of several; a folder of orbax. Of a list
+                of checkpoints, such as several of ``checkpoints/best``, the equal mean is loaded.
             only: the collections to load, e.g. ``("params",)``; by default all.
             rename: names of the checkpoint to replace, ``{"encoder": "backbone/encoder"}``.
             partial: take what fits, and leave the rest as it is.
