@@ -555,7 +555,7 @@ class TrainerModule(OptionalHooks, Questions):
         state = evaluated(self.state, self._made.root_key)
         batch = self._made.placement.put_feed(narrowed(batch, "a batch"))
         outputs = self._made.steps.predict(state, np.int32(batch_idx), batch)
-        return jax.device_get(outputs)
+        return self._made.placement.to_host(outputs)
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""

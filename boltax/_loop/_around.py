@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
 
+import jax
+
 from boltax._loop._advice import followed
 from boltax._loop._saving import finish_saving, save_resume
 from boltax._loop._trainees import Loaders, Trainees
@@ -103,6 +105,10 @@ def _is_common(processes: Group, error: BaseException, step: int) -> bool:
             "the end of the run", [type(error).__name__, step], thread="end", seconds=PATIENCE
         )
     except ProcessError:
+        if isinstance(error, jax.errors.JaxRuntimeError):  # its devices met those of another
+            error.add_note(
+                "Another process of the job has ended, or cannot be reached: see its output."
+            )
         processes.fail(error)
         return False
     processes.is_ended = True

@@ -214,10 +214,7 @@ def compile_steps(
     fused = partial(
         compile_fused,
         compilations=compilations,
-        # what a process measures, the others do not know
-        wanted=steps_per_execution
-        if placement.group.is_alone or steps_per_execution != "auto"
-        else 1,
+        wanted=steps_per_execution,
         tell=tell,
         placement=placement,
     )
