@@ -44,6 +44,7 @@ class Agreement:
             at_once: whether what is told now is acted on now.
         """
         run, clocks = self._run, [0, 0]
+        self._group.note(f"epoch {run.epoch}, step {run.step}, {run.stage.name.lower()}")
         if self._group.is_first:  # its clock is that of all
             clocks = [int(run.clock.is_time()), run.validations.times()]
         told = [

@@ -87,6 +87,7 @@ def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
             raise
     finally:
         run.is_active = run.is_saveable = False
+        processes.note(None)
         # within the lock: who comes next finds all of it written, or nothing
         parts.saver.wait()
         run.sources.clear()

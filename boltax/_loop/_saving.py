@@ -100,7 +100,7 @@ def _submit_resume(trainees: Trainees) -> None:
         progress = counters.to_json() | saved.late(interval, epoch)
         progress["data"] |= {
             "fingerprint": source.fingerprint(),
-            "processes": jax.process_count(),
+            "processes": parts.steps.placement.group.count,
         }
         best_steps = clock.best_steps[-best.keep :]  # older trainings may have left others there
         held = saved.arrays | {"interval": _leaves(interval), "epoch": _leaves(epoch)}

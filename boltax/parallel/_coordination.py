@@ -18,7 +18,7 @@ WAIT_SECONDS = 600.0
 """How long a process waits for another one that does not answer: compiling a large model takes
 minutes, and so does reading a checkpoint."""
 _SLICE = 2.0
-_FAILED, _LEAVES = "boltax/failed", "boltax/leaves"
+_FAILED, _LEAVES, _AT = "boltax/failed", "boltax/leaves", "boltax/at"
 
 
 @final
@@ -89,6 +89,18 @@ class Board:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             self._client.blocking_key_value_get(f"{_LEAVES}/{index}", int(1000 * seconds))
 
+    def note(self, index: int, where: str) -> None:
+        """Says where this process is, in place of what it said before."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._client.key_value_set(f"{_AT}/{index}", where, allow_overwrite=True)
+
+    def noted(self, index: int) -> str:
+        """Where a process is."""
+        try:
+            return str(self._client.key_value_try_get(f"{_AT}/{index}"))
+        except jax.errors.JaxRuntimeError:
+            return "its start"
+
     def failure(self) -> tuple[int, str] | None:
         """Which process has failed, and why; None for none."""
         try:
@@ -101,6 +113,11 @@ class Board:
 def told(failure: tuple[int, str]) -> str:
     """A failure of another process, in words."""
     index, text = failure
+    if index < 0:
+        return (
+            f"Received a run that stands still ({text}); expected steps. Look at the process that "
+            "is behind the others; start all of them again, with resume=True."
+        )
     return (
         f"Received the end of process {index}, which failed: {text}; expected all processes of the "
         "job to go on. Start all of them again, with resume=True, when that is mended."

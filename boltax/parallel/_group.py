@@ -21,6 +21,8 @@ from boltax.parallel._coordination import WAIT_SECONDS, Board, board, told
 T = TypeVar("T")
 LOOK_SECONDS = 1.0
 """Seconds between two looks whether another process has failed."""
+STALL_SECONDS = 3600.0
+"""How long a run may come no further: a process that is stuck would keep all others waiting."""
 GRACE_SECONDS = 10.0
 """How long the first process, which holds the board, waits for one that has failed to leave."""
 
@@ -35,6 +37,8 @@ class Group:
         last_words: called in another thread when this process has to leave because of another, with
             what is the matter with that.
         is_ended: whether all of them are on their way out, for the same reason.
+        stall_seconds: a run that comes no further for so long ends in all processes; None for
+            never.
 
     Args:
         index: see there.
@@ -46,6 +50,8 @@ class Group:
         self.index, self.count, self._board = index, count, notices
         self.last_words: Callable[[str], None] = lambda _: None
         self.is_ended = False
+        self.stall_seconds: float | None = STALL_SECONDS
+        self._at: tuple[str, float] | None = None
         self._numbers: dict[str, int] = {}
 
     @property
@@ -157,6 +163,10 @@ class Group:
                     "all with the same files."
                 )
 
+    def note(self, where: str | None) -> None:
+        """Notes where this process is in its run; None when that is over."""
+        self._at = None if where is None else (where, time.monotonic())
+
     def fail(self, error: BaseException) -> None:
         """Has all others leave: this process has failed, and they have not."""
         if self._board is not None and not self.is_ended:
@@ -182,7 +192,7 @@ class Group:
         end = threading.Event()
         atexit.register(end.set)
         while not end.wait(LOOK_SECONDS):
-            failure = notices.failure()
+            failure = notices.failure() or self._stalled(notices)
             if failure is None or failure[0] == self.index or self.is_ended:
                 continue
             text = f"boltax: process {self.index} leaves. {told(failure)}\n"
@@ -194,6 +204,16 @@ class Group:
                 notices.wait_for_leaving(failure[0], GRACE_SECONDS)
             # a step that waits for the other process never comes back
             os._exit(1)
+
+    def _stalled(self, notices: Board) -> tuple[int, str] | None:
+        """Has all leave when this process has come no further for too long."""
+        at, most = self._at, self.stall_seconds
+        notices.note(self.index, at[0] if at else "")
+        if at is None or most is None or time.monotonic() - at[1] < most:
+            return None
+        places = "; ".join(f"process {i} at {notices.noted(i)}" for i in range(self.count))
+        notices.fail(-1, f"TimeoutError: no process came further for {most:.0f} s: {places}")
+        return notices.failure()
 
     def _leave_after_failure(self) -> None:
         """Ends this process, whose error is shown: to leave in order takes the others."""

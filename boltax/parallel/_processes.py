@@ -12,6 +12,7 @@ from typing import Any, cast
 import jax
 
 from boltax.errors import ConfigurationError
+from boltax.parallel._group import STALL_SECONDS, group
 
 HEARTBEAT_SECONDS, SHUTDOWN_SECONDS = 20, 15
 """How long the others wait for a process that is gone. With the 100 and 300 of JAX a job waits for
@@ -30,12 +31,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
     return "", 1
 
 
-def is_joined() -> bool:
-    """Whether this process belongs to a job of several; asked without starting JAX's backend."""
-    return bool(jax.distributed.is_initialized()) and jax.process_count() > 1
-
-
-def initialize(**arguments: Any) -> None:
+def initialize(*, stall_seconds: float | None = STALL_SECONDS, **arguments: Any) -> None:
     """Joins the processes of a job: the first line of a script that a launcher starts many times.
 
     A thin door to `jax.distributed.initialize`, which finds out itself who the others are under
@@ -44,7 +40,10 @@ def initialize(**arguments: Any) -> None:
     it may stay in a script that is also run by hand.
 
     Args:
-        **arguments: those of `jax.distributed.initialize`, where they have to be given.
+        stall_seconds: when a run comes no further for so long, since one process is stuck, say,
+            all of them end; None for never.
+        **arguments: those of `jax.distributed.initialize`, where they have to be given; among them
+            `initialization_timeout`, the seconds for which a process waits for the others.
 
     Raises:
         ConfigurationError: when JAX does not find out who the others are.
@@ -72,6 +71,7 @@ def initialize(**arguments: Any) -> None:
             "boltax.parallel.initialize(coordinator_address='host:port', num_processes=..., "
             "process_id=...), first in the script."
         ) from error
+    group().stall_seconds = stall_seconds
 
 
 def join() -> None:

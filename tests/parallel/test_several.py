@@ -126,6 +126,7 @@ def test_loaders_that_read_in_other_orders_are_told(trained):
     assert "boltax.data.Divided(" in second["different"]
 
 
+@pytest.mark.timeout(900)  # six starts of two processes
 def test_a_run_survives_whatever_ends_one_of_its_processes(tmp_path):
     (whole, _), folder = run("none@0", tmp_path / "whole"), tmp_path / "run"
 
