@@ -57,6 +57,8 @@ TESTED_IN = {
     "_runs/_chart": "_runs/test_page",
     "_runs/_style": "_runs/test_page",
     "_step/_metric_names": "_step/test_loss",
+    "tune/_ensemble": "tune/test_cross_validate",
+    "tune/_folds": "tune/test_cross_validate",
     "checkpoint/_constructor_call": "checkpoint/test_spec",
     "checkpoint/_rules": "checkpoint/test_foreign",
     "checkpoint/_sources": "checkpoint/test_foreign",
