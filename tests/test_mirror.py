@@ -37,6 +37,8 @@ TESTED_IN = {
     "_inspect/_found": "_inspect/test_preflight",
     "_inspect/_preflight_file": "test_cli",
     "_inspect/_course": "_inspect/test_gradients",
+    "_build/_no_files": "_inspect/test_fast_dev_run",
+    "_inspect/_shown": "_inspect/test_fast_dev_run",
     "_inspect/_questions": "test_trainer",
     "_inspect/_replay": "_loop/test_nonfinite",
     "_process/_moments": "_process/test_allocator",

@@ -26,7 +26,7 @@ def divided(
 
     Example:
         >>> [part.tolist() for part in divided(5, 2, stratify=[0, 0, 0, 0, 1])]
-        [[0, 1, 4], [2, 3]]
+        [[0, 2, 4], [1, 3]]
     """
     if not is_whole(folds, 2) or folds > examples:
         raise ConfigurationError(
