@@ -63,7 +63,7 @@ def test_everything_runs_and_nothing_stays(tmp_path):
     assert not [name for name in left if name.startswith("boltax-")]
     # and training afterwards is that of a trainer that was never asked
     other = classifier(tmp_path, Noting, model_class=Plain)
-    found = [t.train_model(data, num_epochs=1)["train/loss"] for t in (trainer, other)]
+    found = [t.train_model(data, data, num_epochs=1)["train/loss"] for t in (trainer, other)]
     assert found[0] == found[1]
 
 
