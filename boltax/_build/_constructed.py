@@ -175,6 +175,8 @@ class Constructed:
             return
         enable_compilation_cache()
         check_alike(made.placement.group, cls, self.config)
+        if not made.placement.group.is_first:
+            made.progress = Progress(enabled=False)
         streams = tuple(self.rng_streams)
         made.adapter = adapt(model_class, self.model_hparams, rng_streams=streams)
         self.model, self.config["model_class"] = made.adapter.model, made.adapter.name
@@ -391,7 +393,7 @@ class Constructed:
         whole, shown = summaries(self._made.adapter, self._made.calls, variables, placement)
         self._made.summary = whole
         if self._made.construction.is_shown:
-            if self._made.is_described:
+            if self._made.is_described and placement.group.is_first:
                 RunDirectory(self.log_dir).model_txt.write_text(whole)
             self._made.progress.note(shown)
 
