@@ -1,6 +1,7 @@
 """The training states of members: made anew, and given other values."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -8,16 +9,25 @@ import jax.numpy as jnp
 import numpy as np
 from flax import core
 
+from boltax._base._trees import path_names
 from boltax._base._types import PyTree, Variables
 from boltax._build._first_state import fields_of_options, state_without_optimizer, traced_hparams
 from boltax._build._methods import overrides
 from boltax._step._initialise import call_model, first_keys, init_variables, root_key
+from boltax._step._state import variables_of
 from boltax._step._steps import compile_create, compile_init, compile_per_member
 from boltax.optim._plateau import first_evaluations
 from boltax.optim._traced import TracedOptimizer
 from boltax.parallel._devices import Device, on_device
 from boltax.trainer import TrainerModule
 from boltax.tune._values import Varied
+
+
+def loaded_variables(trainer: TrainerModule) -> dict[tuple[str, ...], Any]:
+    """The variables that `load_weights` has set in a trainer, on the host."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables_of(trainer.state))
+    places = ((path_names(path), leaf) for path, leaf in leaves)
+    return {path: jax.device_get(leaf) for path, leaf in places if path in trainer._made.loaded}
 
 
 class MemberStates:
@@ -30,10 +40,17 @@ class MemberStates:
         trainer: whose model is initialised.
         varied: the hyperparameters that differ.
         optimizer: see there.
+        loaded: variables with which all members begin, by place.
     """
 
-    def __init__(self, trainer: TrainerModule, varied: Varied, optimizer: TracedOptimizer) -> None:
-        self.optimizer = optimizer
+    def __init__(
+        self,
+        trainer: TrainerModule,
+        varied: Varied,
+        optimizer: TracedOptimizer,
+        loaded: Mapping[tuple[str, ...], Any] = MappingProxyType({}),
+    ) -> None:
+        self.optimizer, self._loaded = optimizer, loaded
         self._trainer, self._varied = trainer, varied
         is_own = overrides(trainer, "run_model_init")
         init = self._by_trainer if is_own else self._initialised
@@ -51,6 +68,10 @@ class MemberStates:
             arrays = self._varied.arrays(complete)
             root, init_rng = first_keys(seed)
             variables = core.unfreeze(self._variables(self._example(), init_rng, arrays))
+            if self._loaded:
+                variables = jax.tree_util.tree_map_with_path(
+                    lambda path, leaf: self._loaded.get(path_names(path), leaf), variables
+                )
             return self._create((variables, root, arrays))
 
     def root_keys(self, seeds: Sequence[int], size: int, device: Device) -> Any:
