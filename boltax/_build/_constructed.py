@@ -396,7 +396,7 @@ class Constructed:
         )
         self._made.summary = whole
         if self._made.construction.is_shown:
-            if self._made.is_described and placement.group.is_first:
+            if self._made.is_described and self._made.placement.group.is_first:
                 RunDirectory(self.log_dir).model_txt.write_text(whole)
             self._made.progress.note(shown)
 
