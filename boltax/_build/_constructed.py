@@ -379,8 +379,11 @@ class Constructed:
         Args:
             exmp_input: as given to the constructor.
         """
-        variables, placement = variables_of(self.state), self._made.placement
-        whole, shown = summaries(self._made.adapter, self._made.calls, variables, placement)
+        variables, made = variables_of(self.state), self._made
+        is_shown = made.construction.is_shown and made.progress.enabled
+        whole, shown = summaries(
+            made.adapter, made.calls, variables, made.placement, is_shown=is_shown
+        )
         self._made.summary = whole
         if self._made.construction.is_shown:
             if self._made.is_described:
