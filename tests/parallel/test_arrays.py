@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from boltax.parallel._arrays import gathered, put_by_all, to_host
+from boltax.parallel._arrays import put_by_all, to_host
 
 
 @pytest.fixture
@@ -35,7 +35,3 @@ def test_what_lies_there_is_left_as_it_is(shardings):
     divided, _ = shardings
     array = put_by_all(np.zeros(2, np.float32), divided)
     assert put_by_all(array, divided) is array
-
-
-def test_one_process_gathers_its_own():
-    assert gathered(np.arange(3)).tolist() in ([0, 1, 2], [[0, 1, 2]])
