@@ -53,7 +53,7 @@ def predictions(members: Members, loader: Any) -> Predictions:
             "Received a population without a best model, since no validation was finite; expected "
             "one of a member at least. Look at population.table for the reasons."
         )
-    source, steps = Run().known_source(loader), members.make_steps(1, members.devices[0])
+    source, steps = Run().known_source(loader), members.make_steps(1, members.places[0])
     outputs = [
         predict(
             steps,
