@@ -16,7 +16,7 @@ import typing as _typing
 
 from boltax import callbacks, data, errors, loggers, metrics, optim
 from boltax._base._evaluation import Evaluation
-from boltax._base._options import CheckpointOptions, LoopOptions
+from boltax._base._options import SWA, CheckpointOptions, LoopOptions
 from boltax._base._triggers import Every
 from boltax._inspect._found import Preflight
 from boltax._inspect._lr_find import LearningRateTest
@@ -41,6 +41,7 @@ __version__ = "0.1.0"
 _keep_memory()  # may be left out; before JAX's CPU backend has started its threads
 
 __all__ = [
+    "SWA",
     "CheckpointOptions",
     "Evaluation",
     "Every",

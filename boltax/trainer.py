@@ -14,9 +14,9 @@
     model = Classifier.load_from_checkpoint(trainer.log_dir).bind_model()
 
 Its constructor, and what the constructor calls, is `boltax/_build/_constructed.py`; what may be
-asked without training is `boltax/_inspect/_questions.py`. What happens
-between the methods is in `boltax/_loop/_fit.py`, the loop, and `boltax/_step/_steps.py`, which
-compiles; here is no logic of either.
+asked without training is `boltax/_inspect/_questions.py`, and hooks that few write are
+`boltax/_build/_optional_hooks.py`. What happens between the methods is in `boltax/_loop/_fit.py`,
+the loop, and `boltax/_step/_steps.py`, which compiles; here is no logic of either.
 """
 
 import os
@@ -36,6 +36,7 @@ from boltax._base._triggers import Every
 from boltax._base._types import Batch, PyTree, ScalarMetrics
 from boltax._build._first_state import build_optimizer, state_with_optimizer
 from boltax._build._methods import overridden, overrides
+from boltax._build._optional_hooks import OptionalHooks
 from boltax._build._parts import Parts
 from boltax._build._place import ResumeFrom
 from boltax._build._remade import rebuild
@@ -67,7 +68,7 @@ from boltax.models._bound import BoundModel
 from boltax.models._view import ModelView
 
 
-class TrainerModule(Questions):
+class TrainerModule(OptionalHooks, Questions):
     """Trains a model: subclass it and write `loss_function`.
 
     Attributes that are set before ``super().__init__()`` may be used in every method; the model is
@@ -156,17 +157,6 @@ class TrainerModule(Questions):
             A whole number, taken from shapes, for example ``batch["nodes"].shape[0]``.
         """
         return num_examples(batch)
-
-    def derived_metrics(self, metrics: ScalarMetrics) -> Mapping[str, Any]:
-        """Further metrics, from those of a record, an epoch or an evaluation; on the host.
-
-        For what is no mean over examples: ``{"ppl": math.exp(metrics["loss"])}``. They are metrics
-        like all others, may be the monitor, and are there for each member of a population.
-
-        Args:
-            metrics: the exact means by name, without ``train/`` or ``val/``.
-        """
-        return {}
 
     def predict_function(self, model: ModelView, batch: Batch) -> PyTree:
         """The outputs for a batch, traced; by default ``model(inputs)``.
@@ -428,7 +418,7 @@ class TrainerModule(Questions):
 
     def load_weights(
         self,
-        checkpoint: str | os.PathLike[str],
+        checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         only: Collection[str] | None = None,
         rename: Mapping[str, str] | None = None,
@@ -439,7 +429,8 @@ class TrainerModule(Questions):
 
         Args:
             checkpoint: a run's folder, for its best model, or the folder of any checkpoint in it;
-                a safetensors file, or the index or folder of several; a folder of orbax.
+                a safetensors file, or the index or folder of several; a folder of orbax. Of a list
+                of checkpoints, such as several of ``checkpoints/best``, the equal mean is loaded.
             only: the collections to load, e.g. ``("params",)``; by default all.
             rename: names of the checkpoint to replace, ``{"encoder": "backbone/encoder"}``.
             partial: take what fits, and leave the rest as it is.

@@ -7,6 +7,7 @@ from typing import Any, Self
 from boltax._base._whole import is_whole
 from boltax.errors import ConfigurationError, unknown_name
 
+LOG_NORMS = (False, True, "layers", "histograms")
 ON_NONFINITE = ("stop", "skip", "continue")
 PRECISIONS = ("float32", "bf16", "fp16")
 
@@ -34,6 +35,39 @@ def _check_at_least(options: Options, minimum: int, *names: str) -> None:
             raise ConfigurationError(
                 f"Received {owner}({name}={value!r}); expected a whole number of at least "
                 f"{minimum}, or None where that is the default."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SWA(Options):
+    """Stochastic weight averaging: the equal mean of the parameters from a step on.
+
+    For the end of a training, with a learning rate that stays high enough to move: such a mean
+    often generalises better than its last member. Before its first step the parameters themselves
+    are evaluated and saved.
+
+    Attributes:
+        start: the first step whose parameters count.
+        every: steps between two that count, such as those of an epoch.
+
+    Example:
+        >>> LoopOptions(ema=SWA(start=7500, every=100)).ema
+        SWA(start=7500, every=100)
+
+    References:
+        Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization",
+        arXiv:1803.05407.
+    """
+
+    start: int
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        _check_at_least(self, 1, "start", "every")
+        numbers: list[Any] = [self.start, self.every]
+        if None in numbers:
+            raise ConfigurationError(
+                f"Received {self!r}; expected whole numbers of steps. Write SWA(start=7500)."
             )
 
 
@@ -73,10 +107,14 @@ class LoopOptions(Options):
             compute in bfloat16 or float16, with parameters, statistics, outputs, and so the loss,
             in float32. ``"fp16"`` scales the loss, and leaves out steps whose gradients overflow.
             Needs `loss_function`.
-        ema: keep a moving average of the parameters with this decay, such as 0.999. It is what is
-            evaluated, saved as the best model and bound; `state.params` are those that train.
+        ema: keep a moving average of the parameters with this decay, such as 0.999; or, with
+            `boltax.SWA`, their equal mean from a step on. It is what is evaluated, saved as the
+            best model and bound; `state.params` are those that train.
         log_norms: log the norms of the parameters and of their change as ``train/param_norm`` and
-            ``train/update_norm``, beside ``train/grad_norm``.
+            ``train/update_norm``, beside ``train/grad_norm``. With ``"layers"`` each record also
+            has those of every layer, and the update by the parameters, at its step; with
+            ``"histograms"`` also histograms of its parameters, gradients and updates. Both need
+            `loss_function`; steps between two records take no time for it.
 
     Example:
         >>> LoopOptions(log_every=10)
@@ -96,12 +134,14 @@ class LoopOptions(Options):
     on_nonfinite: str = "stop"
     microbatches: int = 1
     precision: str = "float32"
-    ema: float | None = None
-    log_norms: bool = False
+    ema: float | SWA | None = None
+    log_norms: bool | str = False
 
     def __post_init__(self) -> None:
         if self.on_nonfinite not in ON_NONFINITE:
             raise unknown_name("LoopOptions(on_nonfinite=...)", self.on_nonfinite, ON_NONFINITE)
+        if self.log_norms not in LOG_NORMS:
+            raise unknown_name("LoopOptions(log_norms=...)", str(self.log_norms), LOG_NORMS[2:])
         if isinstance(self.steps_per_execution, str) and self.steps_per_execution != "auto":
             raise unknown_name(
                 "LoopOptions(steps_per_execution=...)", self.steps_per_execution, ["auto"]
@@ -113,12 +153,12 @@ class LoopOptions(Options):
                 "parameters in float32."
             )
         ema: object = self.ema
-        if isinstance(ema, Real) and 0 < ema < 1:
+        if isinstance(ema, Real) and not isinstance(ema, SWA) and 0 < ema < 1:
             object.__setattr__(self, "ema", float(ema))
-        elif ema is not None:
+        elif ema is not None and not isinstance(ema, SWA):
             raise ConfigurationError(
-                f"Received LoopOptions(ema={self.ema!r}); expected a decay between 0 and 1, or "
-                "None. Write ema=0.999 for an average over about a thousand steps."
+                f"Received LoopOptions(ema={self.ema!r}); expected a decay between 0 and 1, a "
+                "boltax.SWA, or None. Write ema=0.999 for an average over about a thousand steps."
             )
         fused = [] if self.steps_per_execution == "auto" else ["steps_per_execution"]
         limits = ("limit_val_batches", "limit_test_batches", "steps_per_epoch", "overfit_batches")

@@ -18,7 +18,9 @@ from boltax._step._bodies import (
     completed,
     counted_once,
 )
+from boltax._step._layers import Watched
 from boltax._step._loss import LossSteps
+from boltax._step._on_gradients import GradientHook
 from boltax._step._programs import Compilations
 from boltax._step._state import is_traced_hyperparameter
 from boltax._step._steps import Steps, compile_steps, host_steps
@@ -38,6 +40,7 @@ def loss_steps_of(
     loop: LoopOptions,
     size_of: SizeOf | None,
     example: Any,
+    on_gradients: GradientHook | None = None,
 ) -> LossSteps:
     """The pure steps of a loss function; hyperparameters that are no traced numbers are in them."""
     return LossSteps(
@@ -47,9 +50,18 @@ def loss_steps_of(
         owner=owner,
         hparams={k: v for k, v in hparams.items() if not is_traced_hyperparameter(v)},
         microbatches=loop.microbatches,
+        on_gradients=on_gradients,
+        watched=watched_by(loop),
         size_of=size_of or num_examples,
         example=example,
     )
+
+
+def watched_by(loop: LoopOptions) -> Watched | None:
+    """What the options have records say of each layer."""
+    if not isinstance(loop.log_norms, str):
+        return None
+    return Watched(loop.log_every, has_histograms=loop.log_norms == "histograms")
 
 
 def size_of(owner: str, count: Callable[[Batch], Any]) -> SizeOf:
@@ -85,7 +97,7 @@ def _counting(steps: Steps, own: SizeOf | None, example: Batch) -> Steps:
 def with_options(train_step: TrainStep, loop: LoopOptions) -> TrainStep:
     """The training step of `create_functions`, with what the options add to it."""
     return completed(
-        counted_once(train_step), has_ema=loop.ema is not None, log_norms=loop.log_norms
+        counted_once(train_step), has_ema=loop.ema is not None, log_norms=bool(loop.log_norms)
     )
 
 

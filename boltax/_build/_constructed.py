@@ -91,6 +91,7 @@ class Constructed:
     loss_function: Any
     predict_function: Any
     batch_size_of: Any
+    on_gradients: Any
     _made: Made
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -216,6 +217,7 @@ class Constructed:
             loop=self.loop,
             size_of=self._made.size_of,
             example=self.exmp_input,
+            on_gradients=self.on_gradients if overrides(self, "on_gradients") else None,
         )
 
     def __make_steps(self) -> None:

@@ -12,6 +12,7 @@ _LOSS = "loss_function(self, model, batch, train)"
 _START = "on_training_start(self)"
 _EPOCH_END = "on_training_epoch_end(self, epoch_idx)"
 _VALIDATION_END = "on_validation_epoch_end(self, epoch_idx, eval_metrics, val_loader)"
+_GRADIENTS = "on_gradients(self, gradients, *, loss, state, updates)"
 _CALLBACK = "a boltax.callbacks.Callback, which sees every step"
 
 FOREIGN: Mapping[str, str] = {
@@ -44,6 +45,9 @@ FOREIGN: Mapping[str, str] = {
     "on_train_batch_end": _CALLBACK,
     "on_validation_batch_end": _CALLBACK,
     "on_batch_end": _CALLBACK,
+    "on_after_backward": _GRADIENTS,
+    "on_before_optimizer_step": _GRADIENTS,
+    "configure_gradient_clipping": _GRADIENTS,
 }
 """Methods that other libraries' trainers call, and what stands for them here."""
 _ATTRIBUTES: Mapping[str, str] = {
@@ -125,6 +129,16 @@ def check_methods(cls: type) -> None:
             "loss, {}"
         )
     called = _names_used(cls)
+    if (
+        overrides(cls, "on_gradients")
+        and not overrides(cls, "loss_function")
+        and "on_gradients" not in called
+    ):
+        raise ConfigurationError(
+            f"Received {cls.__name__} with on_gradients and without loss_function, whose gradients "
+            "it would get; expected both. Write loss_function, or change the gradients in "
+            "create_functions before state.apply_gradients has them."
+        )
     for name, owner in _own_methods(cls):
         meant = None if name in called else _meant(name, base_of(cls))
         if meant is not None:

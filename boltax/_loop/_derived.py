@@ -15,6 +15,7 @@ import numpy as np
 
 from boltax._base._metric_values import check_metric_values
 from boltax._base._types import ScalarMetrics
+from boltax._loop._layers import RECORD, of_layers_seen
 from boltax.errors import MetricsError, noting
 from boltax.metrics._accumulate import Metrics, compute, to_host
 
@@ -34,7 +35,7 @@ def computed(metrics: Metrics, prefix: str, derive: Derive) -> ScalarMetrics:
     Raises:
         MetricsError: when `derive` asks for a metric that there is not, or gives no metrics.
     """
-    values = compute(metrics)
+    values = of_layers_seen(metrics, compute(metrics), is_record=prefix == RECORD)
     if derive is not None and values:
         values |= _derived(derive, values)
     return {prefix + name: value for name, value in values.items()}

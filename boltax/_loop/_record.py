@@ -11,10 +11,12 @@ from typing import Any
 
 from boltax._base._types import ScalarMetrics
 from boltax._loop._accumulators import Accumulators, Due
+from boltax._loop._layers import RECORD
 from boltax._loop._trainees import Trainees, Watch
 from boltax._progress._progress import set_metrics
 from boltax._step._flops import peak_of
 from boltax._step._forms import Ended
+from boltax._step._layers import PREFIX
 from boltax.metrics._accumulate import Metrics, rebuilt
 from boltax.parallel._placement import Placement
 
@@ -99,7 +101,11 @@ def _write(trainees: Trainees, watch: Watch, bar: Any) -> None:
     values: ScalarMetrics = {}
     for step, row in zip(due.steps, rows, strict=False):  # rows of no record come last
         values = trainees.on_record(step, row, speed)
-    shown = {name.removeprefix("train/step/"): value for name, value in scalars(values).items()}
+    shown = {
+        name.removeprefix(RECORD): value
+        for name, value in scalars(values).items()
+        if PREFIX not in name  # too many for a line
+    }
     set_metrics(bar, shown)
 
 

@@ -24,6 +24,7 @@ from boltax._loop._compile_ahead import compile_steps_ahead
 from boltax._loop._counters import Stage
 from boltax._loop._derived import Derive, computed
 from boltax._loop._epoch import interval_of
+from boltax._loop._layers import RECORD, log_histograms
 from boltax._loop._names import check_training_names, check_validation_names
 from boltax._loop._nonfinite import NonFiniteWatch
 from boltax._loop._notify import hook, joined, log, notify
@@ -199,7 +200,9 @@ class Single(One):
     ) -> ScalarMetrics:
         """Tells the callbacks of a record, and hands it to the loggers."""
         run, derive = self.run, self.parts.derive
-        values = computed(metrics[0], "train/step/", derive)
+        values = computed(metrics[0], RECORD, derive)
+        with run.ledger.spent("logging"):
+            values = log_histograms(self.parts.logger, values, step)
         run.count(logged=run.counters.logged | notify(self, "on_log", "train", values))
         log(self, {**values, **run.counters.logged, **speed}, step)
         return values

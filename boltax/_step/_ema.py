@@ -1,11 +1,13 @@
-"""The moving average of a model's parameters, and the state with it in their place.
+"""The average of a model's parameters, moving or equal, and the state with it in their place.
 
     m_0 = 0,  m_t = decay * m_(t-1) + (1 - decay) * p_t        (Polyak and Juditsky 1992)
     average = m_t / (1 - decay^t)                              (Kingma and Ba 2015, section 3)
 
 The division takes out the zero of the start: with a decay of 0.999 the average of 100 steps is
 that of these steps and not nine tenths initial values. What is stored is the average itself, and
-the divisor, so there is nothing to finish when it is read.
+the divisor, so there is nothing to finish when it is read. The equal mean of SWA is kept likewise:
+
+    mean_n = mean_(n-1) + (p_t - mean_(n-1)) / n            for each t that counts
 """
 
 from typing import Any, NamedTuple
@@ -13,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from boltax._base._options import SWA
 from boltax._base._trees import wide
 from boltax._base._types import PyTree, State, Variables
 
@@ -47,20 +50,70 @@ class Ema(NamedTuple):
         weight = (1 - self.decay) / total
         if is_step is not None:
             total, weight = jnp.where(is_step, total, self.total), jnp.where(is_step, weight, 0)
+        return Ema(_blended(self.variables, state, weight), total, self.decay)
 
-        def blend(mean: jax.Array, new: jax.Array) -> jax.Array:
-            if not jnp.issubdtype(mean.dtype, jnp.inexact):
-                return new
-            share = weight.astype(mean.dtype)
-            return (1 - share) * mean + share * new.astype(mean.dtype)
-
-        return Ema(jax.tree.map(blend, self.variables, _averaged(state)), total, self.decay)
+    def anew(self, state: State) -> "Ema":
+        """An average like this one, before its first step."""
+        return Ema(_first(state), jnp.zeros((), jnp.float32), self.decay)
 
 
-def first_ema(state: State, decay: float) -> Ema:
-    """The average before the first step; traced."""
-    variables = jax.tree.map(_wide, _averaged(state))
-    return Ema(variables, jnp.zeros((), jnp.float32), jnp.asarray(decay, jnp.float32))
+class EqualMean(NamedTuple):
+    """An equal mean under way.
+
+    Attributes:
+        variables: as of `Ema`; before the first step that counts the values of now.
+        number: steps that have counted, an int32 scalar.
+        start: the first that counts, likewise.
+        every: steps between two that count, likewise.
+    """
+
+    variables: Variables
+    number: jax.Array
+    start: jax.Array
+    every: jax.Array
+
+    def updated(self, state: State, is_step: jax.Array | None = None) -> "EqualMean":
+        """The mean with the values of one more state, if it counts; see `Ema.updated`."""
+        behind = jnp.asarray(state.step, jnp.int32) - self.start
+        counts = (behind >= 0) & (behind % self.every == 0)
+        if is_step is not None:
+            counts &= is_step
+        number = self.number + counts.astype(jnp.int32)
+        weight = jnp.where(counts, 1 / jnp.maximum(number, 1).astype(jnp.float32), 0)
+        weight = jnp.where(number == 0, 1, weight)
+        return self._replace(variables=_blended(self.variables, state, weight), number=number)
+
+    def anew(self, state: State) -> "EqualMean":
+        """A mean like this one, before its first step."""
+        zero = jnp.zeros((), jnp.int32)
+        return self._replace(variables=_first(state), number=zero)
+
+
+def first_ema(state: State, rule: Any) -> Ema | EqualMean:
+    """The average before the first step; traced.
+
+    Args:
+        state: whose parameters are averaged.
+        rule: a decay, or a `boltax.SWA`.
+    """
+    if isinstance(rule, SWA):
+        numbers = (jnp.asarray(number, jnp.int32) for number in (0, rule.start, rule.every))
+        return EqualMean(_first(state), *numbers)
+    return Ema(_first(state), jnp.zeros((), jnp.float32), jnp.asarray(rule, jnp.float32))
+
+
+def _blended(variables: Variables, state: State, weight: jax.Array) -> Variables:
+    def blend(mean: jax.Array, new: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(mean.dtype, jnp.inexact):
+            return new
+        share = weight.astype(mean.dtype)
+        return (1 - share) * mean + share * new.astype(mean.dtype)
+
+    return jax.tree.map(blend, variables, _averaged(state))
+
+
+def _first(state: State) -> Variables:
+    return jax.tree.map(_wide, _averaged(state))
 
 
 def evaluated(state: State, root: Any = None) -> Any:
@@ -85,7 +138,7 @@ def evaluated(state: State, root: Any = None) -> Any:
 def restarted(state: State) -> Any:
     """The state with an average that begins anew, from the values of now."""
     ema = getattr(state, "ema", None)
-    return state if ema is None else state.replace(ema=first_ema(state, ema.decay))
+    return state if ema is None else state.replace(ema=ema.anew(state))
 
 
 def _averaged(state: State) -> Variables:

@@ -26,14 +26,16 @@ from boltax._base._trees import (
 )
 from boltax._base._types import Batch, Number, PyTree, State, StepMetrics, Variables
 from boltax._step._bodies import after
+from boltax._step._layers import Watched, layer_metrics
+from boltax._step._metric_names import check_names
 from boltax._step._microbatches import Part, over_parts
+from boltax._step._on_gradients import GradientHook, through_hook
 from boltax._step._state import TrainState, split_collections, variables_of
 from boltax.errors import (
     BoltaxError,
     ConfigurationError,
     DataError,
     LossError,
-    MetricsError,
     noting,
 )
 from boltax.metrics._means import held
@@ -44,16 +46,6 @@ from boltax.optim._adapt import optax_promotion
 from boltax.optim._by_path import frozen_in, left_of, merged, trained_in
 from boltax.optim._regularization import l2_penalty
 
-RESERVED_METRICS = (
-    "loss",
-    "l2_penalty",
-    "grad_norm",
-    "loss_scale",
-    "param_norm",
-    "update_norm",
-    "epoch",
-    "step",
-)
 LossFunction = Callable[[ModelView, Batch, bool], PyTree]
 Objective = Callable[[PyTree], tuple[jax.Array, Part]]
 
@@ -68,6 +60,8 @@ class LossSteps:
         owner: the trainer's class name, for notes on exceptions.
         hparams: hyperparameters that are no traced numbers; those come from the state.
         microbatches: in how many parts a training step computes its gradients.
+        on_gradients: `TrainerModule.on_gradients`, where a subclass has one.
+        watched: what records say of each layer; None for nothing.
         size_of: the number of examples in a batch.
         example: the batch for which the model was initialised, for messages.
     """
@@ -81,6 +75,8 @@ class LossSteps:
         owner: str,
         hparams: Mapping[str, Any],
         microbatches: int = 1,
+        on_gradients: GradientHook | None = None,
+        watched: Watched | None = None,
         size_of: Callable[[Batch], int] = num_examples,
         example: Batch | None = None,
     ) -> None:
@@ -90,6 +86,7 @@ class LossSteps:
         self.owner = owner
         self.hparams = hparams
         self.microbatches = microbatches
+        self.on_gradients, self.watched = on_gradients, watched
         self._size_of, self._example = size_of, example
 
     def run(self, model: ModelView, batch: Batch) -> None:
@@ -98,18 +95,30 @@ class LossSteps:
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         """One optimizer update, by the gradients of the loss and of an L2 term where asked for."""
-        found = self._with_gradients(state, batch)
+        raw = self._with_gradients(state, batch)
+
+        def value_fn(params: PyTree) -> jax.Array:
+            return self._value(state, batch, params)
+
+        found = raw
+        if self.on_gradients is not None:
+            found = through_hook(self.on_gradients, self.owner, state, raw, value_fn)
         new = state.apply_gradients(
             grads=found.sums,
             loss=found.loss,
-            value_fn=lambda params: self._value(state, batch, params),
+            value_fn=value_fn,
             **split_collections(found.variables),
         )
         with optax_promotion():
             norm = optax.tree.norm(after(new.params, found.sums))
         metrics = {**found.metrics, "grad_norm": norm}
+        if self.watched is not None:
+            metrics = layer_metrics(self.watched, state, new, found.sums, metrics)
         if state.loss_scale is None:
             return new, metrics
+        if found is not raw:  # a hook may have taken out what tells of an overflow
+            with optax_promotion():
+                norm = optax.tree.norm(raw.sums)
         scale = state.loss_scale.scale
         is_overflow = jnp.isfinite(found.loss) & ~jnp.isfinite(norm) & (scale > 1)
         new = choose(is_overflow, state, new)
@@ -222,7 +231,7 @@ class LossSteps:
         size = _size_of_pairs(batch, self._size_of) if is_pair else self._size_of(batch)
         loss, metrics = (
             _check_loss(loss, batch, size, self.owner),
-            _check_names(metrics, self.owner),
+            check_names(metrics, f"loss_function of {self.owner}"),
         )
         with noting(f"loss_function of {self.owner}"):
             return loss, {name: held(name, value, size) for name, value in metrics.items()}
@@ -338,21 +347,3 @@ def _as_array(value: PyTree) -> PyTree:
 
 def _is_array(value: PyTree) -> bool:
     return isinstance(value, jax.Array) or (hasattr(value, "shape") and hasattr(value, "dtype"))
-
-
-def _check_names(metrics: PyTree, owner: str) -> StepMetrics:
-    if not isinstance(metrics, Mapping):
-        raise MetricsError(
-            f"Received metrics of type {type(metrics).__name__} from loss_function of {owner}; "
-            "expected "
-            '(loss, metrics) with a dict of metrics, e.g. return loss, {"acc": logits.argmax(-1) '
-            "== labels}."
-        )
-    reserved = [name for name in metrics if name in RESERVED_METRICS]
-    if reserved:
-        raise MetricsError(
-            f"Received a metric named {reserved[0]!r} from loss_function of {owner}; expected "
-            f"names other than {', '.join(RESERVED_METRICS)}, which boltax writes itself. Leave "
-            "out the loss, or give it another name."
-        )
-    return dict(metrics)

@@ -75,18 +75,40 @@ class TrainState(train_state.TrainState):
             OptimizerError: when the optimizer needs something that is not given.
             UnknownNameError: for gradients of a part that there is not.
         """
-        tx = robust(self.tx)
-        extra = {"grad": grads, "value": loss, "loss": loss, "value_fn": value_fn}
-        extra |= {"step": self.step, "evaluations": self.evaluations}
-        extra = {name: value for name, value in extra.items() if value is not None}
-        part = params_to_update(grads, self.params, self.opt_state)
+        updates, opt_state, part = _update(self, grads, loss, value_fn)
         params = self.params if part is None else part
-        updates, opt_state = tx.update(grads, self.opt_state, params, **extra)
         new: PyTree = optax.apply_updates(params, updates)
         if part is not None:
             new = {**self.params, **new}
         step = self.step + 1 if part is None else self.step
         return self.replace(**{"step": step, "params": new, "opt_state": opt_state, **changes})
+
+
+def updates_of(
+    state: TrainState, grads: PyTree, *, loss: PyTree = None, value_fn: Any = None
+) -> PyTree:
+    """What the optimizer of a state would add to the parameters; nothing is changed.
+
+    Args:
+        state: the state.
+        grads: see `TrainState.apply_gradients`, and so the others.
+        loss: the loss of the step.
+        value_fn: ``params -> loss``.
+    """
+    return _update(state, grads, loss, value_fn)[0]
+
+
+def _update(
+    state: TrainState, grads: PyTree, loss: PyTree, value_fn: Any
+) -> tuple[PyTree, PyTree, PyTree]:
+    """Updates, the optimizer's next state, and the parameters they are for; None for all."""
+    extra = {"grad": grads, "value": loss, "loss": loss, "value_fn": value_fn}
+    extra |= {"step": state.step, "evaluations": state.evaluations}
+    extra = {name: value for name, value in extra.items() if value is not None}
+    part = params_to_update(grads, state.params, state.opt_state)
+    params = state.params if part is None else part
+    updates, opt_state = robust(state.tx).update(grads, state.opt_state, params, **extra)
+    return updates, opt_state, part
 
 
 def variables_of(state: State) -> Variables:

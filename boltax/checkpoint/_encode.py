@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from boltax._base._containers import container_of
-from boltax._base._options import CheckpointOptions, LoopOptions
+from boltax._base._options import SWA, CheckpointOptions, LoopOptions
 from boltax.checkpoint._dtypes import is_storable
 from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import short
@@ -34,6 +34,7 @@ MAX_ELEMENTS = 1000
 OPTIONS: dict[str, type[Any]] = {
     "LoopOptions": LoopOptions,
     "CheckpointOptions": CheckpointOptions,
+    "SWA": SWA,
     "Vmap": Vmap,
     "Functional": Functional,
     "Lora": Lora,

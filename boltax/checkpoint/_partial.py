@@ -4,12 +4,16 @@ Only the arrays that are asked for are read, and none is cast or reshaped.
 """
 
 import difflib
+import functools
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from boltax._base._trees import wide
 from boltax._base._types import PyTree, Variables
 from boltax.checkpoint._arrays import read_leaves, read_structure
 from boltax.checkpoint._differences import Difference, compare, table
@@ -26,7 +30,7 @@ from boltax.models._lora import BASE
 
 
 def load_variables(
-    checkpoint: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     like: Variables,
     *,
     only: Collection[str] | None = None,
@@ -39,7 +43,7 @@ def load_variables(
     Args:
         checkpoint: a run's folder, for its best model, or the folder of any checkpoint in it; a
             safetensors file, its index where it is in several, or the folder of these; a folder in
-            which orbax has stored a tree of arrays.
+            which orbax has stored a tree of arrays. Of a list of them, the equal mean is loaded.
         like: the model's variables by collection, arrays or `jax.ShapeDtypeStruct`; what is loaded
             is placed as they are.
         only: the collections to load, e.g. ``("params",)``; by default all.
@@ -68,6 +72,13 @@ def load_variables(
         >>> variables["params"]["net"]["w"].tolist(), differences
         ([1.0, 1.0, 1.0], [])
     """
+    if isinstance(checkpoint, list | tuple):
+        each: list[Any] = list(checkpoint)
+        load = functools.partial(
+            load_variables, like=like, only=only, rename=rename, partial=partial, rules=rules
+        )
+        return _mean([load(one) for one in each])
+    checkpoint = cast("str | os.PathLike[str]", checkpoint)
     source = open_foreign(checkpoint)
     if source is None and rules is not None:
         source = _own_source(checkpoint)
@@ -109,6 +120,26 @@ def load_variables(
         {n: shardings[name] for name, n in fitting.items()},
     )
     return _filled(like, {name: arrays[n] for name, n in fitting.items()}, ()), found
+
+
+def _mean(loaded: list[tuple[Variables, list[Difference]]]) -> tuple[Variables, list[Difference]]:
+    """The equal mean of several checkpoints; arrays of whole numbers are those of the last."""
+    if not loaded:
+        raise CheckpointError(
+            "Received an empty list of checkpoints; expected one at least. Write the folders of "
+            "those to average, such as checkpoints/best/100 and checkpoints/best/200."
+        )
+
+    def mean(*leaves: Any) -> Any:
+        last = leaves[-1]
+        if not jnp.issubdtype(last.dtype, jnp.inexact):
+            return last
+        total = functools.reduce(jnp.add, (leaf.astype(wide(leaf.dtype)) for leaf in leaves))
+        return (total / len(leaves)).astype(last.dtype)
+
+    found = {repr(difference): difference for _, each in loaded for difference in each}
+    with jax.transfer_guard("allow"):
+        return jax.tree.map(mean, *(variables for variables, _ in loaded)), list(found.values())
 
 
 def _own_source(checkpoint: str | os.PathLike[str]) -> Source:

@@ -9,7 +9,7 @@ from boltax.loggers._base import Logger
 from boltax.loggers._files import file_name, histogram_text
 from boltax.loggers._images import as_images, figure_array, figure_png, grid, png
 from boltax.loggers._mlflow import put_artifact
-from boltax.loggers._values import as_array, flatten, histogram, scalars
+from boltax.loggers._values import Histogram, as_array, flatten, histogram, scalars
 
 _LIGHTNING = ("lightning", "pytorch_lightning", "lightning_fabric")
 
@@ -88,10 +88,11 @@ class ForeignLogger(Logger):
         counted = histogram(values)
         if counted is None:
             return
+        numbers = values.sample() if isinstance(values, Histogram) else as_array(values)
         if (log := _method(self.target, "log_histogram")) is not None:
-            log(key, as_array(values), step)
+            log(key, numbers, step)
         elif (add := _method(self.experiment, "add_histogram")) is not None:
-            add(key, as_array(values), global_step=step)
+            add(key, numbers, global_step=step)
         elif not self._put_artifact(
             "histograms",
             file_name(key, step, ".csv"),

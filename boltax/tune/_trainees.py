@@ -26,6 +26,7 @@ from boltax._loop._accumulators import Due
 from boltax._loop._counters import Stage
 from boltax._loop._derived import computed
 from boltax._loop._epoch import run_epoch
+from boltax._loop._layers import RECORD, log_histograms
 from boltax._loop._saving import save_small
 from boltax._loop._trainees import Loaders, Saved, Watch
 from boltax._step._bodies import Training
@@ -241,12 +242,14 @@ class MemberTrainees(Members):
         """Hands the metrics since the last record to the loggers."""
         rows = zip(self.occupants, metrics, strict=False)  # rows that fill up a group come last
         values = {
-            number: computed(own, "train/step/", self.parts.derive)
+            number: computed(own, RECORD, self.parts.derive)
             for number, own in rows
             if number >= 0 and self.members[number].is_training
         }
-        record = record_of(values)
         with self.run.ledger.spent("logging"):
+            for number, own in values.items():
+                values[number] = log_histograms(self.parts.logger, own, step, number)
+            record = record_of(values)
             self.hooks.log_metrics({**record, **speed}, step)
         return shown(record)
 

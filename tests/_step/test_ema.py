@@ -151,3 +151,49 @@ def test_steps_that_are_compiled_elsewhere_cannot_be_averaged(tmp_path):
 
     with pytest.raises(ConfigurationError, match=r"ema=0.9\) for Own.*create_jitted_functions"):
         classifier(tmp_path, Own, loop=EMA)
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+def test_swa_is_the_equal_mean_of_the_steps_that_count(tmp_path, precision):
+    loop = bx.LoopOptions(ema=bx.SWA(start=3, every=2), precision=precision)
+    states = states_of(classifier(tmp_path, loop=loop), 6)
+    for number, counted in ((1, [1]), (2, [2]), (3, [3]), (4, [3]), (5, [3, 5]), (6, [3, 5])):
+        for name in ("params", "batch_stats"):
+            expected = jax.tree.map(
+                lambda *leaves: np.mean(leaves, axis=0),
+                *(getattr(states[step - 1], name) for step in counted),
+            )
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+                getattr(evaluated(states[number - 1]), name),
+                expected,
+            )
+
+
+def test_a_run_with_swa_is_evaluated_stored_and_resumed(tmp_path):
+    loop = bx.LoopOptions(ema=bx.SWA(start=2))
+    data = loader(32, 16)
+
+    def make():
+        params = {"log_dir": str(tmp_path / "run"), "logger_type": "none"}
+        return classifier(tmp_path, loop=loop, logger_params=params)
+
+    make().train_model(data, data, num_epochs=1)
+    resumed, whole = make(), classifier(tmp_path / "whole", loop=loop)
+    resumed.train_model(data, data, num_epochs=2, resume=True)
+    whole.train_model(data, data, num_epochs=2)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        to_host(resumed.state.ema.variables),
+        to_host(whole.state.ema.variables),
+    )
+    assert int(whole.state.ema.number) == 3
+    stored = Classifier.load_from_checkpoint(whole.log_dir)
+    assert stored.loop.ema == bx.SWA(start=2, every=1)
+    assert stored.eval_model(data)["loss"] == pytest.approx(whole.run.best["val/loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"start": 0}, {"start": None}, {"start": 5, "every": 1.5}])
+def test_swa_of_steps_that_cannot_be_is_refused(options):
+    with pytest.raises(ConfigurationError, match=r"Received SWA\("):
+        bx.SWA(**options)

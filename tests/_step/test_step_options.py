@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 import boltax as bx
@@ -23,7 +24,8 @@ from dummies import (
     to_host,
 )
 
-ALL = {"microbatches": 3, "precision": "fp16", "ema": 0.9, "log_norms": True, "log_every": 3}
+ALL = {"microbatches": 3, "precision": "fp16", "ema": 0.9, "log_norms": "layers"}
+ALL["log_every"] = 3
 
 
 class Steep(Classifier):
@@ -32,6 +34,10 @@ class Steep(Classifier):
     def loss_function(self, model, batch, train):
         loss, metrics = super().loss_function(model, batch, train)
         return 20 * loss, metrics
+
+    def on_gradients(self, gradients, *, loss, state, updates):
+        halved = jax.tree.map(lambda leaf: leaf / 2, gradients)
+        return halved, {"ahead": optax.tree.norm(updates(halved))}
 
 
 def make(folder, **options):

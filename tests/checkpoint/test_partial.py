@@ -141,3 +141,19 @@ def test_a_damaged_checkpoint_is_refused(run):
     (run / "checkpoints/best/3/structure.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"which is damaged: structure\.json"):
         load_variables(run, variables(0.0))
+
+
+def test_of_a_list_of_checkpoints_the_equal_mean_is_loaded(run):
+    folders = [run / "checkpoints/best/3", run / "checkpoints/saved/4", run / "checkpoints/saved/4"]
+    loaded, found = load_variables(folders, variables(0.0))
+    assert (values(loaded), found) == ({np.float32(11 / 3)}, [])
+    like = variables(0.0, head=5)
+    partly, found = load_variables(folders, like, partial=True)
+    assert values(partly["params"]["head"]) == {0.0}
+    assert values(partly["params"]["encoder"]) == {np.float32(11 / 3)}
+    assert len(found) == 1
+    counted = variables(0.0) | {"cache": {"index": jnp.int32(0)}}
+    latest, _ = load_variables([run / "checkpoints/resume/5"] * 2, counted)
+    assert latest["cache"]["index"].dtype == jnp.int32
+    with pytest.raises(CheckpointError, match="empty list of checkpoints"):
+        load_variables([], like)
