@@ -31,7 +31,7 @@ import numpy as np
 from boltax._base._argument_names import with_known_names
 from boltax._base._monitor import GUIDE_ORDER, is_better
 from boltax._base._narrow import narrowed
-from boltax._base._trees import num_examples
+from boltax._base._trees import num_examples, replaced_paths
 from boltax._base._triggers import Every
 from boltax._base._types import Batch, PyTree, ScalarMetrics
 from boltax._build._first_state import build_optimizer, state_with_optimizer
@@ -272,7 +272,7 @@ class TrainerModule(OptionalHooks, Questions):
             # first: what is refused changes nothing
             run = start_run(self._parts, loaders, wanted)
             parts = self._renewed_parts(lock, resume)
-            self.run = run
+            self.run, self._made.loaded = run, frozenset()
             return Single(self, parts, self._made.live, run)
 
         single, tested = fit(begin, self.log_dir, loaders, resume)
@@ -444,15 +444,17 @@ class TrainerModule(OptionalHooks, Questions):
         Raises:
             CheckpointError: when something differs: missing, unexpected, shape or dtype.
         """
+        before = variables_of(self.state)
         variables, differences = load_variables(
             checkpoint,
-            variables_of(self.state),
+            before,
             only=only,
             rename=rename,
             partial=partial,
             rules=rules,
         )
         self.state = with_variables(self.state, variables)
+        self._made.loaded |= replaced_paths(before, variables)
         return differences
 
     @classmethod

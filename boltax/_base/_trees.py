@@ -20,6 +20,12 @@ def path_names(path: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
 
 
+def replaced_paths(before: PyTree, after: PyTree) -> frozenset[tuple[str, ...]]:
+    """The places of leaves that are other objects in one tree than in another of its structure."""
+    pairs = zip(jax.tree_util.tree_leaves_with_path(after), jax.tree.leaves(before), strict=True)
+    return frozenset(path_names(path) for (path, new), old in pairs if new is not old)
+
+
 def path_text(path: tuple[Any, ...]) -> str:
     """A leaf's place as patterns see it: ``encoder/Dense_0/kernel``."""
     return "/".join(path_names(path))

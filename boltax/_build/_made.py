@@ -51,6 +51,7 @@ class Made:
         versions_in: where boltax chooses folders for runs of this trainer; None where its user has
             named one.
         is_described: whether ``hparams.json`` and ``model.txt`` in the folder are this trainer's.
+        loaded: the places of the variables that `load_weights` has set since training.
         had_records: whether loggers had written into the folder before this trainer was made.
     """
 
@@ -74,6 +75,7 @@ class Made:
     has_own_loggers: bool = False
     versions_in: str | None = None
     is_described: bool = False
+    loaded: frozenset[tuple[str, ...]] = frozenset()
     had_records: bool = False
 
     @cached_property

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from boltax._base._types import Batch, PyTree, Variables
@@ -14,7 +15,7 @@ from boltax._step._steps import compile_init
 from boltax.errors import BoltaxError
 from boltax.models._adapter import ModelAdapter
 from boltax.models._calls import Call
-from boltax.models._view import ModelView
+from boltax.models._view import InnerCallError, ModelView
 from boltax.parallel._placement import ONE_DEVICE, Placement
 
 RunModel = Callable[[ModelView, Batch], PyTree]
@@ -122,8 +123,28 @@ def init_variables(
     traced: dict[str, jax.Array],
 ) -> Variables:
     """Variables of a model, traced; `calls` gets with what the model was called."""
-    variables, every = adapter.empty(key), {**hparams, **traced}
-    view = ModelView(adapter, variables, key, train=True, hparams=every, initializing=True)
-    run(view, example)
+    every = {**hparams, **traced}
+
+    def new() -> ModelView:
+        variables = adapter.empty(key)
+        return ModelView(adapter, variables, key, train=True, hparams=every, initializing=True)
+
+    view = new()
+    try:
+        run(view, example)
+    except InnerCallError as error:
+        first, view = error.call, new()
+        view(*_zeros(first.args), method=first.method, **_zeros(first.kwargs))
+        run(view, example)
     calls.extend(view.calls)
     return view.variables
+
+
+def _zeros(form: Any) -> Any:
+    """Arguments of that form, for a call outside of the loop in whose body the model is called."""
+
+    def zero(leaf: Any) -> Any:
+        is_array = isinstance(leaf, jax.ShapeDtypeStruct)
+        return jnp.zeros(leaf.shape, leaf.dtype) if is_array else leaf
+
+    return jax.tree.map(zero, form)

@@ -18,6 +18,18 @@ from boltax.models._calls import Call, Method, abstract, library_class
 from boltax.models._collections import PARAMS
 
 
+class InnerCallError(Exception):
+    """The first call keeps nothing, as in the body of a loop: what it made would belong to that.
+
+    Args:
+        call: that call, with shapes in place of arrays.
+    """
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.call = call
+
+
 class ModelView:
     """The trainer's model during one step, as a function of its inputs.
 
@@ -93,7 +105,10 @@ class ModelView:
             The outputs; with `mutable`, ``(outputs, {collection: values})``.
         """
         if self._initializing:
-            self.calls.append(Call(abstract(args), abstract(kwargs), method))
+            call = Call(abstract(args), abstract(kwargs), method)
+            if mutable is False and not self.variables[PARAMS]:
+                raise InnerCallError(call)
+            self.calls.append(call)
         with noting(f"a call of {_title(self._adapter.name, method)}", _describe(args, kwargs)):
             outputs, variables = self._adapter.apply(
                 self.variables,
@@ -105,6 +120,8 @@ class ModelView:
                 initializing=self._initializing,
                 mutable=mutable,
             )
+        if self._initializing and mutable is False:
+            variables = _with_new(self.variables, variables)
         self.variables.update(variables)
         return outputs
 
@@ -139,6 +156,14 @@ class ModelView:
 
     def _keys(self, call_number: int) -> Callable[[str], jax.Array]:
         return lambda name: jax.random.fold_in(fold_name(self._key, name), call_number)
+
+
+def _with_new(before: Any, after: Any) -> Any:
+    """What there was, and what is new: in the body of a loop what there was became another."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return before
+    both = {name: _with_new(before[name], after[name]) for name in before.keys() & after.keys()}
+    return {**after, **before, **both}
 
 
 def _title(model: str, method: Method) -> str:

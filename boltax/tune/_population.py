@@ -45,7 +45,7 @@ from boltax.tune._member_places import member_places
 from boltax.tune._members import validation_metrics
 from boltax.tune._predictions import Predictions, predictions
 from boltax.tune._schedulers import Member, Scheduler, Status, check_names
-from boltax.tune._states import MemberStates
+from boltax.tune._states import MemberStates, loaded_variables
 from boltax.tune._table import Table
 from boltax.tune._trainees import MemberTrainees
 from boltax.tune._values import Given, Varied, read_members
@@ -72,6 +72,9 @@ class Population:
     which `loss_function` reads as ``model.hparams[name]``. A number that a member leaves out is the
     trainer's. Whatever changes shapes or the program (layer sizes, the optimizer, the schedule's
     form, its warmup) makes a group of its own: one population for each.
+
+    Weights that the trainer has by `TrainerModule.load_weights` all members begin with; everything
+    else follows from their seeds.
 
     A member equals the single run of its seed and hyperparameters over the same loader: up to
     rounding where members share a program, bit for bit where they train in turn. Which of the two
@@ -155,6 +158,7 @@ class Population:
         self._steps: dict[tuple[int, Place], Steps] = {}
         self._trainees: MemberTrainees | None = None
         self._loaders = Loaders(None)
+        self._loaded: dict[tuple[str, ...], Any] | None = None
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -351,6 +355,8 @@ class Population:
 
     def _prepared(self, parts: Parts, run: Run, val_loader: Any) -> MemberTrainees:
         trainer, size = self.trainer, self._members_per_step
+        if self._loaded is None:  # before a member's state is the trainer's
+            self._loaded = loaded_variables(trainer)
         optimizer = self._varied.optimizer(run.limits.schedule_steps or run.limits.total_steps)
         check_followed(optimizer.optimizer.metrics, val_loader)
         followed = first_evaluations(optimizer.optimizer.metrics)
@@ -373,7 +379,9 @@ class Population:
             parts=parts,
             run=run,
             varied=self._varied,
-            maker=MemberStates(trainer, self._varied, optimizer, placement_at(self._places[0])),
+            maker=MemberStates(
+                trainer, self._varied, optimizer, placement_at(self._places[0]), self._loaded
+            ),
             scheduler=self.scheduler,
             make_steps=self._steps_of,
             wanted=int(size) if is_whole(size) else None,

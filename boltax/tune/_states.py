@@ -1,6 +1,7 @@
 """The training states of members: made anew, and given other values."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import core
 
+from boltax._base._trees import path_names
 from boltax._base._types import PyTree, Variables
 from boltax._build._first_state import fields_of_options, state_without_optimizer, traced_hparams
 from boltax._build._methods import overrides
@@ -22,6 +24,13 @@ from boltax.trainer import TrainerModule
 from boltax.tune._values import Varied
 
 
+def loaded_variables(trainer: TrainerModule) -> dict[tuple[str, ...], Any]:
+    """The variables that `load_weights` has set in a trainer, on the host."""
+    leaves = jax.tree_util.tree_leaves_with_path(variables_of(trainer.state))
+    places = ((path_names(path), leaf) for path, leaf in leaves)
+    return {path: jax.device_get(leaf) for path, leaf in places if path in trainer._made.loaded}
+
+
 class MemberStates:
     """Makes the states of members, each function compiled once for all of them.
 
@@ -33,6 +42,7 @@ class MemberStates:
         varied: the hyperparameters that differ.
         optimizer: see there.
         placement: where states are made.
+        loaded: variables with which all members begin, by place.
     """
 
     def __init__(
@@ -41,8 +51,9 @@ class MemberStates:
         varied: Varied,
         optimizer: TracedOptimizer,
         placement: Placement = ONE_DEVICE,
+        loaded: Mapping[tuple[str, ...], Any] = MappingProxyType({}),
     ) -> None:
-        self.optimizer = optimizer
+        self.optimizer, self._loaded = optimizer, loaded
         self._trainer, self._varied, self._placement = trainer, varied, placement
         is_own = overrides(trainer, "run_model_init")
         init = self._by_trainer if is_own else self._initialised
@@ -57,6 +68,10 @@ class MemberStates:
         self._set_each = compile_per_member(self.changed)
         self._roots = compile_per_member(root_key)
 
+    def with_optimizer(self, optimizer: TracedOptimizer) -> "MemberStates":
+        """The same with another optimizer."""
+        return MemberStates(self._trainer, self._varied, optimizer, self._placement, self._loaded)
+
     def fresh(self, seed: int, values: Mapping[str, float]) -> Any:
         """The state of a member before its first step, as its single run has it."""
         complete = self._varied.complete(values, -1)
@@ -64,6 +79,10 @@ class MemberStates:
             arrays = self._varied.arrays(complete)
             root, init_rng = first_keys(seed)
             variables = core.unfreeze(self._variables(self._example(), init_rng, arrays))
+            if self._loaded:
+                variables = jax.tree_util.tree_map_with_path(
+                    lambda path, leaf: self._loaded.get(path_names(path), leaf), variables
+                )
             variables = self._placement.settled(variables, self._axis_names)
             return self._create((variables, root, arrays))
 

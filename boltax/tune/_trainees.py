@@ -36,7 +36,7 @@ from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError
 from boltax.metrics._accumulate import Metrics, unpack
 from boltax.optim._plateau import check_metrics
-from boltax.parallel._places import on_place, placement_at
+from boltax.parallel._places import on_place
 from boltax.tune import _content
 from boltax.tune._layout import decide, group, only_layout, shrink
 from boltax.tune._layouts import Layout
@@ -46,7 +46,6 @@ from boltax.tune._members import Members
 from boltax.tune._memory import check_wanted
 from boltax.tune._on_test_set import evaluate_best
 from boltax.tune._schedulers import Status, check_names
-from boltax.tune._states import MemberStates
 from boltax.tune._used import check_used
 from boltax.tune._validate import validate_members
 
@@ -342,9 +341,7 @@ class MemberTrainees(Members):
 
     def keep_schedule(self, steps: int) -> None:
         """Makes the optimizer of all members anew, whose functions hold the schedules."""
-        self.maker = MemberStates(
-            self.hooks, self.varied, self.varied.optimizer(steps), placement_at(self.places[0])
-        )
+        self.maker = self.maker.with_optimizer(self.varied.optimizer(steps))
 
     def take(self, found: Resume) -> None:
         """Goes on with the members of a checkpoint."""

@@ -85,3 +85,18 @@ def test_a_pass_is_measured_without_being_run():
     small = forward_bytes(adapt(Mlp, {}), run, EXAMPLE, {})
     wide = (np.zeros((400, 4), np.float32),)
     assert forward_bytes(adapt(Mlp, {}), run, wide, {}) > 20 * small > 0
+
+
+@KINDS
+@pytest.mark.parametrize("again", [False, True], ids=["once", "again outside"])
+def test_a_model_may_be_called_first_in_the_body_of_a_loop(model, again):
+    def run(view, example):
+        def body(total, x):
+            return total + view(x[None], mutable=False).sum(), None
+
+        total, _ = jax.lax.scan(body, jnp.float32(0), example[0])
+        return total + (view(example[0]).sum() if again else 0.0)
+
+    variables, calls = made(model, run)
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], made(model)[0]["params"])
+    assert calls[0].args[0].shape == (1, 4)

@@ -16,6 +16,7 @@ from boltax.models._lora import Lora
 from boltax.models._summary import summarize
 from boltax.models._view import ModelView
 from boltax.models._vmap import Vmap
+from boltax.tune import Population
 from dummies import Classifier, Plain, classes, classifier, to_host
 from model_dummies import INPUTS, KINDS
 
@@ -198,3 +199,34 @@ def test_the_summary_says_what_trains() -> None:
 def test_what_cannot_be_adapted_is_refused(make, message) -> None:
     with pytest.raises(ModelError, match=f"(?s){message}"):
         make()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_members_of_a_population_are_single_runs_that_begin_with_the_loaded_weights(
+    trained, tmp_path, size: int
+) -> None:
+    plain = trained[0]
+
+    def make(lr, seed):
+        model = Lora(Plain, "Dense_0/kernel", 2)
+        optimizer = {**SGD, "lr": lr}
+        trainer = classifier(tmp_path, model_class=model, optimizer_hparams=optimizer, seed=seed)
+        trainer.load_weights(plain.log_dir)
+        return trainer
+
+    members = [{"seed": 7, "lr": 0.1}, {"seed": 8, "lr": 0.3}]
+    population = Population(make(0.1, 7), members, members_per_step=size)
+    population.train_model([classes(12)], [classes(12)], num_epochs=1)
+    member, alone = population.member(1), make(0.3, 8)
+    alone.train_model([classes(12)], num_epochs=1)
+    jax.tree.map(
+        np.testing.assert_array_equal, member.state.collections["base"], plain.state.params
+    )
+    tolerance = {"rtol": 0, "atol": 0} if size == 1 else {"rtol": 2e-5, "atol": 2e-6}
+    jax.tree.map(
+        lambda one, other: np.testing.assert_allclose(one, other, **tolerance),
+        member.state.params,
+        alone.state.params,
+    )
+    first = population.member(0).state.params["Dense_0"]["kernel"]
+    assert not np.array_equal(first["a"], member.state.params["Dense_0"]["kernel"]["a"])
