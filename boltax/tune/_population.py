@@ -40,6 +40,7 @@ from boltax.parallel._parallel import Parallel
 from boltax.parallel._placement import Placement
 from boltax.parallel._places import Place, first_of, on_place, placement_at
 from boltax.trainer import TrainerModule
+from boltax.tune._ensemble import Ensemble, ensemble_of
 from boltax.tune._member_folders import table_of, trainer_of
 from boltax.tune._member_places import member_places
 from boltax.tune._members import validation_metrics
@@ -344,6 +345,16 @@ class Population:
         """
         with jax.default_device(first_of(self._places[0])):
             return predictions(self._started(), loader)
+
+    def ensemble(self) -> Ensemble:
+        """The best models of all members as one: ``ensemble(inputs)`` is the mean of what they say.
+
+        ``ensemble.spread(inputs)`` is how much they differ. For a whole loader see `predict`.
+
+        Raises:
+            TrainingError: before the first `train_model`, or when no member has a best model.
+        """
+        return ensemble_of(self._started())
 
     def _started(self) -> MemberTrainees:
         if self._trainees is None:
