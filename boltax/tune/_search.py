@@ -12,6 +12,7 @@ from boltax._build._remade import write_described
 from boltax._build._twin import stand_in_of
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError, NotSavedError, noting
+from boltax.parallel._parallel import Parallel
 from boltax.trainer import TrainerModule
 from boltax.tune._groups import (
     Description,
@@ -21,6 +22,7 @@ from boltax.tune._groups import (
     varied_names,
 )
 from boltax.tune._member_folders import member_folder
+from boltax.tune._member_places import at_most
 from boltax.tune._members import validation_metrics
 from boltax.tune._members_table import MembersTable, Shown
 from boltax.tune._population import Population
@@ -83,6 +85,7 @@ class Search:
         monitor: the metric that is optimized.
         num_epochs: of each trial.
         population: trials that train at the same time.
+        parallel: the mesh over which they are spread.
     """
 
     def __init__(
@@ -95,10 +98,12 @@ class Search:
         monitor: Monitor,
         num_epochs: int,
         population: int,
+        parallel: Parallel | None = None,
     ) -> None:
         self.worker, self.table, self.monitor = worker, table, monitor
         self._make_trainer, self._space = make_trainer, space
         self._num_epochs, self._population = num_epochs, population
+        self._parallel = parallel
         self._groups: list[Group] = []
         self._varied = varied_names(make_trainer, space)
 
@@ -124,7 +129,12 @@ class Search:
         if group.population is None or group.scheduler is None:
             trainer = self._trainer(first[0])
             group.scheduler = Trials(self, group, trainer)
-            group.population = Population(trainer, values, scheduler=group.scheduler)
+            group.population = Population(
+                trainer,
+                values,
+                scheduler=group.scheduler,
+                parallel=at_most(self._parallel, len(values)),
+            )
             group.scheduler.begin(0, first)
             group.scheduler.show(())
             with suppress(NotSavedError):  # told, and the trials have their values

@@ -36,7 +36,9 @@ from typing import TYPE_CHECKING, Any
 from boltax._base._monitor import Monitor, advice, check_form
 from boltax._build._arguments import whole
 from boltax.errors import ConfigurationError
+from boltax.parallel._parallel import Parallel, as_parallel
 from boltax.tune._groups import MakeTrainer, monitor_of_trainers
+from boltax.tune._member_places import member_places
 from boltax.tune._members_table import members_table
 from boltax.tune._search import Search
 from boltax.tune._space import SearchSpace, Space, optuna_module
@@ -58,6 +60,7 @@ def optimize(
     num_epochs: int,
     n_trials: int,
     population: int = 16,
+    parallel: str | Parallel | None = None,
     monitor: Monitor | None = None,
     sampler: "optuna.samplers.BaseSampler | None" = None,
     pruner: "optuna.pruners.BasePruner | None" = None,
@@ -92,6 +95,7 @@ def optimize(
         n_trials: trials that the study shall have, those of earlier calls and of other workers
             included.
         population: trials that train at the same time.
+        parallel: a mesh whose axis ``"members"`` the trials lie along; see `Population`.
         monitor: the metric that is optimized, with ``"min"`` or ``"max"``; by default the monitor
             of the trainers that `make_trainer` makes, and where these have none what tells their
             best model: the first that exists of ``val/val_metric``, ``val/acc``, ``val/loss``.
@@ -136,6 +140,9 @@ def optimize(
     optuna_module()  # a missing extra is told first
     num_epochs, n_trials = whole("num_epochs", num_epochs), whole("n_trials", n_trials)
     population = whole("population", population)
+    mesh = as_parallel(parallel, has_members=True)
+    if mesh is not None:
+        member_places(mesh, None, min(population, n_trials))
     check_form(monitor)
     _check_heartbeat(heartbeat)
     search_space = SearchSpace(space)
@@ -153,7 +160,7 @@ def optimize(
     worker = Worker(study, search_space, n_trials=n_trials, interval=heartbeat)
     search = Search(
         make_trainer, search_space, worker, table, monitor=monitor, num_epochs=num_epochs,
-        population=min(population, n_trials),
+        population=min(population, n_trials), parallel=mesh,
     )  # fmt: skip
     with table, worker:
         while search.has_work():
