@@ -41,6 +41,7 @@ from boltax._build._parts import Parts
 from boltax._build._place import ResumeFrom
 from boltax._build._remade import rebuild
 from boltax._export._export import export as export_trainer
+from boltax._inspect._fitting import fitted_options
 from boltax._inspect._questions import Questions
 from boltax._loop._asked import asked
 from boltax._loop._evaluate import evaluate_for
@@ -267,6 +268,9 @@ class TrainerModule(OptionalHooks, Questions):
             new_data=new_data,
         )
         loaders = Loaders(train_loader, val_loader, test_loader)
+        if (options := fitted_options(self, train_loader)) is not None:
+            self.loop = options
+            self._remake_steps()
 
         def begin(lock: RunLock) -> Single:
             # first: what is refused changes nothing
