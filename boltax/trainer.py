@@ -44,6 +44,7 @@ from boltax._export._export import export as export_trainer
 from boltax._inspect._fitting import fitted_options
 from boltax._inspect._questions import Questions
 from boltax._loop._asked import asked
+from boltax._loop._data_module import loaders_of
 from boltax._loop._evaluate import evaluate_for
 from boltax._loop._fit import fit
 from boltax._loop._limits import Limits, planned_steps
@@ -52,7 +53,6 @@ from boltax._loop._run import Run
 from boltax._loop._saving import save_best, save_small, save_snapshot
 from boltax._loop._single import Single
 from boltax._loop._start import running, start_run, train_epoch
-from boltax._loop._trainees import Loaders
 from boltax._step._ema import evaluated
 from boltax._step._loss import inputs_of
 from boltax._step._state import variables_of, with_variables
@@ -65,7 +65,7 @@ from boltax.checkpoint._rules import Rule
 from boltax.checkpoint._rundir import RunDirectory, locate
 from boltax.checkpoint._saver import Saver
 from boltax.errors import ConfigurationError
-from boltax.models._bound import BoundModel
+from boltax.models._bound import BoundModel, with_hparams
 from boltax.models._view import ModelView
 
 
@@ -87,7 +87,8 @@ class TrainerModule(OptionalHooks, Questions):
         seed: of the parameters and of all random streams of the run.
         logger_params: ``base_log_dir`` ("runs"), ``logger_name``, ``logger_type`` ("TensorBoard",
             "wandb", "csv", "mlflow", "none", a logger, or a list), ``project_name``, or ``log_dir``
-            for a given folder.
+            for a given folder. False is a run without files: its best model lies in a temporary
+            folder, which goes with the trainer.
         enable_progress_bar: whether to show progress.
         debug: call the steps as plain Python, without compiling them.
         check_val_every_n_epoch: epochs between two validations.
@@ -99,7 +100,8 @@ class TrainerModule(OptionalHooks, Questions):
             part of a batch, ``"fsdp"`` divides parameters and optimizer state, too; or a
             `boltax.Parallel`.
         **hparams: further hyperparameters. They are stored with the run, and `loss_function` reads
-            them as ``model.hparams[name]``.
+            them as ``model.hparams[name]``. A `boltax.data.DataModule` named ``data`` gives the
+            loaders, and `exmp_input` where that is left out.
 
     Attributes:
         model_class: as given, and so `model_hparams`, `optimizer_hparams`, `exmp_input` (with
@@ -197,7 +199,7 @@ class TrainerModule(OptionalHooks, Questions):
     @with_known_names
     def train_model(
         self,
-        train_loader: Any,
+        train_loader: Any = None,
         val_loader: Any = None,
         test_loader: Any = None,
         num_epochs: int | None = None,
@@ -215,7 +217,8 @@ class TrainerModule(OptionalHooks, Questions):
         """Trains for a number of epochs, keeps the best model, and tests that one.
 
         Args:
-            train_loader: anything that yields batches; see `boltax.data`.
+            train_loader: anything that yields batches; see `boltax.data`. Or a
+                `boltax.data.DataModule`, which gives all loaders; by default that of the trainer.
             val_loader: validated on every `check_val_every_n_epoch` epochs, or as `validate_every`
                 says, and after the last step; or a dict of loaders and `boltax.Evaluation` by name,
                 whose metrics are ``val/<name>/...``. Without one, the newest model is the best.
@@ -267,8 +270,8 @@ class TrainerModule(OptionalHooks, Questions):
             validate_at_start=validate_at_start,
             new_data=new_data,
         )
-        loaders = Loaders(train_loader, val_loader, test_loader)
-        if (options := fitted_options(self, train_loader)) is not None:
+        loaders = loaders_of(self.hparams, train_loader, val_loader, test_loader)
+        if (options := fitted_options(self, loaders.train)) is not None:
             self.loop = options
             self._remake_steps()
 
@@ -412,11 +415,14 @@ class TrainerModule(OptionalHooks, Questions):
     def bind_model(self) -> BoundModel:
         """The model with its parameters, in evaluation mode: call it as ``model(inputs)``.
 
+        Its ``hparams`` are the trainer's, where it has none of its own; see also `model_view`.
+
         Returns:
             The model; of NNX the module itself, where none of its methods is told its mode; of
             Equinox a module of Equinox.
         """
-        return self._made.adapter.bind(variables_of(evaluated(self.state)))
+        model = self._made.adapter.bind(variables_of(evaluated(self.state)))
+        return with_hparams(model, self.hparams)
 
     export = export_trainer
 

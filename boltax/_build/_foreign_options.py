@@ -64,6 +64,7 @@ LINES: Mapping[str, str] = {
     "warmup_steps": _SCHEDULE,
     "gradient_clip": _CLIP,
     "weight_decay": _DECAY,
+    "on_spike": 'optimizer_hparams={{"on_spike": {}}}',
     # parameters of the logger
     "logger": _LOGGER,
     "logger_type": _LOGGER,
@@ -79,7 +80,8 @@ LINES: Mapping[str, str] = {
     "strategy": _DEVICES,
     "sync_batchnorm": _DEVICES,
     "use_distributed_sampler": _DEVICES,
-    "fast_dev_run": f"{_TRAIN}max_steps=1)",
+    "fast_dev_run": "trainer.fast_dev_run(train_loader, val_loader, test_loader)",
+    "barebones": "logger_params=False",
     "limit_train_batches": _EPOCH,
     "limit_predict_batches": "trainer.predict_model(itertools.islice(loader, {}))",
     "overfit_batches": "loop=boltax.LoopOptions(overfit_batches={})",

@@ -27,6 +27,7 @@ from boltax._build._methods import is_trainer, overrides
 from boltax._build._parts import Parts, live_of, parts_of, renewed_parts
 from boltax._inspect._preflight import memory_of
 from boltax._loop._asked import asked
+from boltax._loop._data_module import loaders_of
 from boltax._loop._fit import fit
 from boltax._loop._run import Run
 from boltax._loop._start import start_run
@@ -40,6 +41,7 @@ from boltax.parallel._parallel import Parallel
 from boltax.parallel._placement import Placement
 from boltax.parallel._places import Place, first_of, on_place, placement_at
 from boltax.trainer import TrainerModule
+from boltax.tune._ensemble import Ensemble, ensemble_of
 from boltax.tune._member_folders import table_of, trainer_of
 from boltax.tune._member_places import member_places
 from boltax.tune._members import validation_metrics
@@ -183,7 +185,7 @@ class Population:
 
     def train_model(
         self,
-        train_loader: Any,
+        train_loader: Any = None,
         val_loader: Any = None,
         num_epochs: int | None = None,
         *,
@@ -201,7 +203,8 @@ class Population:
         for `num_epochs` too, from the loader's next epoch on.
 
         Args:
-            train_loader: anything that yields batches.
+            train_loader: anything that yields batches; or a data module, see
+                `TrainerModule.train_model`.
             val_loader: each member is validated on it every `check_val_every_n_epoch` epochs, or
                 as `validate_every` says, and after its last; without one, the newest state of a
                 member is its best.
@@ -240,13 +243,13 @@ class Population:
             validate_every=validate_every,
             validate_at_start=validate_at_start,
         )
-        loaders = Loaders(train_loader, val_loader, test_loader)
+        loaders = loaders_of(self.trainer.hparams, train_loader, val_loader, test_loader)
 
         def begin(lock: RunLock) -> MemberTrainees:
             # first: what is refused changes nothing
             parts = parts_of(self.trainer)
             run = start_run(parts, loaders, wanted)
-            prepared = self._prepared(parts, run, val_loader)
+            prepared = self._prepared(parts, run, loaders.val)
             prepared.parts = renewed_parts(self.trainer, lock, resume)
             return prepared
 
@@ -344,6 +347,16 @@ class Population:
         """
         with jax.default_device(first_of(self._places[0])):
             return predictions(self._started(), loader)
+
+    def ensemble(self) -> Ensemble:
+        """The best models of all members as one: ``ensemble(inputs)`` is the mean of what they say.
+
+        ``ensemble.spread(inputs)`` is how much they differ. For a whole loader see `predict`.
+
+        Raises:
+            TrainingError: before the first `train_model`, or when no member has a best model.
+        """
+        return ensemble_of(self._started())
 
     def _started(self) -> MemberTrainees:
         if self._trainees is None:
