@@ -86,6 +86,7 @@ class Search:
         num_epochs: of each trial.
         population: trials that train at the same time.
         parallel: the mesh over which they are spread.
+        validate_every: steps between two validations; None for those of epochs.
     """
 
     def __init__(
@@ -99,11 +100,13 @@ class Search:
         num_epochs: int,
         population: int,
         parallel: Parallel | None = None,
+        validate_every: int | None = None,
     ) -> None:
         self.worker, self.table, self.monitor = worker, table, monitor
         self._make_trainer, self._space = make_trainer, space
         self._num_epochs, self._population = num_epochs, population
         self._parallel = parallel
+        self.validate_every = validate_every
         self._groups: list[Group] = []
         self._varied = varied_names(make_trainer, space)
 
@@ -138,7 +141,12 @@ class Search:
             group.scheduler.begin(0, first)
             group.scheduler.show(())
             with suppress(NotSavedError):  # told, and the trials have their values
-                group.population.train_model(train_loader, val_loader, self._num_epochs)
+                group.population.train_model(
+                    train_loader,
+                    val_loader,
+                    self._num_epochs,
+                    validate_every=self.validate_every,
+                )
         else:
             group.scheduler.begin(len(group.population.members), first)
             group.scheduler.show(())
@@ -278,14 +286,16 @@ class Trials(Scheduler):
         value = float(member.metrics[search.monitor[0]])
         if is_better([search.monitor], member.metrics, best := self._best.get(trial.number)):
             self._best[trial.number] = best = {**member.metrics, "epoch": member.epoch}
-        reason = search.worker.report(trial, value, member.epoch)
+        by_steps = search.validate_every is not None
+        where = f"step {member.step}" if by_steps else f"epoch {member.epoch}"
+        reason = search.worker.report(trial, value, member.step if by_steps else member.epoch)
         if member.status is Status.FINISHED:
             attrs[METRICS] = {n: v for n, v in (best or {}).items() if isinstance(v, int | float)}
             of_best = None if best is None else float(best[search.monitor[0]])
             search.worker.end(trial, of_best, {REASON: member.reason, **attrs})
             return self._ended(asked, "complete", member, member.reason)
         if reason == "pruned":
-            reason = f"pruned after epoch {member.epoch}"
+            reason = f"pruned after {where}"
             search.worker.end(trial, None, {REASON: reason, **attrs})
         return reason and self._ended(asked, "pruned", member, reason)
 

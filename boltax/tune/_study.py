@@ -34,6 +34,8 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from boltax._base._monitor import Monitor, advice, check_form
+from boltax._base._triggers import Every
+from boltax._base._whole import is_whole
 from boltax._build._arguments import whole
 from boltax.errors import ConfigurationError
 from boltax.parallel._parallel import Parallel, as_parallel
@@ -68,6 +70,7 @@ def optimize(
     study_name: str = "study",
     heartbeat: float = 10.0,
     enable_progress_bar: bool = True,
+    validate_every: int | Every | None = None,
 ) -> "optuna.Study":
     """Searches hyperparameters with Optuna; trials train together, and compile once per shape.
 
@@ -108,6 +111,9 @@ def optimize(
         heartbeat: seconds between two signs of life of this worker. The others take it for dead
             when there was none for six times as long.
         enable_progress_bar: whether to show the members that train.
+        validate_every: steps between two validations, or ``boltax.Every(steps=...)``, as for
+            `TrainerModule.train_model`. Trials then report by their steps, and not by their epochs,
+            and pruners compare these.
 
     Returns:
         The study, with ``best_trial``, ``trials`` and ``trials_dataframe()``.
@@ -145,6 +151,7 @@ def optimize(
         member_places(mesh, None, min(population, n_trials))
     check_form(monitor)
     _check_heartbeat(heartbeat)
+    steps = _steps(validate_every)
     search_space = SearchSpace(space)
     search_space.check_names(make_trainer)
     if monitor is None:
@@ -154,13 +161,14 @@ def optimize(
         "space": search_space.to_json(),
         "monitor": list(monitor),
         "num_epochs": num_epochs,
+        "validate_every": steps,
     }
     study = _open_study(storage, study_name, settings, sampler, pruner)
     table = members_table(monitor, num_epochs, n_trials, is_shown=enable_progress_bar)
     worker = Worker(study, search_space, n_trials=n_trials, interval=heartbeat)
     search = Search(
         make_trainer, search_space, worker, table, monitor=monitor, num_epochs=num_epochs,
-        population=min(population, n_trials), parallel=mesh,
+        population=min(population, n_trials), parallel=mesh, validate_every=steps,
     )  # fmt: skip
     with table, worker:
         while search.has_work():
@@ -223,6 +231,21 @@ def _check_loader(monitor: Monitor, val_loader: Any) -> None:
             f"Received monitor {monitor[0]!r} but no val_loader; expected one to compute it from. "
             f"Write optimize(..., train_loader, val_loader, ...), or {advice('train/loss')}."
         )
+
+
+def _steps(validate_every: Any) -> int | None:
+    """Steps between two validations; None for those of epochs."""
+    if validate_every is None:
+        return None
+    every: Any = validate_every
+    if isinstance(every, Every) and every.minutes is None and every.epochs is None:
+        every = every.steps
+    if is_whole(every, 1):
+        return int(every)
+    raise ConfigurationError(
+        f"Received validate_every={validate_every!r} for a study; expected a number of steps, by "
+        "which trials are compared. Write validate_every=500."
+    )
 
 
 def _check_heartbeat(heartbeat: Any) -> None:
