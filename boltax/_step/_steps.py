@@ -12,7 +12,7 @@ metrics is compiled.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import jax
@@ -230,9 +230,9 @@ def compile_steps(
         for step, is_train in ((train_step, True), (eval_step, False))
     )
     core_of_train, core_of_eval = partial(train_core, train_step), partial(eval_core, eval_step)
-    of, turn, merge = "", partial(turn_metrics, on_nonfinite), extend
+    of = ""
     if members is not None:
-        of, turn, merge = f" of {members} members", jax.vmap(turn), jax.vmap(merge)
+        of = f" of {members} members"
         train, train_many = jax.vmap(train, in_axes=(None, 0, None)), loop
         evaluate = jax.vmap(evaluate, in_axes=(Evaluation(0, None), 0, None))
         train_metrics, eval_metrics = (
@@ -258,13 +258,27 @@ def compile_steps(
         empty_eval=_empty(partial(jax.eval_shape, eval_metrics), placement),
         compilations=compilations,
         padding=Padding(placement=placement),
-        turn=placement.jit_whole(turn),
-        merge=placement.jit_whole(merge),
-        add_ended=placement.jit_whole(add_ended),
         size_of=size_of or num_examples,
         placement=placement,
-        are_finite=placement.jit_whole(are_finite if members is None else jax.vmap(are_finite)),
+        **(_around_on_one if placement.is_one else _around)(
+            on_nonfinite, members is not None, placement
+        ),
     )
+
+
+def _around(on_nonfinite: str, has_members: bool, placement: Placement) -> dict[str, Any]:
+    """What is compiled around the steps, by its name in `Steps`."""
+    each: Callable[..., Any] = jax.vmap if has_members else lambda function: function
+    return {
+        "turn": placement.jit_whole(each(partial(turn_metrics, on_nonfinite))),
+        "merge": placement.jit_whole(each(extend)),
+        "add_ended": placement.jit_whole(add_ended),
+        "are_finite": placement.jit_whole(each(are_finite)),
+    }
+
+
+_around_on_one = lru_cache(maxsize=8)(_around)
+"""The same for all trainers that have the same metrics: nothing in it is of a model."""
 
 
 def compile_fused(
@@ -451,72 +465,9 @@ def compile_create(
     return placement.jit(function, shardings, donate=(0,))
 
 
-def compile_members() -> "MemberFunctions":
-    """Compiles what moves the members of a population about on the device."""
-
-    def gather(groups: tuple[PyTree, ...], index: jax.Array) -> PyTree:
-        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[index], *groups)
-
-    def choose(condition: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
-        def one(left: jax.Array, right: jax.Array) -> jax.Array:
-            shape = condition.shape + (1,) * (left.ndim - condition.ndim)
-            return jnp.where(condition.reshape(shape), left, right)
-
-        return jax.tree.map(one, yes, no)
-
-    return MemberFunctions(
-        stack=jax.jit(lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)),
-        gather=jax.jit(gather),
-        one=jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)),
-        choose=jax.jit(choose, donate_argnums=2),
-    )
-
-
-@dataclass(frozen=True)
-class MemberFunctions:
-    """What moves the members of a population about on the device, compiled.
-
-    Attributes:
-        stack: ``(*trees) -> tree`` with a first axis, the trees.
-        gather: ``(trees with a first axis, index [n]) -> tree``: rows of all of them, one behind
-            the other.
-        one: ``(tree with a first axis, index []) -> tree``: a row.
-        choose: ``(condition [n] or [], yes, no) -> tree``; takes the memory of the last.
-
-    An index or a condition may be one of NumPy's, which goes to wherever the trees are.
-    """
-
-    stack: Callable[..., PyTree]
-    gather: Callable[[tuple[PyTree, ...], Number], PyTree]
-    one: Callable[[PyTree, Number], PyTree]
-    choose: Callable[[Number, PyTree, PyTree], PyTree]
-
-
 def compile_per_member(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     """Compiles a function of one member for all members of a population, ``[members, ...]``."""
     return jax.jit(jax.vmap(function))
-
-
-def compile_copy(
-    placement: Placement = ONE_DEVICE,
-) -> Callable[[PyTree, PyTree | None], PyTree]:
-    """Compiles ``copy(tree, into)``: a copy on the device, in new memory or in that of `into`.
-
-    A copy into memory that was used before takes a fifth of the time.
-    """
-    if not placement.is_one:
-        anew = placement.jit(_copy, lambda tree: ((placement.held(tree),), placement.held(tree)))
-        return lambda tree, _: anew(tree)
-    return lambda tree, into: _copied(tree) if into is None else _copied_into(tree, into)
-
-
-def _copy(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
-
-
-# Of all trainers: what one has compiled serves every other with arrays of these shapes.
-_copied = jax.jit(_copy)
-_copied_into = jax.jit(lambda tree, _: _copy(tree), donate_argnums=1, keep_unused=True)
 
 
 def _empty(

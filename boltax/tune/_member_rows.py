@@ -16,7 +16,7 @@ import numpy as np
 from boltax._base import _chunks
 from boltax._base._chunks import Chunk
 from boltax._base._types import PyTree
-from boltax._step._steps import compile_copy, compile_members
+from boltax._step._rows import compile_copy, compile_members
 from boltax.parallel._devices import Device, on_device
 
 
