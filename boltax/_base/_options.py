@@ -9,6 +9,13 @@ from boltax.errors import ConfigurationError, unknown_name
 
 LOG_NORMS = (False, True, "layers", "histograms")
 ON_NONFINITE = ("stop", "skip", "continue")
+_ELSEWHERE = {
+    "fast_dev_run": "trainer.fast_dev_run(train_loader, val_loader, test_loader)",
+    "limit_train_batches": "LoopOptions(steps_per_epoch=...)",
+    "on_spike": 'optimizer_hparams={"on_spike": "skip"}',
+    "swa": "LoopOptions(ema=boltax.SWA(start=...))",
+}
+"""What a user may look for among the options, and where it is."""
 PRECISIONS = ("float32", "bf16", "fp16")
 
 
@@ -19,6 +26,11 @@ class Options:
         """Looks at the names before the dataclass does."""
         names = [field.name for field in fields(cls)]  # pyright: ignore[reportArgumentType]
         for name in options:
+            if name not in names and name in _ELSEWHERE:
+                raise ConfigurationError(
+                    f"Received {cls.__name__}({name}=...), which is an option of something else; "
+                    f"expected it there. Write {_ELSEWHERE[name]}."
+                )
             if name not in names:
                 raise unknown_name(f"option of {cls.__name__}", name, names)
         return super().__new__(cls)

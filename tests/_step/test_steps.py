@@ -7,7 +7,12 @@ import pytest
 
 from boltax._base._chunks import Chunk, Plan
 from boltax._step._bodies import Training
-from boltax._step._steps import compile_per_member, compile_steps, host_steps
+from boltax._step._steps import (
+    compile_members,
+    compile_per_member,
+    compile_steps,
+    host_steps,
+)
 from boltax.metrics._accumulate import Metrics, SavedMetrics, compute
 
 CHUNK = Chunk(Plan(), np.arange(4, dtype=np.float32), [{"epoch": 1, "batch": 1}], 4)
@@ -72,5 +77,15 @@ def test_members_take_their_steps_together():
     assert is_bad.shape == metrics.batches.shape == (3,)
 
 
-def test_what_is_of_one_member_is_compiled_for_all():
+def test_rows_of_members_are_stacked_gathered_taken_and_chosen():
+    rows = compile_members()
+    pair = rows.stack({"w": jnp.float32(1)}, {"w": jnp.float32(2)})
+    assert pair["w"].tolist() == [1, 2]
+    both = rows.gather((pair, {"w": jnp.array([3.0, 4.0])}), np.array([3, 0, 2]))
+    assert both["w"].tolist() == [4, 1, 3]
+    assert rows.one(both, np.int32(2))["w"].tolist() == 3
+    no = jnp.zeros((3, 2))
+    chosen = rows.choose(np.array([True, False, True]), jnp.ones((3, 2)), no)
+    assert chosen.tolist() == [[1, 1], [0, 0], [1, 1]]
+    assert no.is_deleted()  # its memory is used again
     assert compile_per_member(jnp.sum)(jnp.ones((3, 2))).tolist() == [2, 2, 2]
