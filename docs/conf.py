@@ -16,7 +16,14 @@ author = "the boltax authors"
 copyright = "2026, the boltax authors"
 release = version = boltax.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+copybutton_exclude = ".linenos, .gp, .go"  # of examples: neither prompts nor what they print
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "boltax"

@@ -1,8 +1,8 @@
 """Every example runs as its users run it, and leaves what it promises.
 
 A new file in `examples/` is covered without a change here. It takes ``--epochs`` and ``--log-dir``
-(``--trials``, when it searches; ``--text``, when it reads one; ``--data``, when it reads CIFAR-10,
-and ``--model``), and names the pictures that it writes in its docstring.
+(``--trials``, when it searches; ``--text``, when it reads one, and ``--texts``, when it reads many;
+``--data`` and ``--model``, when it reads CIFAR-10), and names its pictures in its docstring.
 """
 
 import ast
@@ -43,6 +43,8 @@ def other_arguments(example, folder):
     text = example.read_text()
     if '"--trials"' in text:
         return ["--trials", "2"]
+    if '"--texts"' in text:
+        return ["--texts", "120"]
     if '"--text"' in text:
         path = folder / "text.txt"
         path.write_text("".join(f"{number} times 7 is {7 * number}.\n" for number in range(300)))
