@@ -42,6 +42,7 @@ from typing import Any
 
 import jax
 import pytest
+from jax._src import compilation_cache  # what it reads has no public name
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -104,6 +105,31 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+_executables: dict[tuple[Any, ...], Any] = {}
+
+
+def _share_executables() -> None:
+    """Reads each program out of the folder of compiled ones once in a process.
+
+    The tests train the same few small models again and again, and to read what is compiled takes
+    a fifth of a trainer's time. Folders that tests make for themselves are read as ever.
+    """
+    folder, read = jax.config.jax_compilation_cache_dir, compilation_cache.get_executable_and_time
+
+    def read_once(key: str, options: Any, backend: Any, devices: Any, *callbacks: Any) -> Any:
+        if any(callbacks) or jax.config.jax_compilation_cache_dir != folder:
+            return read(key, options, backend, devices, *callbacks)
+        known = (key, backend, *(device.id for device in devices))
+        if known not in _executables:
+            if (found := read(key, options, backend, devices))[0] is None:
+                return found
+            _executables[known] = found
+        return _executables[known]
+
+    compilation_cache.get_executable_and_time = read_once
+
+
+_share_executables()
 _tests = itertools.count(1)
 
 
@@ -113,6 +139,7 @@ def pytest_runtest_teardown() -> None:
     Linux allows some 65,000; each small operation of a test keeps a few of them for good.
     """
     if next(_tests) % 200 == 0:
+        _executables.clear()
         jax.clear_caches()
 
 

@@ -64,7 +64,7 @@ from boltax.checkpoint._rules import Rule
 from boltax.checkpoint._rundir import RunDirectory, locate
 from boltax.checkpoint._saver import Saver
 from boltax.errors import ConfigurationError
-from boltax.models._bound import BoundModel
+from boltax.models._bound import BoundModel, with_hparams
 from boltax.models._view import ModelView
 
 
@@ -86,7 +86,8 @@ class TrainerModule(OptionalHooks, Questions):
         seed: of the parameters and of all random streams of the run.
         logger_params: ``base_log_dir`` ("runs"), ``logger_name``, ``logger_type`` ("TensorBoard",
             "wandb", "csv", "mlflow", "none", a logger, or a list), ``project_name``, or ``log_dir``
-            for a given folder.
+            for a given folder. False is a run without files: its best model lies in a temporary
+            folder, which goes with the trainer.
         enable_progress_bar: whether to show progress.
         debug: call the steps as plain Python, without compiling them.
         check_val_every_n_epoch: epochs between two validations.
@@ -408,11 +409,14 @@ class TrainerModule(OptionalHooks, Questions):
     def bind_model(self) -> BoundModel:
         """The model with its parameters, in evaluation mode: call it as ``model(inputs)``.
 
+        Its ``hparams`` are the trainer's, where it has none of its own; see also `model_view`.
+
         Returns:
             The model; of NNX the module itself, where none of its methods is told its mode; of
             Equinox a module of Equinox.
         """
-        return self._made.adapter.bind(variables_of(evaluated(self.state)))
+        model = self._made.adapter.bind(variables_of(evaluated(self.state)))
+        return with_hparams(model, self.hparams)
 
     export = export_trainer
 

@@ -40,6 +40,7 @@ from boltax._build._loggers import complete_logger, open_loggers
 from boltax._build._made import Made
 from boltax._build._memory import look_at_first_model
 from boltax._build._methods import check_methods, missing_attribute, overrides, refuse_copy
+from boltax._build._no_files import params_without_files
 from boltax._build._place import ResumeFrom, goes_on_in, make_way
 from boltax._build._signature import ConstructorSignature, noted_call
 from boltax._build._stored import config_of, name_of_model, recorded, write_hparams
@@ -107,7 +108,7 @@ class Constructed:
         optimizer_hparams: Any = None,
         exmp_input: Any = None,
         seed: int = 42,
-        logger_params: Mapping[str, Any] | None = None,
+        logger_params: Mapping[str, Any] | bool | None = None,
         enable_progress_bar: bool = True,
         debug: bool = False,
         check_val_every_n_epoch: int = 1,
@@ -124,7 +125,10 @@ class Constructed:
         if "cluster" in hparams:  # the guide's earlier name
             enable_progress_bar = not hparams.pop("cluster")
         check_methods(cls)
-        logger_params = logger_params_of(logger_params)
+        leaves_files = logger_params is not False
+        logger_params = (
+            logger_params_of(logger_params) if leaves_files else params_without_files(made)
+        )
         self.model_class = model_class
         self.model_hparams = plain_mapping(
             model_hparams, "model_hparams", 'model_hparams={"features": 64}'
@@ -137,7 +141,9 @@ class Constructed:
         self.enable_progress_bar, self.debug = enable_progress_bar, debug
         self.check_val_every_n_epoch = whole("check_val_every_n_epoch", check_val_every_n_epoch)
         self.callbacks, self.monitor = as_callbacks(callbacks), monitor
-        self.loop, self.checkpoint = loop or LoopOptions(), checkpoint or CheckpointOptions()
+        self.loop = loop or LoopOptions()
+        # where nothing stays there is nothing to resume
+        self.checkpoint = checkpoint or CheckpointOptions(keep_last=2 if leaves_files else 0)
         self.hparams = plain_containers(hparams)
         check_names(cls, self.hparams, is_new=made.construction.is_new)
         check_options(cls, self.loop, self.checkpoint)
@@ -373,8 +379,11 @@ class Constructed:
         Args:
             exmp_input: as given to the constructor.
         """
-        variables, placement = variables_of(self.state), self._made.placement
-        whole, shown = summaries(self._made.adapter, self._made.calls, variables, placement)
+        variables, made = variables_of(self.state), self._made
+        is_shown = made.construction.is_shown and made.progress.enabled
+        whole, shown = summaries(
+            made.adapter, made.calls, variables, made.placement, is_shown=is_shown
+        )
         self._made.summary = whole
         if self._made.construction.is_shown:
             if self._made.is_described:

@@ -18,6 +18,8 @@ def summaries(
     calls: list[Call] | None,
     variables: Variables,
     placement: Placement = ONE_DEVICE,
+    *,
+    is_shown: bool = True,
 ) -> tuple[str, str]:
     """The whole table of a model's layers, and one that fits the terminal.
 
@@ -28,21 +30,29 @@ def summaries(
         calls: how it was called; None when an override of `run_model_init` has initialised it.
         variables: of the model.
         placement: where they lie.
+        is_shown: whether the second is shown to anyone; it is empty otherwise.
     """
-    whole, shown = _layers(adapter, calls, variables)
-    lies, lies_shown = (table(variables, placement, most) for most in (None, MOST_ROWS))
-    return (f"{whole}\n{lies}", f"{shown}\n{lies_shown}") if lies else (whole, shown)
+    whole = _all_layers(adapter, calls, variables)
+    shown = _fitting(whole, adapter, calls, variables) if is_shown else ""
+    lies = table(variables, placement, None)
+    if not lies:
+        return whole, shown
+    lies_shown = table(variables, placement, MOST_ROWS)
+    return f"{whole}\n{lies}", f"{shown}\n{lies_shown}" if is_shown else ""
 
 
-def _layers(
-    adapter: ModelAdapter, calls: list[Call] | None, variables: Variables
-) -> tuple[str, str]:
+def _all_layers(adapter: ModelAdapter, calls: list[Call] | None, variables: Variables) -> str:
+    return summarize_variables(variables) if calls is None else summarize(adapter, calls)
+
+
+def _fitting(
+    whole: str, adapter: ModelAdapter, calls: list[Call] | None, variables: Variables
+) -> str:
     width = shutil.get_terminal_size((120, 40)).columns
     if calls is None:
-        return summarize_variables(variables), summarize_variables(variables, width=width)
-    whole = summarize(adapter, calls)
+        return summarize_variables(variables, width=width)
     shown = narrowed(whole, width)  # without tracing the model again
     is_long = len(shown.splitlines()) > _LINES
     if is_long or max(map(len, shown.splitlines()), default=0) > width:
         shown = summarize(adapter, calls, depth=1 if is_long else None, width=width)
-    return whole, shown
+    return shown

@@ -8,7 +8,17 @@ import jax.numpy as jnp
 from boltax._base._narrow import narrowed
 from boltax._base._types import Batch, PyTree
 from boltax._build._methods import overrides
+from boltax._step._ema import evaluated
 from boltax.errors import ConfigurationError
+from boltax.models._view import ModelView
+
+
+def model_view(trainer: Any, train: bool) -> ModelView:
+    """What `TrainerModule.model_view` gives; see there."""
+    trainer._made.check_complete("model_view")
+    state = trainer.state.replace(step=jnp.asarray(trainer.state.step, jnp.int32))
+    state = state if train else evaluated(state, trainer._made.root_key)
+    return trainer._made.loss_steps.view(state, "train" if train else "eval")
 
 
 def gradients(trainer: Any, batch: Batch) -> tuple[float, PyTree]:

@@ -2,13 +2,16 @@
 
 from typing import Any
 
-from boltax._base._types import Batch, PyTree
+from boltax._base._types import Batch, PyTree, ScalarMetrics
 from boltax._build._constructed import Constructed
 from boltax._inspect import _batch_size, _lr_find, _preflight
 from boltax._inspect._course import Course
+from boltax._inspect._fast_dev_run import fast_dev_run
 from boltax._inspect._found import Preflight
-from boltax._inspect._gradients import gradients
+from boltax._inspect._gradients import gradients, model_view
 from boltax._inspect._lr_find import LearningRateTest
+from boltax._inspect._shown import as_html, as_text
+from boltax.models._view import ModelView
 
 
 class Questions(Constructed):
@@ -39,6 +42,56 @@ class Questions(Constructed):
             ``norms = jax.tree.map(numpy.linalg.norm, trainer.gradients(batch)[1])``
         """
         return gradients(self, batch)
+
+    def fast_dev_run(
+        self,
+        train_loader: Any,
+        val_loader: Any = None,
+        test_loader: Any = None,
+        *,
+        batches: int = 1,
+    ) -> ScalarMetrics:
+        """A few batches of everything, without a file: whether a long run would go through.
+
+        A copy of the state is trained, validated, tested, and with a `predict_function` of yours
+        predicts; all hooks and callbacks are called. Afterwards the trainer, its folder, its
+        callbacks and the loaders are as they were.
+
+        Args:
+            train_loader: as for `train_model`, and so the others.
+            val_loader: see there.
+            test_loader: see there.
+            batches: how many of each.
+
+        Returns:
+            The metrics, as those of `train_model`.
+
+        Raises:
+            ConfigurationError: for a loader that can be read only once.
+            Exception: whatever `train_model` would raise.
+        """
+        return fast_dev_run(self, train_loader, val_loader, test_loader, batches)
+
+    def model_view(self, train: bool = False) -> ModelView:
+        """The `model` of `loss_function`, to call a loss by hand.
+
+        It has ``params``, ``hparams`` and ``rng`` as in a step: the next one of training, or an
+        evaluation, of the average where `LoopOptions` asks for one. What its calls change, such as
+        BatchNorm statistics, stays in the view.
+
+        Args:
+            train: in which mode.
+
+        Example:
+            ``loss, metrics = trainer.loss_function(trainer.model_view(), batch, train=False)``
+        """
+        return model_view(self, train)
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
 
     def preflight(self, batch: Batch, total_steps: int | None = None) -> Preflight:
         """What a training step needs: memory, operations, and whether it fits; ``print`` it.

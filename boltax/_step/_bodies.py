@@ -260,6 +260,16 @@ def batch_metrics_of(
     return start(batch_metrics, count_of(size_of, batch, batch_metrics))
 
 
+def train_core(train_step: TrainStep, _: Constants, carry: Training, batch: Batch) -> PyTree:
+    """The user's part of a training step."""
+    return train_step(carry.state, batch)
+
+
+def eval_core(eval_step: EvalStep, constants: Evaluation, _: Metrics, batch: Batch) -> PyTree:
+    """The user's part of an evaluation step."""
+    return eval_step(constants.state, batch)
+
+
 def checked_result(result: PyTree) -> tuple[State, StepMetrics]:
     if isinstance(result, tuple) and len(result) == 2:
         return result

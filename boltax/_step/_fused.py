@@ -16,6 +16,7 @@ run has left. It runs in the background.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import jax
 
@@ -54,6 +55,10 @@ GAIN = 1.03
 """Another way must be faster by this factor."""
 
 
+Core: TypeAlias = Callable[[Constants, Carry, PyTree], PyTree]
+"""The user's step within one of boltax."""
+
+
 @dataclass
 class _Window:
     """Steps that are timed together; they are planned first, and executed later."""
@@ -90,6 +95,8 @@ class FusedStep:
         tell: is told what was chosen.
         placement: where arrays lie.
         check: is asked about the form of the first batch, before anything is compiled; or None.
+        core: ``(constants, carry, batch)``: the user's step, in which all matrix products are, and
+            which is traced by then; or None.
     """
 
     is_compiled = True
@@ -103,8 +110,9 @@ class FusedStep:
         tell: Callable[[str], None] = lambda _: None,
         placement: Placement = ONE_DEVICE,
         check: Callable[[PyTree], None] | None = None,
+        core: Core | None = None,
     ) -> None:
-        self.programs = programs
+        self.programs, self._core = programs, core
         self._placement, self._check = placement, check
         self.chosen: Plan | None = Plan() if wanted == 1 else None
         self._wanted, self._name, self._tell = wanted, name, tell
@@ -352,7 +360,13 @@ class FusedStep:
         if not is_on_cpu():
             return False
         step = self.programs[Mode.SINGLE]
-        step.trace(*self._args)
+        if (core := self._core) is None:
+            step.trace(*self._args)
+        else:  # a twentieth of the time of tracing the program around it, which may never run
+            of_feed = jax.make_jaxpr(
+                lambda constants, carry, feed: core(constants, carry, batch_of(feed))
+            )
+            step.expect(of_feed(*self._args), *self._args)
         is_small = (step.flops or 0) <= SMALL_FLOPS and tree_bytes(self._args) <= SMALL_BYTES
         return not self._is_loop_slow() and (is_small or self._wanted != "auto")
 

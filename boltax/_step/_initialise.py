@@ -1,7 +1,7 @@
 """Makes a model's variables from an example, compiled, or says why the two do not fit."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -26,14 +26,19 @@ def first_keys(seed: int) -> tuple[jax.Array, jax.Array]:
     """The root key of a run, and the key of its initial values.
 
     In one small program: `jax.random.key` and `jax.random.split` outside of one compile four, with
-    optimizations, which takes longer than all that a trainer of a small model does besides.
+    optimizations, which takes longer than all that a trainer of a small model does besides. The
+    trainers of a process share it.
     """
+    return _two_keys()(np.int64(seed))  # as jax.random.key takes a seed
 
+
+@lru_cache(maxsize=1)
+def _two_keys() -> Callable[..., tuple[jax.Array, jax.Array]]:
     def two_keys(seed: jax.Array) -> tuple[jax.Array, jax.Array]:
         first, second = jax.random.split(jax.random.key(seed))
         return first, second
 
-    return compile_init(two_keys)(np.int64(seed))  # as jax.random.key takes a seed
+    return compile_init(two_keys)
 
 
 def root_key(seed: jax.Array) -> jax.Array:

@@ -192,6 +192,15 @@ class LossSteps:
         with noting(f"predict_function of {self.owner}"):
             return self.predict_function(view, batch)
 
+    def view(self, state: TrainState, phase: str) -> ModelView:
+        """The model of a step, outside of any.
+
+        Args:
+            state: with the variables.
+            phase: ``"train"``, ``"eval"`` or ``"predict"``.
+        """
+        return self._view(state, variables_of(state), phase)
+
     def _unlike_example(self, batch: Batch) -> str:
         """What of a batch has other sizes than the example batch, the first axis aside."""
         if self._example is None:

@@ -199,9 +199,18 @@ class Program:
     def trace(self, *args: PyTree) -> Any:
         """The program for these arguments, traced; the first one is what is looked into."""
         traced = self._function.trace(*args)
-        if not self._known_forms:
-            self._jaxpr, self._known_forms[form_of(args[-1])] = traced.jaxpr, forms(args)
+        self.expect(traced.jaxpr, *args)
         return traced
+
+    def expect(self, jaxpr: Any, *args: PyTree) -> None:
+        """Takes these arguments for its first form, if there is none, and looks into this for it.
+
+        Args:
+            jaxpr: what is computed of them, or the part with all matrix products.
+            *args: the arguments, arrays or their shapes.
+        """
+        if not self._known_forms:
+            self._jaxpr, self._known_forms[form_of(args[-1])] = jaxpr, forms(args)
 
     def start(self, *args: PyTree, after: Compiling | None = None) -> Compiling:
         """Begins to compile for these arguments (arrays or their shapes) in the background.

@@ -46,15 +46,17 @@ from boltax._step._bodies import (
     checked_result,
     count_of,
     eval_body,
+    eval_core,
     is_step_bad,
     predict_body,
     train_body,
+    train_core,
     turn_metrics,
     with_batch_rng,
 )
 from boltax._step._finite import are_finite
 from boltax._step._forms import loop, single, train_loop, unrolled
-from boltax._step._fused import FusedStep
+from boltax._step._fused import Core, FusedStep
 from boltax._step._loss_scale import has_overflowed
 from boltax._step._padding import Padding
 from boltax._step._programs import Compilations, Compiling, Program
@@ -227,6 +229,7 @@ def compile_steps(
         partial(batch_metrics_of, step, is_train, size_of)
         for step, is_train in ((train_step, True), (eval_step, False))
     )
+    core_of_train, core_of_eval = partial(train_core, train_step), partial(eval_core, eval_step)
     of, turn, merge = "", partial(turn_metrics, on_nonfinite), extend
     if members is not None:
         of, turn, merge = f" of {members} members", jax.vmap(turn), jax.vmap(merge)
@@ -235,16 +238,19 @@ def compile_steps(
         train_metrics, eval_metrics = (
             jax.vmap(metrics, in_axes=(0, None)) for metrics in (train_metrics, eval_metrics)
         )
+        core_of_train = jax.vmap(core_of_train, in_axes=(None, 0, None))
+        core_of_eval = jax.vmap(core_of_eval, in_axes=(Evaluation(0, None), None, None))
     return Steps(
         train=fused(
             train,
             f"train step{of}",
             many=train_many,
+            core=core_of_train,
             check=None
             if placement.is_one
             else partial(placement.check_batch, microbatches=microbatches),
         ),
-        evaluate=fused(evaluate, f"evaluation step{of}", may_be_ragged=True),
+        evaluate=fused(evaluate, f"evaluation step{of}", core=core_of_eval, may_be_ragged=True),
         predict=_compile_predict(predict, compilations, placement),
         train_step=train_step,
         eval_step=eval_step,
@@ -272,6 +278,7 @@ def compile_fused(
     many: LoopForm = loop,
     placement: Placement = ONE_DEVICE,
     check: Callable[[PyTree], None] | None = None,
+    core: Core | None = None,
 ) -> FusedStep:
     """Compiles a step in its three forms; see `FusedStep`.
 
@@ -285,6 +292,7 @@ def compile_fused(
         many: how it stands in a loop.
         placement: where what it takes lies.
         check: see `FusedStep`.
+        core: see `FusedStep`.
     """
     forms = {Mode.SINGLE: single, Mode.LOOP: many, Mode.UNROLLED: unrolled}
     programs = {
@@ -298,7 +306,7 @@ def compile_fused(
         for mode, form in forms.items()
     }
     return FusedStep(
-        programs, wanted=wanted, name=name, tell=tell, placement=placement, check=check
+        programs, wanted=wanted, name=name, tell=tell, placement=placement, check=check, core=core
     )
 
 
@@ -496,16 +504,19 @@ def compile_copy(
 
     A copy into memory that was used before takes a fifth of the time.
     """
-
-    def copy(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
-
     if not placement.is_one:
-        anew = placement.jit(copy, lambda tree: ((placement.held(tree),), placement.held(tree)))
+        anew = placement.jit(_copy, lambda tree: ((placement.held(tree),), placement.held(tree)))
         return lambda tree, _: anew(tree)
-    anew = jax.jit(copy)
-    again = jax.jit(lambda tree, _: copy(tree), donate_argnums=1, keep_unused=True)
-    return lambda tree, into: anew(tree) if into is None else again(tree, into)
+    return lambda tree, into: _copied(tree) if into is None else _copied_into(tree, into)
+
+
+def _copy(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+
+
+# Of all trainers: what one has compiled serves every other with arrays of these shapes.
+_copied = jax.jit(_copy)
+_copied_into = jax.jit(lambda tree, _: _copy(tree), donate_argnums=1, keep_unused=True)
 
 
 def _empty(

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from boltax.models._calls import with_mode
@@ -22,6 +24,7 @@ class BoundModel:
 
     Attributes:
         unwrapped: the module itself.
+        hparams: those of its trainer, by `TrainerModule.bind_model`, unless it has its own.
 
     Example:
         >>> import flax.linen as nn, jax, jax.numpy as jnp
@@ -33,6 +36,8 @@ class BoundModel:
         >>> model(jnp.ones(3))
         Array([1., 1., 1.], dtype=float32)
     """
+
+    hparams: Mapping[str, Any]
 
     def __init__(self, module: Any, kind: type) -> None:
         self.unwrapped = module
@@ -60,6 +65,18 @@ class BoundModel:
         if inspect.ismethod(value) and isinstance(value.__self__, self._kind):
             return _in_evaluation(value)
         return value
+
+
+def with_hparams(model: Any, hparams: Mapping[str, Any]) -> Any:
+    """A bound model that knows its trainer's hyperparameters, where it has none of its own.
+
+    Args:
+        model: of any kind; one that is the user's own module stays as it is.
+        hparams: name to value.
+    """
+    if isinstance(model, BoundModel) and not hasattr(model.unwrapped, "hparams"):
+        model.hparams = MappingProxyType(dict(hparams))
+    return model
 
 
 def _in_evaluation(method: Any) -> Any:

@@ -9,6 +9,8 @@ trainer = population.member(table.best()["member"])
 """
 
 from boltax.tune._configuration import load_configuration, save_configuration
+from boltax.tune._cross_validate import CrossValidation, cross_validate
+from boltax.tune._ensemble import Ensemble
 from boltax.tune._population import Population
 from boltax.tune._predictions import Predictions
 from boltax.tune._ray import as_ray_trainable
@@ -29,6 +31,8 @@ from boltax.tune._study import optimize
 from boltax.tune._table import Table
 
 __all__ = [
+    "CrossValidation",
+    "Ensemble",
     "Member",
     "Overwrite",
     "Population",
@@ -43,6 +47,7 @@ __all__ = [
     "SuccessiveHalving",
     "Table",
     "as_ray_trainable",
+    "cross_validate",
     "load_configuration",
     "open_storage",
     "optimize",

@@ -37,6 +37,7 @@ from boltax.errors import ConfigurationError, TrainingError
 from boltax.optim._plateau import check_followed, check_metrics, first_evaluations
 from boltax.parallel._devices import Device, Devices, default_device, devices_of, on_device
 from boltax.trainer import TrainerModule
+from boltax.tune._ensemble import Ensemble, ensemble_of
 from boltax.tune._member_folders import table_of, trainer_of
 from boltax.tune._members import validation_metrics
 from boltax.tune._predictions import Predictions, predictions
@@ -330,6 +331,16 @@ class Population:
         """
         with jax.default_device(self._devices[0]):
             return predictions(self._started(), loader)
+
+    def ensemble(self) -> Ensemble:
+        """The best models of all members as one: ``ensemble(inputs)`` is the mean of what they say.
+
+        ``ensemble.spread(inputs)`` is how much they differ. For a whole loader see `predict`.
+
+        Raises:
+            TrainingError: before the first `train_model`, or when no member has a best model.
+        """
+        return ensemble_of(self._started())
 
     def _started(self) -> MemberTrainees:
         if self._trainees is None:

@@ -12,6 +12,7 @@ from boltax._loop._run import Run
 from boltax.errors import TrainingError
 from boltax.tune._members import Members
 from boltax.tune._on_test_set import best_state
+from boltax.tune._schedulers import Member
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Predictions:
         return jax.tree.map(lambda leaf: np.std(leaf, axis=0), self.outputs)
 
 
-def predictions(members: Members, loader: Any) -> Predictions:
-    """The outputs of the best model of each member that has one.
+def members_with_best(members: Members) -> list[Member]:
+    """The members that have a best model.
 
     Raises:
         TrainingError: when none has.
@@ -53,6 +54,16 @@ def predictions(members: Members, loader: Any) -> Predictions:
             "Received a population without a best model, since no validation was finite; expected "
             "one of a member at least. Look at population.table for the reasons."
         )
+    return found
+
+
+def predictions(members: Members, loader: Any) -> Predictions:
+    """The outputs of the best model of each member that has one.
+
+    Raises:
+        TrainingError: when none has.
+    """
+    found = members_with_best(members)
     source, steps = Run().known_source(loader), members.make_steps(1, members.devices[0])
     outputs = [
         predict(
