@@ -108,8 +108,7 @@ def advantages_of(values, stands):
 def plot_value(trainer, path, side=101):
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.1])
-    rows = trainer.run.history
-    left.plot([row["step"] for row in rows], [row["train/length"] for row in rows])
+    left.plot(*np.array([(row["step"], row["train/length"]) for row in trainer.run.history]).T)
     left.set(xlabel="updates", ylabel="steps that an attempt stands", ylim=(0, LENGTH * 1.05))
     states = np.zeros((side, side, 4), np.float32)
     states[..., 3], states[..., 2] = np.mgrid[-2 : 2 : side * 1j, -0.2094 : 0.2094 : side * 1j]
@@ -125,12 +124,13 @@ def plot_value(trainer, path, side=101):
     figure.savefig(path, dpi=130)
 
 
-def main(epochs, log_dir):
+def main(epochs, log_dir, width):
     train_loader = bx.data.Generated(begin, batch_size=64, num_batches=10)
     val_loader = bx.data.Generated(begin, batch_size=200, num_batches=1, seed=1)
     test_loader = bx.data.Generated(begin, batch_size=1000, num_batches=1, seed=2)
     trainer = Balance(
         model_class=ActorCritic,
+        model_hparams={"width": width},
         optimizer_hparams={"optimizer": "adam", "lr": 3e-3, "gradient_clip": 0.5},
         exmp_input=next(iter(train_loader)),
         logger_params={"base_log_dir": log_dir, "logger_type": ["TensorBoard", "csv"]},
@@ -146,5 +146,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--log-dir", default="runs", help="folder of all runs")
-    arguments = parser.parse_args()
-    main(arguments.epochs, arguments.log_dir)
+    parser.add_argument("--width", type=int, default=64, help="of the network")
+    main(**vars(parser.parse_args()))

@@ -57,7 +57,7 @@ class Classifier(bx.TrainerModule):
         return loss, {"acc": logits.argmax(-1) == labels}
 
 
-def train(model, optimizer, data, epochs, log_dir, *, begin_with=None):
+def train(model, width, optimizer, data, epochs, log_dir, *, begin_with=None):
     """A training; the last 597 images choose nothing, they are only looked at."""
     train_loader = bx.data.ArrayLoader(
         data[0], batch_size=min(50, len(data[0][1]) // 2), shuffle=True
@@ -65,6 +65,7 @@ def train(model, optimizer, data, epochs, log_dir, *, begin_with=None):
     val_loader = bx.data.ArrayLoader(data[1], batch_size=199)
     trainer = Classifier(
         model_class=model,
+        model_hparams={"width": width},
         optimizer_hparams={"optimizer": "adamw", "warmup": 0.1, **optimizer},
         exmp_input=next(iter(train_loader)),
         logger_params={"base_log_dir": log_dir, "logger_type": ["TensorBoard", "csv"]},
@@ -95,9 +96,9 @@ def plot(ways, data, path):
     figure.savefig(path, dpi=130)
 
 
-def main(epochs, log_dir):
+def main(epochs, log_dir, width):
     data = make_data()
-    known = train(ConvNet, {"lr": 2e-3}, data["upright"], max(2, epochs // 4), log_dir)
+    known = train(ConvNet, width, {"lr": 2e-3}, data["upright"], max(2, epochs // 4), log_dir)
     lora = bx.models.Lora(ConvNet, "kernel", rank=4)
     ways = {}
     for name, model, optimizer, begin_with in (
@@ -105,7 +106,9 @@ def main(epochs, log_dir):
         ("all weights", ConvNet, {"lr": 1e-3}, known),
         ("low-rank pairs", lora, {"lr": 3e-3}, known),
     ):
-        trainer = train(model, optimizer, data["turned"], epochs, log_dir, begin_with=begin_with)
+        trainer = train(
+            model, width, optimizer, data["turned"], epochs, log_dir, begin_with=begin_with
+        )
         number = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.params))
         ways[name] = trainer, number
         print(f"{name}: {number:,} numbers, accuracy {trainer.run.history[-1]['val/acc']:.3f}")
@@ -118,5 +121,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--log-dir", default="runs", help="folder of all runs")
-    arguments = parser.parse_args()
-    main(arguments.epochs, arguments.log_dir)
+    parser.add_argument("--width", type=int, default=32, help="of the network")
+    main(**vars(parser.parse_args()))

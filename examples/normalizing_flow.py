@@ -112,10 +112,11 @@ def plot_layers(stages, path):
     figure.savefig(path, dpi=150)
 
 
-def main(epochs, log_dir):
+def main(epochs, log_dir, width):
     train_loader, val_loader, test_loader = make_loaders()
     trainer = Density(
         model_class=Flow,
+        model_hparams={"width": width},
         optimizer_hparams={"lr": 2e-3, "weight_decay": 1e-2, "warmup": 0.05},
         exmp_input=next(iter(train_loader)),
         logger_params={"base_log_dir": log_dir, "logger_type": ["TensorBoard", "csv"]},
@@ -134,5 +135,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--log-dir", default="runs", help="folder of all runs")
-    arguments = parser.parse_args()
-    main(arguments.epochs, arguments.log_dir)
+    parser.add_argument("--width", type=int, default=128, help="of the network")
+    main(**vars(parser.parse_args()))

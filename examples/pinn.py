@@ -99,13 +99,14 @@ def plot_fields(grid, found, path):
     figure.savefig(path, dpi=130)
 
 
-def main(epochs, log_dir):
+def main(epochs, log_dir, width):
     grid = make_grid()
     flat = {name: array.ravel().astype(np.float32) for name, array in grid.items()}
     points = bx.data.Generated(sample, batch_size=1024, num_batches=100)
     val_loader = bx.data.ArrayLoader(flat, batch_size=len(flat["x"]) // 8)
     trainer = Burgers(
         model_class=Field,
+        model_hparams={"width": width},
         optimizer_hparams={"optimizer": "adam", "lr": 3e-3, "warmup": 0.05},
         exmp_input={name: array[:8] for name, array in flat.items()},
         logger_params={"base_log_dir": log_dir, "logger_type": ["TensorBoard", "csv"]},
@@ -125,5 +126,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--log-dir", default="runs", help="folder of all runs")
-    arguments = parser.parse_args()
-    main(arguments.epochs, arguments.log_dir)
+    parser.add_argument("--width", type=int, default=40, help="of the network")
+    main(**vars(parser.parse_args()))

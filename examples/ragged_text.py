@@ -103,7 +103,7 @@ class Classifier(bx.TrainerModule):
 def plot_belief(text, label, beliefs, path):
     """Each letter on the color of what it believes then, the paler the less sure it is."""
     figure = Figure(figsize=(0.1 * LENGTHS[1] + 1, 0.3 * len(text) + 0.4))
-    axes = figure.add_axes((0.09, 0.02, 0.9, 0.86))
+    axes = figure.add_axes((0.1, 0.02, 0.89, 0.86))
     colors, names = np.array([to_rgb(color) for color in LIBRARIES.values()]), list(LIBRARIES)
     for row, (codes, truth, belief) in enumerate(zip(text, label, beliefs, strict=True)):
         letters = [chr(code + 31) for code in codes if code]
@@ -114,28 +114,27 @@ def plot_belief(text, label, beliefs, path):
             axes.text(column + 0.5, row + 0.5, letter, size=7, ha="center", va="center")
         axes.text(-1, row + 0.5, names[truth], color=colors[truth], ha="right", va="center")
     for place, (name, color) in enumerate(LIBRARIES.items()):
-        figure.text(0.09 + 0.12 * place, 0.93, name, color="white", backgroundcolor=color)
+        figure.text(0.1 + 0.12 * place, 0.93, name, color="white", backgroundcolor=color)
     axes.set(xlim=(0, LENGTHS[1]), ylim=(len(text), 0))
     axes.set_axis_off()
     figure.savefig(path, dpi=130)
 
 
-def main(epochs, log_dir, texts):
-    each = [read_texts(library, texts) for library in LIBRARIES]
-    pairs = [(text, label) for label, found in enumerate(each) for text in found]
-    order, held_out = np.random.default_rng(0).permutation(len(pairs)), len(pairs) // 12
-    order = np.split(order, [-2 * held_out, -held_out])
-    parts = ([pairs[place] for place in part] for part in order)
-    train, val, test = (Buckets(*zip(*part, strict=True), batch_size=64) for part in parts)
+def main(epochs, log_dir, width, texts):
+    pairs = [(t, n) for n, library in enumerate(LIBRARIES) for t in read_texts(library, texts)]
+    few = len(pairs) // 12
+    parts = np.split(np.random.default_rng(0).permutation(len(pairs)), [-2 * few, -few])
+    chosen = ([pairs[place] for place in part] for part in parts)
+    train, val, test = (Buckets(*zip(*part, strict=True), batch_size=64) for part in chosen)
     trainer = Classifier(
         model_class=Reader,
+        model_hparams={"width": width},
         optimizer_hparams={"lr": 3e-3, "weight_decay": 1e-2, "warmup": 0.1},
         exmp_input=next(train.epoch(1))[0],
         logger_params={"base_log_dir": log_dir, "logger_type": ["TensorBoard", "csv"]},
         loop=bx.LoopOptions(batch_shapes=2 * len(LENGTHS)),  # those of the test are others
     )
-    # Evaluations take each length as one batch, with all texts of it.
-    metrics = trainer.train_model(train, val.parts, test.parts, num_epochs=epochs)
+    metrics = trainer.train_model(train, val.parts, test.parts, num_epochs=epochs)  # a batch each
     shown = {name: array[:14] for name, array in test.parts[1].items()}
     path = Path(trainer.log_dir, "belief.png")
     plot_belief(**shown, beliefs=trainer.predict_model([shown]), path=path)
@@ -147,4 +146,5 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--log-dir", default="runs", help="folder of all runs")
     parser.add_argument("--texts", type=int, default=1200, help="of each library, at most")
+    parser.add_argument("--width", type=int, default=128, help="of the network")
     main(**vars(parser.parse_args()))

@@ -104,7 +104,7 @@ def plot_map(maps, labels, path):
     figure.savefig(path, dpi=130)
 
 
-def main(epochs, log_dir):
+def main(epochs, log_dir, width):
     (images, unseen), (labels, unseen_labels) = read_data()
     chosen = first_of_each(labels)
     train_loader = bx.data.ArrayLoader(images, 200, shuffle=True, drop_last=True)
@@ -115,6 +115,7 @@ def main(epochs, log_dir):
 
     trainer = SimCLR(
         model_class=Encoder,
+        model_hparams={"width": width},
         optimizer_hparams={"lr": 3e-3, "weight_decay": 1e-4, "warmup": 0.1},
         exmp_input=images[:200],
         logger_params={"base_log_dir": log_dir, "logger_type": ["TensorBoard", "csv"]},
@@ -140,5 +141,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--log-dir", default="runs", help="folder of all runs")
-    arguments = parser.parse_args()
-    main(arguments.epochs, arguments.log_dir)
+    parser.add_argument("--width", type=int, default=16, help="of the network")
+    main(**vars(parser.parse_args()))

@@ -99,10 +99,11 @@ def plot_attention(images, attention, path):
     figure.savefig(path, dpi=150)
 
 
-def main(epochs, log_dir):
+def main(epochs, log_dir, width):
     train_loader, val_loader, test_loader = make_loaders()
     trainer = Classifier(
         model_class=ViT,
+        model_hparams={"width": width},
         optimizer_hparams={
             "lr": 3e-3,
             "weight_decay": 0.05,
@@ -129,5 +130,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--log-dir", default="runs", help="folder of all runs")
-    arguments = parser.parse_args()
-    main(arguments.epochs, arguments.log_dir)
+    parser.add_argument("--width", type=int, default=64, help="of the network")
+    main(**vars(parser.parse_args()))
