@@ -43,6 +43,7 @@ from boltax._build._remade import rebuild
 from boltax._export._export import export as export_trainer
 from boltax._inspect._questions import Questions
 from boltax._loop._asked import asked
+from boltax._loop._data_module import loaders_of
 from boltax._loop._evaluate import evaluate_for
 from boltax._loop._fit import fit
 from boltax._loop._limits import Limits, planned_steps
@@ -51,7 +52,6 @@ from boltax._loop._run import Run
 from boltax._loop._saving import save_best, save_small, save_snapshot
 from boltax._loop._single import Single
 from boltax._loop._start import running, start_run, train_epoch
-from boltax._loop._trainees import Loaders
 from boltax._step._ema import evaluated
 from boltax._step._loss import inputs_of
 from boltax._step._state import variables_of, with_variables
@@ -99,7 +99,8 @@ class TrainerModule(OptionalHooks, Questions):
             part of a batch, ``"fsdp"`` divides parameters and optimizer state, too; or a
             `boltax.Parallel`.
         **hparams: further hyperparameters. They are stored with the run, and `loss_function` reads
-            them as ``model.hparams[name]``.
+            them as ``model.hparams[name]``. A `boltax.data.DataModule` named ``data`` gives the
+            loaders, and `exmp_input` where that is left out.
 
     Attributes:
         model_class: as given, and so `model_hparams`, `optimizer_hparams`, `exmp_input` (with
@@ -197,7 +198,7 @@ class TrainerModule(OptionalHooks, Questions):
     @with_known_names
     def train_model(
         self,
-        train_loader: Any,
+        train_loader: Any = None,
         val_loader: Any = None,
         test_loader: Any = None,
         num_epochs: int | None = None,
@@ -215,7 +216,8 @@ class TrainerModule(OptionalHooks, Questions):
         """Trains for a number of epochs, keeps the best model, and tests that one.
 
         Args:
-            train_loader: anything that yields batches; see `boltax.data`.
+            train_loader: anything that yields batches; see `boltax.data`. Or a
+                `boltax.data.DataModule`, which gives all loaders; by default that of the trainer.
             val_loader: validated on every `check_val_every_n_epoch` epochs, or as `validate_every`
                 says, and after the last step; or a dict of loaders and `boltax.Evaluation` by name,
                 whose metrics are ``val/<name>/...``. Without one, the newest model is the best.
@@ -267,7 +269,7 @@ class TrainerModule(OptionalHooks, Questions):
             validate_at_start=validate_at_start,
             new_data=new_data,
         )
-        loaders = Loaders(train_loader, val_loader, test_loader)
+        loaders = loaders_of(self.hparams, train_loader, val_loader, test_loader)
 
         def begin(lock: RunLock) -> Single:
             # first: what is refused changes nothing

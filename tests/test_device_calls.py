@@ -14,8 +14,7 @@ ALLOWED = {
     "checkpoint/_arrays.py": 1,
     "checkpoint/_foreign.py": 1,
     "checkpoint/_orbax.py": 1,
-    # Members of a population lie on single devices, among which `tune` chooses.
-    "tune/_member_rows.py": 1,
+    # asked without a device: whether a value is an array
     "tune/_values.py": 1,
 }
 

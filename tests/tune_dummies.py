@@ -3,8 +3,10 @@
 import os
 
 import jax
+import numpy as np
 
 from boltax._loop._saving import state_tree
+from boltax.tune import Overwrite, Replace, Scheduler, Stop
 from dummies import loader, to_host
 
 MEMBERS = [
@@ -12,6 +14,7 @@ MEMBERS = [
     {"seed": 1, "lr": 3e-2, "weight_decay": 0.1},
     {"seed": 2, "lr": 1e-2, "weight_decay": 0.1},
 ]
+FIVE = [{"seed": seed, "lr": 1e-2 * (seed + 1)} for seed in range(5)]
 SGD = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.05, "warmup": 2}
 
 DATABASES = os.environ.get("BOLTAX_TEST_DATABASE", "").split()
@@ -20,6 +23,18 @@ DATABASES = os.environ.get("BOLTAX_TEST_DATABASE", "").split()
 
 def train_loader():
     return loader(64, 8, shuffle=True)
+
+
+class Busy(Scheduler):
+    """Stops, replaces and overwrites across devices."""
+
+    def on_validation_epoch_end(self, view):
+        requests = {
+            1: [Stop(4, "enough"), Overwrite(0, 3, {"lr": 0.03})],
+            2: [Replace(1, {"seed": 9, "lr": 0.02}), Overwrite(2, 0)],
+            3: [Stop(0, "enough"), Stop(2, "enough")],
+        }.get(view.epoch, [])
+        return [request for request in requests if view.members[request.member].is_training]
 
 
 class Broken:
@@ -44,3 +59,11 @@ def arrays(trainer):
     """All that training changes; keys as numbers."""
     tree = state_tree(trainer.state)
     return to_host({**tree, "rng": jax.random.key_data(tree["rng"])})
+
+
+def assert_same(one, other):
+    assert one.table.rows == other.table.rows
+    assert one.table.history == other.table.history
+    for number in range(len(one.members)):
+        left, right = (arrays(p.member(number)) for p in (one, other))
+        jax.tree.map(np.testing.assert_array_equal, left, right)

@@ -13,6 +13,7 @@ from boltax._base._whole import is_whole
 from boltax._build._foreign_options import check_hyperparameters
 from boltax._build._methods import base_of, overrides
 from boltax.data._batches import to_host
+from boltax.data._module import DataModule
 from boltax.errors import ConfigurationError, noting, unknown_name
 from boltax.parallel._parallel import Parallel, as_parallel
 
@@ -139,12 +140,14 @@ def seed_of(value: Any) -> int:
     return int(value)
 
 
-def example_of(value: Any, cls: type) -> Any:
-    """The argument `exmp_input`, with NumPy's arrays.
+def example_of(value: Any, cls: type, data: Any = None) -> Any:
+    """The argument `exmp_input`, with NumPy's arrays; that of a data module where there is none.
 
     Raises:
         ConfigurationError: when the model's variables cannot follow from it.
     """
+    if value is None and isinstance(data, DataModule) and overrides(cls, "loss_function"):
+        value = data.example()
     if value is None:
         if overrides(cls, "run_model_init") or overrides(cls, "init_model"):
             return None

@@ -136,7 +136,7 @@ class Constructed:
         self.optimizer_hparams = plain_containers(
             {} if optimizer_hparams is None else optimizer_hparams
         )
-        self.exmp_input = example_of(exmp_input, cls)
+        self.exmp_input = example_of(exmp_input, cls, hparams.get("data"))
         self.seed = seed_of(seed)
         self.enable_progress_bar, self.debug = enable_progress_bar, debug
         self.check_val_every_n_epoch = whole("check_val_every_n_epoch", check_val_every_n_epoch)

@@ -64,6 +64,7 @@ LINES: Mapping[str, str] = {
     "warmup_steps": _SCHEDULE,
     "gradient_clip": _CLIP,
     "weight_decay": _DECAY,
+    "on_spike": 'optimizer_hparams={{"on_spike": {}}}',
     # parameters of the logger
     "logger": _LOGGER,
     "logger_type": _LOGGER,

@@ -12,6 +12,7 @@ from boltax._base._types import ScalarMetrics
 from boltax._build._arguments import check_positive
 from boltax._build._methods import overrides
 from boltax._build._twin import stand_in_of
+from boltax._loop._data_module import loaders_of
 from boltax.callbacks._states import callback_states, load_callback_states
 from boltax.data._order import keeping_order
 from boltax.errors import ConfigurationError
@@ -24,7 +25,7 @@ def fast_dev_run(
     """What `TrainerModule.fast_dev_run` gives; see there."""
     trainer._made.check_complete("fast_dev_run")
     check_positive(batches=batches)
-    loaders = (train_loader, val_loader, test_loader)
+    loaders = loaders_of(trainer.hparams, train_loader, val_loader, test_loader)
     for loader in loaders:
         if hasattr(loader, "__next__"):
             raise ConfigurationError(
@@ -42,7 +43,7 @@ def fast_dev_run(
         stack.callback(load_callback_states, trainer.callbacks, states)
         metrics = stand_in.train_model(*loaders, num_epochs=1, max_steps=batches)
         if overrides(trainer, "predict_function"):
-            for number, batch in enumerate(islice(_batches(stand_in, train_loader), batches)):
+            for number, batch in enumerate(islice(_batches(stand_in, loaders.train), batches)):
                 stand_in.predict_batch(batch, number)
     return metrics
 

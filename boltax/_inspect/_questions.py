@@ -45,7 +45,7 @@ class Questions(Constructed):
 
     def fast_dev_run(
         self,
-        train_loader: Any,
+        train_loader: Any = None,
         val_loader: Any = None,
         test_loader: Any = None,
         *,

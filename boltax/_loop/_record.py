@@ -65,12 +65,14 @@ def merge_records(trainees: Trainees) -> list[Metrics | Any]:
 
 def _pairs(trainees: Trainees) -> tuple[list[Any], list[Any]]:
     """Of each state the metrics of the interval, and those of the epoch before it."""
-    metrics, placement = trainees.run.metrics, trainees.steps.placement
+    metrics = trainees.run.metrics
     interval: Any = metrics.interval
     if metrics.epoch is None:
         return interval, [None] * len(interval)
-    pairs = zip(metrics.epoch, interval, strict=True)
-    return interval, [rebuilt(old, new, placement) for old, new in pairs]
+    pairs = enumerate(zip(metrics.epoch, interval, strict=True))
+    return interval, [
+        rebuilt(old, new, trainees.steps_of(index).placement) for index, (old, new) in pairs
+    ]
 
 
 def write_records(trainees: Trainees, watch: Watch, bar: Any, *, most_due: int = 0) -> None:

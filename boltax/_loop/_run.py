@@ -39,6 +39,7 @@ class Run:
             on from there, as if it had not.
         limit_reached: which limit of this call has ended the run.
         nonfinite: how many steps of this process were not finite.
+        told_spikes: the last step that was told as a spike of the loss.
         started: `time.monotonic()` at the start, less what was trained before a resume.
         epoch_started: `time.monotonic()` at the start of the epoch, likewise.
     """
@@ -63,6 +64,7 @@ class Run:
     is_cut: bool = False
     limit_reached: str | None = None
     nonfinite: int = 0
+    told_spikes: int = 0
     started: float = field(default_factory=time.monotonic)
     epoch_started: float = field(default_factory=time.monotonic)
 

@@ -31,6 +31,7 @@ from boltax._loop._notify import hook, joined, log, notify
 from boltax._loop._one import One
 from boltax._loop._record import scalars
 from boltax._loop._saving import save_small, state_tree
+from boltax._loop._spikes import tell_spikes
 from boltax._loop._state_watch import StateWatch
 from boltax._loop._stream import steps_to_next
 from boltax._loop._trainees import Loaders, Saved, Watch
@@ -200,6 +201,7 @@ class Single(One):
     ) -> ScalarMetrics:
         """Tells the callbacks of a record, and hands it to the loggers."""
         run, derive = self.run, self.parts.derive
+        tell_spikes(self, metrics[0])
         values = computed(metrics[0], RECORD, derive)
         with run.ledger.spent("logging"):
             values = log_histograms(self.parts.logger, values, step)

@@ -11,6 +11,7 @@ from boltax._loop._limits import Limits, deadline_in, planned_epochs, planned_st
 from boltax._loop._names import check_loaders
 from boltax._loop._run import Run
 from boltax._loop._single import Single
+from boltax._loop._spikes import tell_spikes
 from boltax._loop._stream import open_train_source
 from boltax._loop._trainees import Loaders
 from boltax._loop._validations import Validations
@@ -65,6 +66,7 @@ def train_epoch(single: Single, train_loader: Loader) -> ScalarMetrics:
     if metrics is None:  # resumed where the epoch has no step left
         return run.counters.record
     with run.ledger.spent("device"):
+        tell_spikes(single, metrics[0])
         return computed(metrics[0], "train/", single.parts.derive)
 
 

@@ -20,13 +20,16 @@ from boltax._base._keys import step_key
 from boltax._base._trees import choose, common_size, num_examples, tree_bytes
 from boltax._base._types import Batch, Carry, Constants, Number, Outputs, PyTree, State, StepMetrics
 from boltax._step._loss_scale import has_overflowed
+from boltax._step._metric_names import check_names
 from boltax._step._state import params_of, trained_params_of
 from boltax.errors import ConfigurationError, TrainingError
 from boltax.metrics._accumulate import Metrics, empty_like, extend, pack, start
 from boltax.metrics._means import are_per_example
+from boltax.metrics._occurrences import Occurrences
 from boltax.metrics._totals import IntTotal
 from boltax.optim._adapt import optax_promotion
 from boltax.optim._named import NamedState
+from boltax.optim._spikes import number_of_spikes
 from boltax.parallel._devices import is_on_cpu
 
 TrainStep = Callable[[State, Batch], tuple[State, StepMetrics]]
@@ -37,6 +40,9 @@ Body = Callable[[Constants, Carry, Batch], tuple[Carry, Outputs]]
 
 SizeOf = Callable[[Batch], int]
 """The number of examples in a batch, as the user counts them."""
+
+SPIKES = "loss_spikes"
+"""The metric of an optimizer that looks for spikes of the loss."""
 
 OF_THE_STEP = ("l2_penalty", "grad_norm", "loss_scale", "param_norm", "update_norm")
 """Metrics that boltax adds, of a step and not of its examples."""
@@ -162,6 +168,7 @@ def completed(train_step: TrainStep, *, has_ema: bool, log_norms: bool) -> Train
         new, metrics = checked_result(train_step(state, batch))
         if log_norms:
             metrics = {**metrics, **_norms(trained_params_of(state), trained_params_of(new))}
+        metrics = {**metrics, **_spikes(state, new, metrics)}
         if not has_ema:
             return new, metrics
         if getattr(new, "ema", None) is None:
@@ -175,7 +182,19 @@ def completed(train_step: TrainStep, *, has_ema: bool, log_norms: bool) -> Train
         is_step = None if is_overflow is None else ~is_overflow
         return new.replace(ema=state.ema.updated(new, is_step)), metrics
 
-    return step if has_ema or log_norms else train_step
+    return step
+
+
+def _spikes(before: State, after: State, metrics: StepMetrics) -> StepMetrics:
+    """Whether the loss of this step is a spike, where the optimizer looks."""
+    number = number_of_spikes(getattr(after, "opt_state", None))
+    earlier = number_of_spikes(getattr(before, "opt_state", None))
+    if number is None or earlier is None:
+        return {}
+    step, is_spike = after.step, number > earlier
+    if (scale := getattr(after, "loss_scale", None)) is not None:
+        step = step + scale.overflows  # which the state has not counted
+    return check_names({SPIKES: Occurrences.at(step, is_spike)}, "on_spike", metrics)
 
 
 def _norms(before: PyTree, after: PyTree) -> dict[str, jax.Array]:

@@ -73,6 +73,7 @@ from boltax.metrics._accumulate import (
 from boltax.parallel._devices import is_on_cpu
 from boltax.parallel._jitted import Shardings
 from boltax.parallel._placement import ONE_DEVICE, Placement
+from boltax.parallel._places import keeping, stacked, unstacked
 
 LoopForm = Callable[..., tuple[Carry, Outputs]]
 """A loop of steps as traced: ``(body, constants, carry, count, feed) -> (carry, outputs)``."""
@@ -464,11 +465,21 @@ def compile_members() -> "MemberFunctions":
 
         return jax.tree.map(one, yes, no)
 
+    def stack(*trees: PyTree) -> PyTree:
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+    def one(tree: PyTree, index: jax.Array) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[index], tree)
+
+    def copy(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+
     return MemberFunctions(
-        stack=jax.jit(lambda *trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)),
-        gather=jax.jit(gather),
-        one=jax.jit(lambda tree, index: jax.tree.map(lambda leaf: leaf[index], tree)),
-        choose=jax.jit(choose, donate_argnums=2),
+        stack=keeping(stack, lambda first, *_: stacked(first)),
+        gather=keeping(gather, lambda groups, _: groups[0]),
+        one=keeping(one, lambda tree, _: unstacked(tree)),
+        choose=keeping(choose, lambda *trees: trees[2], donate=(2,)),
+        copy=keeping(copy, lambda tree: tree),
     )
 
 
@@ -482,6 +493,7 @@ class MemberFunctions:
             the other.
         one: ``(tree with a first axis, index []) -> tree``: a row.
         choose: ``(condition [n] or [], yes, no) -> tree``; takes the memory of the last.
+        copy: ``(tree) -> tree`` in memory of its own.
 
     An index or a condition may be one of NumPy's, which goes to wherever the trees are.
     """
@@ -490,11 +502,15 @@ class MemberFunctions:
     gather: Callable[[tuple[PyTree, ...], Number], PyTree]
     one: Callable[[PyTree, Number], PyTree]
     choose: Callable[[Number, PyTree, PyTree], PyTree]
+    copy: Callable[[PyTree], PyTree]
 
 
 def compile_per_member(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """Compiles a function of one member for all members of a population, ``[members, ...]``."""
-    return jax.jit(jax.vmap(function))
+    """Compiles a function of one member for all members of a population, ``[members, ...]``.
+
+    What it gives lies on a mesh as the first of its arguments does.
+    """
+    return keeping(jax.vmap(function), lambda first, *_: first)
 
 
 def compile_copy(

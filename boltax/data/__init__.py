@@ -19,15 +19,19 @@ is any pytree of arrays that share their first axis.
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._collate import create_data_loaders, numpy_collate
 from boltax.data._generated import Generated
+from boltax.data._module import DataModule
 from boltax.data._source import Source
+from boltax.data._split import split
 from boltax.data._together import Mixture, Together
 
 __all__ = [
     "ArrayLoader",
+    "DataModule",
     "Generated",
     "Mixture",
     "Source",
     "Together",
     "create_data_loaders",
     "numpy_collate",
+    "split",
 ]

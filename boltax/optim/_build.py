@@ -20,6 +20,7 @@ from boltax.optim._plateau import PlateauLearningRate
 from boltax.optim._regularization import describe_mask, mask_function
 from boltax.optim._schedules import resolve
 from boltax.optim._settings import Settings, read
+from boltax.optim._spikes import watching_spikes
 
 OptimizerHparams: TypeAlias = (
     Mapping[str, Any]
@@ -83,6 +84,10 @@ def build(optimizer_hparams: OptimizerHparams, total_steps: int | None) -> Optim
     - ``freeze``: a regular expression over paths, a list of them, or a function from the parameters
       to a tree of bools: these parameters are not trained, do not decay, do not enter the norm that
       clips, and take no memory in the optimizer; none.
+
+    - ``on_spike``: what is done where the loss jumps more than 6 standard deviations above the mean
+      of the last 100 steps: ``"warn"`` names step and batch and logs ``train/loss_spikes``;
+      ``"skip"`` also leaves out the update; None, the default, does not look.
 
     Or it has the one key ``optimizers``, a dict from each name at the top of the parameters to what
     could stand in place of the whole dict: ``{"optimizers": {"generator": {"optimizer": "adam",
@@ -258,9 +263,11 @@ def from_settings(
     if entry.has_axes_only:
         tx = with_axes(tx, entry.name)
     needs_loss = plateau is not None and plateau.metric is None and "value" not in entry.needs
+    needs_loss |= settings.on_spike is not None and "value" not in entry.needs
     needs = ("value", *entry.needs) if needs_loss else entry.needs
+    tx = requiring(watching_spikes(tx, settings.on_spike), entry.name, needs)
     return Optimizer(
-        without_frozen(requiring(tx, entry.name, needs), settings.freeze),
+        without_frozen(tx, settings.freeze),
         settings.l2_regularization,
         _describe(settings, schedule),
         frozenset() if plateau is None or plateau.metric is None else frozenset({plateau.metric}),
@@ -388,5 +395,6 @@ def _describe(settings: Settings, schedule: Schedule | None) -> str:
         words.append(f"decay {settings.weight_decay:g} on {describe_mask(settings.decay_mask)}")
     words += [f"l2 {settings.l2_regularization:g}"] if settings.l2_regularization else []
     words += [f"lr of /{key}/ x {factor:g}" for key, factor in settings.lr_scale.items()]
+    words += [] if settings.on_spike is None else [f"{settings.on_spike} on loss spikes"]
     words += [] if settings.freeze is None else [f"frozen {describe_freeze(settings.freeze)}"]
     return ", ".join(words)

@@ -11,6 +11,7 @@ from boltax.optim._by_path import Freeze, check_freeze, check_lr_scale
 from boltax.optim._registry import RENAMED, Entry, decay_error, lookup
 from boltax.optim._regularization import DecayMask, mask_function
 from boltax.optim._schedules import ScheduleSpec
+from boltax.optim._spikes import check_policy
 
 KEYS = frozenset(
     {
@@ -20,6 +21,7 @@ KEYS = frozenset(
         "l2_regularization",
         "lr",
         "lr_scale",
+        "on_spike",
         "optimizer",
         "schedule",
         "warmup",
@@ -45,6 +47,7 @@ class Settings:
         l2_regularization: strength of the penalty in the loss; 0 for none.
         lr_scale: factors of the learning rate by pattern.
         freeze: what is not trained; None for nothing.
+        on_spike: what is done where the loss jumps; None for no look.
     """
 
     entry: Entry
@@ -58,6 +61,7 @@ class Settings:
     l2_regularization: float
     lr_scale: Mapping[str, float]
     freeze: Freeze | None
+    on_spike: str | None = None
 
 
 def read(hparams: Mapping[str, Any]) -> Settings:
@@ -81,6 +85,7 @@ def read(hparams: Mapping[str, Any]) -> Settings:
         l2_regularization=_optional_number(hparams, "l2_regularization") or 0.0,
         lr_scale=_lr_scale(hparams.get("lr_scale")),
         freeze=hparams.get("freeze"),
+        on_spike=check_policy(hparams.get("on_spike")),
     )
     _check_learning_rate(settings)
     _check_by_path(settings)

@@ -33,6 +33,9 @@ class Parallel(Options):
     The batch size stays that of the whole step, and the numbers those of one device, up to
     rounding.
 
+    In a population's mesh the axis ``"members"`` divides the members, each of which lies on the
+    rest of the mesh as a single run would; see `boltax.tune.Population`.
+
     Attributes:
         mesh: the axes, name to size; one of them may be -1, the devices that are left.
         fsdp: the axis along which large arrays are divided, with their averages and optimizer
@@ -62,8 +65,8 @@ class Parallel(Options):
 
     def __post_init__(self) -> None:
         _check_mesh(self.mesh)
-        if self.fsdp is not None and self.fsdp not in self.mesh:
-            raise unknown_name("Parallel(fsdp=...), an axis of the mesh", self.fsdp, [*self.mesh])
+        if self.fsdp is not None:
+            self._check_axis(self.fsdp, "Parallel(fsdp=...)")
         for rule in self.rules:
             self._check_rule(rule)
         for name, axis in (self.logical_axes or {}).items():
@@ -123,8 +126,9 @@ class Parallel(Options):
 
     def _check_axis(self, axis: Any, where: str) -> None:
         for name in names_in(axis):
-            if name not in self.mesh:
-                raise unknown_name(f"axis in {where}", name, [*self.mesh])
+            if name not in self.mesh or name == MEMBERS:
+                known = [each for each in self.mesh if each != MEMBERS]
+                raise unknown_name(f"axis in {where}", name, known)
 
 
 EXAMPLE = '(r"mlp/.*kernel$", (None, "model"))'
@@ -137,12 +141,23 @@ def names_in(axis: Any) -> tuple[Any, ...]:
     return tuple(cast("Any", axis)) if isinstance(axis, tuple | list) else (axis,)
 
 
-def as_parallel(value: Any) -> Parallel | None:
+def as_parallel(value: Any, *, has_members: bool = False) -> Parallel | None:
     """The argument ``parallel=``: a name stands for the whole.
+
+    Args:
+        value: the argument.
+        has_members: whether it is that of a population, whose mesh may have an axis for members.
 
     Raises:
         ConfigurationError: for something else.
     """
+    if isinstance(value, Parallel) and MEMBERS in value.mesh and not has_members:
+        raise ConfigurationError(
+            f"Received a single run with the mesh {dict(value.mesh)!r}; expected one without the "
+            f"axis {MEMBERS!r}, along which the members of a population lie. Write "
+            "boltax.tune.Population(trainer, members, parallel=...) with a trainer that has no "
+            f"parallel=, or leave {MEMBERS!r} out."
+        )
     if value is None or isinstance(value, Parallel):
         return value
     if isinstance(value, str):
@@ -178,10 +193,4 @@ def _check_mesh(mesh: Any) -> None:
             f"Received Parallel(mesh={mesh!r}); expected names of axes with their sizes, at least "
             '1, one of which may be -1 for the devices that are left. Write mesh={"data": -1}, or '
             'mesh={"data": -1, "model": 2}.'
-        )
-    if MEMBERS in mesh:
-        raise ConfigurationError(
-            f"Received Parallel(mesh={mesh!r}) with the axis {MEMBERS!r}; expected others: this "
-            "version spreads the members of a population with Population(devices=...), and each "
-            "of them lies on one device."
         )

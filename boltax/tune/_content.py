@@ -4,15 +4,15 @@ checkpoints/resume/<step>/   states and best variables of all groups, running me
 in which row each lies, the scheduler
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import jax
-from jax.sharding import SingleDeviceSharding
 
-from boltax._base._types import PyTree, ScalarMetrics
+from boltax._base._types import ScalarMetrics
 from boltax._loop._accumulators import Accumulated
 from boltax._loop._derived import Derive, computed
 from boltax._loop._resume import readable
@@ -23,12 +23,14 @@ from boltax.checkpoint._metrics_json import plain_metrics, read_metrics
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import CheckpointError, noting
 from boltax.metrics._accumulate import Metrics, merge
-from boltax.parallel._devices import Device
+from boltax.parallel._places import placement_at, with_places
 from boltax.tune._lanes import most_lanes
 from boltax.tune._layouts import EMPTY, Layout
 from boltax.tune._member_folders import table_of, write_table
 from boltax.tune._members import Members
 from boltax.tune._schedulers import Member, Status
+
+_log = logging.getLogger("boltax")
 
 Counted = tuple[int, int, ScalarMetrics]
 """Batches of a member in an epoch, those of them that were left out, and its means."""
@@ -51,6 +53,7 @@ def content(members: Members) -> Saved:
         "written": sorted(members.written),
         "scheduler": scheduler,
         "asked": list(members.asked),
+        "place": _recorded(members),
     }
     late = partial(
         _late, members.parts.derive, list(members.occupants), members.size, dict(members.counted)
@@ -120,16 +123,15 @@ def find(members: Members, checkpoints: ResumeCheckpoints, step: int | None) -> 
     with readable(point):
         progress = _as_of_now(point.progress, members.run.limits.total_steps)
         _check_members(members, progress["given"])
+        _warn_of_place(members, progress.get("place"))
         layout = _layout(members, progress)
         form = members.maker.form()
         one = {"states": state_tree(form), "best": variables_of(form)}
-        devices = members.devices[: layout.devices]
+        places = members.places[: layout.devices]
+        axes = (layout.size,) if layout.size > 1 else ()
         number = -(-len(progress["occupants"]) // layout.size)
         template: dict[str, Any] = {
-            name: [
-                _with_axis(tree, layout.size, devices[index % len(devices)])
-                for index in range(number)
-            ]
+            name: [with_places(tree, places[index % len(places)], axes) for index in range(number)]
             for name, tree in one.items()
         }
         is_old = point.progress["population"] == 1
@@ -197,11 +199,11 @@ def _as_of_now(progress: dict[str, Any], total_steps: int | None) -> dict[str, A
 
 
 def _layout(members: Members, progress: Mapping[str, Any]) -> Layout:
-    """How members lie: as saved, on the devices of now."""
+    """How members lie: as saved, on the places of now."""
     layout = Layout(**progress["layout"])
     if members.is_spread or layout.devices > 1:  # the groups stay, and so do the numbers
-        layout = replace(layout, devices=len(members.devices))
-    lanes = min(layout.lanes, most_lanes(members.devices[: layout.devices]))
+        layout = replace(layout, devices=len(members.places))
+    lanes = min(layout.lanes, most_lanes(members.places[: layout.devices]))
     return replace(layout, lanes=lanes)
 
 
@@ -243,8 +245,19 @@ def _check_members(members: Members, given: list[Any]) -> None:
         )
 
 
-def _with_axis(tree: PyTree, size: int, device: Device) -> PyTree:
-    axis, sharding = (size,) if size > 1 else (), SingleDeviceSharding(device)
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((*axis, *x.shape), x.dtype, sharding=sharding), tree
-    )
+def _recorded(members: Members) -> dict[str, Any] | None:
+    """How a member lies on its place; None on a device of its own."""
+    return placement_at(members.places[0]).recorded()
+
+
+def _warn_of_place(members: Members, saved: dict[str, Any] | None) -> None:
+    """Says that members lie on other numbers of devices than they were saved on."""
+    now = _recorded(members)
+    before, after = (None if each is None else each["mesh"] for each in (saved, now))
+    if before != after:
+        _log.warning(
+            "The members go on with the mesh %s each, and were saved with %s. The same examples "
+            "follow in the same order, and the last bits of sums may differ.",
+            after or "of one device",
+            before or "of one device",
+        )

@@ -16,11 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 
 from boltax.parallel._devices import Device
+from boltax.parallel._placement import Placement
+from boltax.parallel._places import Place
 
 
-def most_lanes(devices: Sequence[Device]) -> int:
+def most_lanes(places: Sequence[Place]) -> int:
     """How many lanes may pay: the cores of a CPU that is one device; elsewhere one."""
-    if len(devices) > 1 or devices[0].platform != "cpu":
+    only = places[0]
+    if len(places) > 1 or isinstance(only, Placement) or only.platform != "cpu":
         return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

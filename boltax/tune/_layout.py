@@ -16,7 +16,7 @@ def only_layout(members: Members) -> Layout | None:
     number = len(members.occupants)
     if number == 1:
         return Layout(1)
-    devices = len(members.devices)
+    devices = len(members.places)
     if members.wanted is None or (devices > 1 and not members.is_spread):
         return None
     size = size_of(number, devices, members.wanted)
@@ -33,7 +33,7 @@ def decide(members: Members, chunk: Chunk) -> Chunk:
     group(members, layout)
     per_member = layout.seconds / layout.size / layout.places
     members.parts.progress.note(
-        f"Population: {described(layout)}, {1e3 * per_member:.3g} ms a member's step"
+        f"Population: {described(layout, members.where)}, {1e3 * per_member:.3g} ms a member's step"
     )
 
     step = members.steps.train

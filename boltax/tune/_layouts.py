@@ -12,10 +12,11 @@ class Layout:
 
     Attributes:
         size: members in a group; 1 for members in turn, each with the trainer's own step.
-        devices: how many; groups lie on them one after the other, and again from the first.
+        devices: how many, or parts of a mesh; groups lie on them one after the other, and again
+            from the first.
         lanes: groups that go off side by side, see `Lanes`; more than one on one device only.
-        seconds: of a step of a group on each device and in each lane, as it was measured; 0 when it
-            was not.
+        seconds: of a step of a group on each of them and in each lane, as it was measured; 0 when
+            it was not.
         compile_seconds: what a program for such a group took to compile; 0 when unknown.
     """
 

@@ -27,7 +27,7 @@ import numpy as np
 from boltax._base._chunks import Chunk, Mode, Plan, Rows
 from boltax._step._bodies import Training
 from boltax._step._fused import MOST_STEPS, SINGLES, UNROLLED, FusedStep
-from boltax.parallel._devices import on_device
+from boltax.parallel._places import first_of, keeping, on_place, stacked
 from boltax.tune._lanes import most_lanes
 from boltax.tune._layouts import Layout
 from boltax.tune._members import Members
@@ -52,7 +52,7 @@ _FULL = "RESOURCE_EXHAUSTED"
 
 def measured(members: Members, chunk: Chunk) -> Layout:
     """The fastest layout, by timing on copies of the states."""
-    number, wanted, every = len(members.occupants), members.wanted or 1, len(members.devices)
+    number, wanted, every = len(members.occupants), members.wanted or 1, len(members.places)
     first = every if members.is_spread else 1
     search = _Search(members, chunk, Layout(size_of(number, first, wanted), first))
     if every > first:
@@ -87,7 +87,7 @@ def _tried(search: "_Search", layout: Layout, sizes: Sequence[int]) -> float:
 
 def lanes_of(members: Members, devices: int) -> int:
     """Groups that may go off side by side, where there are several members for one device."""
-    return min(most_lanes(members.devices[:devices]), len(members.occupants))
+    return min(most_lanes(members.places[:devices]), len(members.occupants))
 
 
 def size_of(number: int, places: int, most: int) -> int:
@@ -142,7 +142,9 @@ class _Search:
                 raise
             lack, candidate = str(error).splitlines()[0], None
         if candidate is None:
-            members.parts.progress.note(f"Population: no {described(layout)}: {lack}")
+            members.parts.progress.note(
+                f"Population: no {described(layout, members.where)}: {lack}"
+            )
             return 0.0
         self._compiled.add(program)
         speed = self._compared(candidate)
@@ -167,7 +169,7 @@ class _Search:
         """Whether a single run sends off such steps as a loop on a CPU."""
         chosen = self.best.chosen
         is_loop = chosen is not None and chosen.mode is Mode.LOOP
-        return is_loop and self._members.devices[0].platform == "cpu"
+        return is_loop and first_of(self._members.places[0]).platform == "cpu"
 
     @property
     def _left(self) -> float:
@@ -186,12 +188,17 @@ def steps_left(members: Members) -> int | None:
     )
 
 
-def described(layout: Layout) -> str:
-    """A layout, to people."""
+def described(layout: Layout, where: str = "devices") -> str:
+    """A layout, to people.
+
+    Args:
+        layout: see there.
+        where: what groups lie on.
+    """
     is_single, size = layout.size == 1, layout.size
     members = "members in turn" if is_single else f"{size} members in one program"
     members += f", {layout.lanes} {'' if is_single else 'such '}at a time" * (layout.lanes > 1)
-    return members + f" on {layout.devices} devices" * (layout.devices > 1)
+    return members + f" on {layout.devices} {where}" * (layout.devices > 1)
 
 
 class _Candidate:
@@ -207,18 +214,18 @@ class _Candidate:
         self, members: Members, chunk: Chunk, layout: Layout, chosen: Plan | None = None
     ) -> None:
         number, size = len(members.occupants), layout.size
-        self._devices = [members.devices[place % layout.devices] for place in range(layout.places)]
+        self._places = [members.places[index % layout.devices] for index in range(layout.places)]
         self._rounds = math.ceil(math.ceil(number / size) / layout.places)
         self._layout, self._members, self._chunk = layout, members, chunk
-        self._steps = [members.make_steps(size, device) for device in self._devices]
+        self._steps = [members.make_steps(size, place) for place in self._places]
         self._carries: list[Any] = []
-        for steps, device in zip(self._steps, self._devices, strict=True):
+        for steps, place in zip(self._steps, self._places, strict=True):
             first = len(self._carries) * size
             rows = [row % number for row in range(first, first + size)]
             if size == 1:
-                state = on_device(members.rows.copy(members.states[rows[0]]), device)
+                state = on_place(members.rows.copy(members.states[rows[0]]), place)
             else:
-                (state,) = members.rows.rearranged(members.states, 1, rows, size, [device])
+                (state,) = members.rows.rearranged(members.states, 1, rows, size, [place])
             self._carries.append(Training(state, steps.empty_train(state, chunk, None)))
         self._distance = members.run.train_source.num_batches or MOST_STEPS
         steps = steps_left(members)
@@ -228,8 +235,8 @@ class _Candidate:
         if chosen is not None and isinstance(step, FusedStep):
             step.choose(chosen)
         if chosen is None or chosen.mode is Mode.SINGLE:
-            for steps, carry, device in zip(self._steps, self._carries, self._devices, strict=True):
-                steps.train.precompile((), carry, members.batches.on(chunk, device).feed)
+            for steps, carry, place in zip(self._steps, self._carries, self._places, strict=True):
+                steps.train.precompile((), carry, members.batches.on(chunk, place).feed)
         check_wanted(members, layout, chunk)
         self._settle()
 
@@ -287,14 +294,14 @@ class _Candidate:
 
     def _send(self, plan: Plan) -> int:
         chunk = repeated(self._chunk, plan, self._distance)
-        owns = [self._members.batches.on(chunk, device) for device in self._devices]
+        owns = [self._members.batches.on(chunk, place) for place in self._places]
 
         def send(index: int) -> None:
             step, carry = self._steps[index].train, self._carries[index]
             self._carries[index], _ = step((), carry, owns[index])
 
         lanes = 1 if plan.window is not None else self._layout.lanes
-        self._members.lanes.each(len(owns), send, lanes, self._devices[0])
+        self._members.lanes.each(len(owns), send, lanes, first_of(self._places[0]))
         return chunk.steps
 
 
@@ -311,4 +318,6 @@ def repeated(chunk: Chunk, plan: Plan, distance: int) -> Chunk:
 
 def _stack(leaf: Any, capacity: int) -> Any:
     """A batch several times, on the host where it is there, as `prefetch_to_device` has it."""
-    return (np if isinstance(leaf, np.ndarray) else jax.numpy).stack([leaf] * capacity)
+    if isinstance(leaf, np.ndarray):
+        return np.stack([leaf] * capacity)
+    return keeping(lambda one: jax.numpy.stack([one] * capacity), stacked)(leaf)

@@ -14,6 +14,7 @@ from boltax._build._remade import variant, write_variant
 from boltax.checkpoint._best import BestCheckpoints
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.checkpoint._saver import Job
+from boltax.parallel._parallel import Parallel
 from boltax.trainer import TrainerModule
 from boltax.tune._members import Members
 from boltax.tune._schedulers import Member
@@ -58,10 +59,20 @@ def member_folder(folder: str, number: int) -> Path:
     return Path(folder) / "members" / f"{number:03d}"
 
 
-def trainer_of(trainer: TrainerModule, varied: Varied, member: Member) -> TrainerModule:
-    """An ordinary trainer for a member, in its folder; its state has shapes and no values yet."""
+def trainer_of(
+    trainer: TrainerModule, varied: Varied, member: Member, parallel: Parallel | None = None
+) -> TrainerModule:
+    """An ordinary trainer for a member, in its folder; its state has shapes and no values yet.
+
+    Args:
+        trainer: of the population.
+        varied: the hyperparameters that differ.
+        member: which one.
+        parallel: how it lay on several devices.
+    """
     folder = member_folder(trainer.log_dir, member.number)
-    return variant(trainer, folder, _changes(trainer, varied, member))
+    lies = {} if parallel is None else {"parallel": parallel}
+    return variant(trainer, folder, _changes(trainer, varied, member) | lies)
 
 
 def _changes(trainer: TrainerModule, varied: Varied, member: Member) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from boltax._loop._derived import derived_names
 from boltax._loop._run import Run
 from boltax._step._steps import Steps
 from boltax.metrics._accumulate import Metrics
-from boltax.parallel._devices import Device
+from boltax.parallel._parallel import Parallel
+from boltax.parallel._places import Place, first_of, placement_at
 from boltax.trainer import TrainerModule
 from boltax.tune._lanes import Lanes
 from boltax.tune._layouts import EMPTY, Layout
@@ -38,17 +39,18 @@ class Members:
         varied: the hyperparameters that differ.
         maker: makes states.
         scheduler: asked after each validation.
-        make_steps: the compiled steps for groups of a size on a device.
+        make_steps: the compiled steps for groups of a size on a place.
         wanted: members in a program, where the user says how many.
-        devices: the devices that may be used.
-        memory: bytes of the first of them, of a CPU those that were left before members lay on it;
+        places: where groups may lie: devices, or parts of a mesh.
+        parallel: what the user says of the mesh; None for devices, each a place.
+        memory: bytes of the first device, of a CPU those that were left before members lay on it;
             None when unknown.
         is_spread: whether the user says that all of them are used.
         members: all members that there ever were, by number.
         given: the members as the user gave them, as plain JSON.
         fresh: members that have no state yet.
         is_checked: whether the size that the user gives needs no look at the memory any more.
-        layout: how members lie on the devices; None while that is not decided.
+        layout: how members lie on the places; None while that is not decided.
         occupants: the number of the member in each row.
         states: the groups of states.
         best: the groups of the variables at each member's best validation.
@@ -67,9 +69,10 @@ class Members:
     varied: Varied
     maker: MemberStates
     scheduler: Scheduler
-    make_steps: Callable[[int, Device], Steps]
+    make_steps: Callable[[int, Place], Steps]
     wanted: int | None
-    devices: tuple[Device, ...]
+    places: tuple[Place, ...]
+    parallel: Parallel | None
     memory: int | None
     is_spread: bool
     members: list[Member]
@@ -101,31 +104,39 @@ class Members:
         return 1 if self.layout is None else self.layout.size
 
     @property
-    def used(self) -> tuple[Device, ...]:
-        """The devices on which groups lie, one after the other."""
-        return self.devices[: 1 if self.layout is None else self.layout.devices]
+    def used(self) -> tuple[Place, ...]:
+        """The places on which groups lie, one after the other."""
+        return self.places[: 1 if self.layout is None else self.layout.devices]
 
-    def device_of(self, index: int) -> Device:
-        """The device of a group."""
+    @property
+    def where(self) -> str:
+        """What groups lie on, in words."""
+        placement = placement_at(self.places[0])
+        if placement.is_one:
+            return "devices"
+        return f"parts of the mesh, of {placement.num_devices} devices each"
+
+    def place_of(self, index: int) -> Place:
+        """The place of a group."""
         return self.used[index % len(self.used)]
 
     @property
     def steps(self) -> Steps:
-        """The compiled steps for the groups on the first device, which tell how to send them."""
-        return self.make_steps(self.size, self.devices[0])
+        """The compiled steps for the groups on the first place, which tell how to send them."""
+        return self.make_steps(self.size, self.places[0])
 
     def steps_of(self, index: int) -> Steps:
         """The compiled steps for a group."""
-        return self.make_steps(self.size, self.device_of(index))
+        return self.make_steps(self.size, self.place_of(index))
 
     def placed(self, chunk: Chunk) -> Sequence[Chunk]:
-        """The chunk on each device that is used."""
-        return [self.batches.on(chunk, device) for device in self.used]
+        """The chunk on each place that is used."""
+        return [self.batches.on(chunk, place) for place in self.used]
 
     def send_each(self, number: int, send: Callable[[int], None], *, is_timed: bool) -> None:
         """Sends off steps of each group, by its index; one after the other where they are timed."""
         lanes = 1 if is_timed or self.layout is None else self.layout.lanes
-        self.lanes.each(number, send, lanes, self.devices[0])
+        self.lanes.each(number, send, lanes, first_of(self.places[0]))
 
     @property
     def training(self) -> list[Member]:
@@ -195,7 +206,7 @@ class Members:
             return None
         group = [self.occupants[0] if n == EMPTY else n for n in self.group(index)]
         seeds = [self.members[number].seed for number in group]
-        return self.maker.root_keys(seeds, self.size, self.device_of(index))
+        return self.maker.root_keys(seeds, self.size, self.place_of(index))
 
 
 def validation_metrics(trainer: TrainerModule) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 import math
 
 from boltax._base._chunks import Chunk, Mode
-from boltax._base._trees import tree_bytes
 from boltax._inspect._preflight import Subject
 from boltax._step._fused import FusedStep
 from boltax._step._state import variables_of
 from boltax.errors import ConfigurationError
+from boltax.parallel._places import first_of, num_devices_of
+from boltax.parallel._table import bytes_on_each
 from boltax.tune._layouts import Layout
 from boltax.tune._members import Members
 
@@ -61,16 +62,18 @@ def _needed(members: Members, layout: Layout, chunk: Chunk) -> int | None:
     if workspace is None or not isinstance(step, FusedStep):
         return None
     one = Subject(members.hooks, step, members.maker.form(), chunk.form)
-    held = tree_bytes(one.state) + tree_bytes(variables_of(one.state))
+    held = bytes_on_each(one.state) + bytes_on_each(variables_of(one.state))
     rounds = math.ceil(len(members.occupants) / layout.size / layout.devices)
     needed = 2 * rounds * layout.size * held + layout.lanes * workspace + one.ahead
-    return needed * (layout.devices if members.devices[0].platform == "cpu" else 1)
+    place = members.places[0]
+    is_shared = first_of(place).platform == "cpu"
+    return needed * (layout.devices * num_devices_of(place) if is_shared else 1)
 
 
 def _workspace(members: Members, size: int) -> int | None:
     """Bytes of workspace of a group's step, from its program or else from the single step's."""
     for steps, times in (
-        (members.make_steps(size, members.devices[0]), 1),
+        (members.make_steps(size, members.places[0]), 1),
         (members.parts.steps, size),
     ):
         step = steps.train

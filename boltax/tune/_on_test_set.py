@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from boltax._base._evaluation import Evaluation, evaluations_of, prefix_of
-from boltax._base._types import ScalarMetrics, State
+from boltax._base._types import PyTree, ScalarMetrics, State
 from boltax._loop._evaluate import evaluate
 from boltax._loop._saving import save_small
 from boltax._loop._validate import computed
@@ -18,6 +18,7 @@ from boltax.checkpoint._partial import load_variables
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import noting
 from boltax.parallel._devices import on_device
+from boltax.parallel._places import first_of, on_place, placement_at
 from boltax.tune._member_folders import member_folder
 from boltax.tune._members import Members
 from boltax.tune._schedulers import Member
@@ -44,13 +45,18 @@ def best_state(members: Members, member: Member) -> State:
     if members.has_row(member.number):
         row = members.row_of(member.number)
         variables = members.rows.row(members.best, members.size, row)
-        variables = on_device(variables, members.devices[0])
+        variables = on_place(variables, members.places[0])
     else:
         parts.saver.wait()
         folder = member_folder(parts.folder, member.number)
-        variables = load_variables(folder, jax.eval_shape(variables_of, state))[0]
+        variables = load_variables(folder, _form(members, state))[0]
     with jax.transfer_guard("allow"):  # of a few small arrays for each member
         return evaluated(with_variables(state, variables))
+
+
+def _form(members: Members, state: State) -> PyTree:
+    """The shapes of the variables of a state, and on a mesh where they lie."""
+    return placement_at(members.places[0]).forms(variables_of(state))
 
 
 def _tested(members: Members, member: Member, test_loader: Any) -> ScalarMetrics:
@@ -62,7 +68,7 @@ def _tested(members: Members, member: Member, test_loader: Any) -> ScalarMetrics
             metrics |= _computed(members, member, state, evaluation, name)
             continue
         metrics |= evaluate(
-            members.make_steps(1, members.devices[0]),
+            members.make_steps(1, members.places[0]),
             state,
             run.source(evaluation.loader, "test_loader"),
             track=members.hooks.tracker,
@@ -81,7 +87,8 @@ def _computed(
 ) -> ScalarMetrics:
     own = members.live.state
     try:
-        members.live.state = state
+        # the trainer's own steps are those of one device
+        members.live.state = on_device(state, first_of(members.places[0]))
         where = f"member {member.number}"
         return computed(evaluation, members.hooks, prefix_of("test", name), where)
     finally:

@@ -27,6 +27,7 @@ from boltax._build._methods import is_trainer, overrides
 from boltax._build._parts import Parts, live_of, parts_of, renewed_parts
 from boltax._inspect._preflight import memory_of
 from boltax._loop._asked import asked
+from boltax._loop._data_module import loaders_of
 from boltax._loop._fit import fit
 from boltax._loop._run import Run
 from boltax._loop._start import start_run
@@ -35,10 +36,14 @@ from boltax._step._steps import Steps
 from boltax.checkpoint._lock import RunLock
 from boltax.errors import ConfigurationError, TrainingError
 from boltax.optim._plateau import check_followed, check_metrics, first_evaluations
-from boltax.parallel._devices import Device, Devices, default_device, devices_of, on_device
+from boltax.parallel._devices import Devices, default_device
+from boltax.parallel._parallel import Parallel
+from boltax.parallel._placement import Placement
+from boltax.parallel._places import Place, first_of, on_place, placement_at
 from boltax.trainer import TrainerModule
 from boltax.tune._ensemble import Ensemble, ensemble_of
 from boltax.tune._member_folders import table_of, trainer_of
+from boltax.tune._member_places import member_places
 from boltax.tune._members import validation_metrics
 from boltax.tune._predictions import Predictions, predictions
 from boltax.tune._schedulers import Member, Scheduler, Status, check_names
@@ -96,11 +101,16 @@ class Population:
         devices: over which members are spread, as many on each: a number of the local ones, or a
             sequence of `jax.Device`. By default all local ones, where that was measured to be
             faster than one.
+        parallel: a mesh in which members lie along the axis ``"members"``, each of them on the rest
+            of it, as a single run with this `parallel` would: ``Parallel(mesh={"members": 4,
+            "data": 2})`` has four members train at the same time, each on two devices. A mesh
+            without this axis has each of them on all devices. Any number of members will do from
+            the size of the axis on. ``devices=4`` is short for ``mesh={"members": 4}``.
 
     Raises:
         UnknownNameError: for a hyperparameter that does not exist.
-        ConfigurationError: for one that cannot vary, for a trainer with hooks or callbacks, and for
-            devices that there are not.
+        ConfigurationError: for one that cannot vary, for a trainer with hooks or callbacks, for
+            devices that there are not, and for a mesh with more places than members.
 
     Example:
         >>> import flax.linen as nn, numpy as np, boltax as bx
@@ -129,6 +139,7 @@ class Population:
         scheduler: Scheduler | None = None,
         members_per_step: int | str = "auto",
         devices: Devices = None,
+        parallel: str | Parallel | None = None,
     ) -> None:
         _check_trainer(trainer)
         if members_per_step != "auto":
@@ -144,8 +155,9 @@ class Population:
         self._given = read_members(trainer, members)
         self._varied = Varied(trainer, self._given)
         self._members_per_step = members_per_step
-        self._devices, self._is_spread = devices_of(devices), devices is not None
-        self._steps: dict[tuple[int, Device], Steps] = {}
+        self._parallel, self._places = member_places(parallel, devices, len(self._given))
+        self._is_spread = devices is not None or parallel is not None
+        self._steps: dict[tuple[int, Place], Steps] = {}
         self._trainees: MemberTrainees | None = None
         self._loaders = Loaders(None)
         self._loaded: dict[tuple[str, ...], Any] | None = None
@@ -173,7 +185,7 @@ class Population:
 
     def train_model(
         self,
-        train_loader: Any,
+        train_loader: Any = None,
         val_loader: Any = None,
         num_epochs: int | None = None,
         *,
@@ -191,7 +203,8 @@ class Population:
         for `num_epochs` too, from the loader's next epoch on.
 
         Args:
-            train_loader: anything that yields batches.
+            train_loader: anything that yields batches; or a data module, see
+                `TrainerModule.train_model`.
             val_loader: each member is validated on it every `check_val_every_n_epoch` epochs, or
                 as `validate_every` says, and after its last; without one, the newest state of a
                 member is its best.
@@ -230,13 +243,13 @@ class Population:
             validate_every=validate_every,
             validate_at_start=validate_at_start,
         )
-        loaders = Loaders(train_loader, val_loader, test_loader)
+        loaders = loaders_of(self.trainer.hparams, train_loader, val_loader, test_loader)
 
         def begin(lock: RunLock) -> MemberTrainees:
             # first: what is refused changes nothing
             parts = parts_of(self.trainer)
             run = start_run(parts, loaders, wanted)
-            prepared = self._prepared(parts, run, val_loader)
+            prepared = self._prepared(parts, run, loaders.val)
             prepared.parts = renewed_parts(self.trainer, lock, resume)
             return prepared
 
@@ -282,7 +295,7 @@ class Population:
             self._trainees, self._loaders = begin(lock), loaders
             return self._trainees
 
-        with jax.default_device(self._devices[0]):
+        with jax.default_device(first_of(self._places[0])):
             fit(noted, self.log_dir, loaders, resume)
         return self.table
 
@@ -308,11 +321,14 @@ class Population:
                 f"{len(trainees.members) - 1}."
             )
         member = trainees.members[number]
-        trainer = trainer_of(self.trainer, self._varied, member)
+        place = self._places[0]
+        own = place.parallel if isinstance(place, Placement) else None
+        trainer = trainer_of(self.trainer, self._varied, member, own)
         if trainees.has_row(number) and member.status in (Status.TRAINING, Status.FINISHED):
             row = trainees.row_of(number)
             state = trainees.rows.row(trainees.states, trainees.size, row)
-            trainer.state = on_device(state, default_device())
+            own = trainer._made.placement
+            trainer.state = on_place(state, default_device() if own.is_one else own)
         else:
             trainer.load_weights(trainer.log_dir)
         return trainer
@@ -329,7 +345,7 @@ class Population:
         Raises:
             TrainingError: before the first `train_model`, or when no member has a best model.
         """
-        with jax.default_device(self._devices[0]):
+        with jax.default_device(first_of(self._places[0])):
             return predictions(self._started(), loader)
 
     def ensemble(self) -> Ensemble:
@@ -376,12 +392,15 @@ class Population:
             parts=parts,
             run=run,
             varied=self._varied,
-            maker=MemberStates(trainer, self._varied, optimizer, self._loaded),
+            maker=MemberStates(
+                trainer, self._varied, optimizer, placement_at(self._places[0]), self._loaded
+            ),
             scheduler=self.scheduler,
             make_steps=self._steps_of,
             wanted=int(size) if is_whole(size) else None,
-            devices=self._devices[: len(self._given)],
-            memory=memory_of(self._devices[0]),
+            places=self._places[: len(self._given)],
+            parallel=self._parallel,
+            memory=memory_of(first_of(self._places[0])),
             is_spread=self._is_spread,
             is_checked=size == "auto",
             is_validated=val_loader is not None,
@@ -397,13 +416,13 @@ class Population:
             for number, one in enumerate(given, first)
         ]
 
-    def _steps_of(self, size: int, device: Device) -> Steps:
-        steps = self.trainer._made.steps
-        if size == 1 and device == self._devices[0]:
+    def _steps_of(self, size: int, place: Place) -> Steps:
+        steps, placement = self.trainer._made.steps, placement_at(place)
+        if size == 1 and place == self._places[0] and placement.is_one:
             return steps
-        if (size, device) not in self._steps:
+        if (size, place) not in self._steps:
             members = size if size > 1 else None
-            self._steps[size, device] = compile_for(
+            self._steps[size, place] = compile_for(
                 steps.train_step,
                 steps.eval_step,
                 self.trainer._made.loss_steps.predict_step,
@@ -413,8 +432,9 @@ class Population:
                 members=members,
                 size_of=self.trainer._made.size_of,
                 example=self.trainer.exmp_input,
+                placement=placement,
             )
-        return self._steps[size, device]
+        return self._steps[size, place]
 
 
 def _check_trainer(trainer: Any) -> None:
@@ -452,6 +472,6 @@ def _refuse_parallel(trainer: TrainerModule) -> None:
     if (parallel := trainer._made.parallel) is not None:
         raise ConfigurationError(
             f"Received a trainer with parallel={parallel!r} for a population; expected one on one "
-            "device, since it is the members that are spread over several. Leave out parallel, "
-            "and write Population(..., devices=None) for all devices."
+            "device, since it is the members that are spread over several. Leave it out there, and "
+            "write Population(trainer, members, parallel=...)."
         )

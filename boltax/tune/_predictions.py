@@ -64,7 +64,7 @@ def predictions(members: Members, loader: Any) -> Predictions:
         TrainingError: when none has.
     """
     found = members_with_best(members)
-    source, steps = Run().known_source(loader), members.make_steps(1, members.devices[0])
+    source, steps = Run().known_source(loader), members.make_steps(1, members.places[0])
     outputs = [
         predict(
             steps,

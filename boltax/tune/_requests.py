@@ -62,11 +62,9 @@ def _move(
         fresh.append(members.maker.fresh(new.seed, new.values))
     rngs = _rngs(members) if overwritten else None
     bests = [members.rows.copy(variables_of(state)) for state in fresh]
-    size, devices = members.size, members.used
-    members.best = members.rows.rearranged(
-        members.best, size, best_rows, size, devices, fresh=bests
-    )
-    members.states = members.rows.rearranged(members.states, size, rows, size, devices, fresh=fresh)
+    size, places = members.size, members.used
+    members.best = members.rows.rearranged(members.best, size, best_rows, size, places, fresh=bests)
+    members.states = members.rows.rearranged(members.states, size, rows, size, places, fresh=fresh)
     if rngs is not None:
         _keep_rngs(members, rngs, overwritten)
         for index, state in enumerate(members.states):

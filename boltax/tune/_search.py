@@ -12,6 +12,7 @@ from boltax._build._remade import write_described
 from boltax._build._twin import stand_in_of
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.errors import ConfigurationError, NotSavedError, noting
+from boltax.parallel._parallel import Parallel
 from boltax.trainer import TrainerModule
 from boltax.tune._groups import (
     Description,
@@ -21,6 +22,7 @@ from boltax.tune._groups import (
     varied_names,
 )
 from boltax.tune._member_folders import member_folder
+from boltax.tune._member_places import at_most
 from boltax.tune._members import validation_metrics
 from boltax.tune._members_table import MembersTable, Shown
 from boltax.tune._population import Population
@@ -83,6 +85,8 @@ class Search:
         monitor: the metric that is optimized.
         num_epochs: of each trial.
         population: trials that train at the same time.
+        parallel: the mesh over which they are spread.
+        validate_every: steps between two validations; None for those of epochs.
     """
 
     def __init__(
@@ -95,10 +99,14 @@ class Search:
         monitor: Monitor,
         num_epochs: int,
         population: int,
+        parallel: Parallel | None = None,
+        validate_every: int | None = None,
     ) -> None:
         self.worker, self.table, self.monitor = worker, table, monitor
         self._make_trainer, self._space = make_trainer, space
         self._num_epochs, self._population = num_epochs, population
+        self._parallel = parallel
+        self.validate_every = validate_every
         self._groups: list[Group] = []
         self._varied = varied_names(make_trainer, space)
 
@@ -124,11 +132,21 @@ class Search:
         if group.population is None or group.scheduler is None:
             trainer = self._trainer(first[0])
             group.scheduler = Trials(self, group, trainer)
-            group.population = Population(trainer, values, scheduler=group.scheduler)
+            group.population = Population(
+                trainer,
+                values,
+                scheduler=group.scheduler,
+                parallel=at_most(self._parallel, len(values)),
+            )
             group.scheduler.begin(0, first)
             group.scheduler.show(())
             with suppress(NotSavedError):  # told, and the trials have their values
-                group.population.train_model(train_loader, val_loader, self._num_epochs)
+                group.population.train_model(
+                    train_loader,
+                    val_loader,
+                    self._num_epochs,
+                    validate_every=self.validate_every,
+                )
         else:
             group.scheduler.begin(len(group.population.members), first)
             group.scheduler.show(())
@@ -268,14 +286,16 @@ class Trials(Scheduler):
         value = float(member.metrics[search.monitor[0]])
         if is_better([search.monitor], member.metrics, best := self._best.get(trial.number)):
             self._best[trial.number] = best = {**member.metrics, "epoch": member.epoch}
-        reason = search.worker.report(trial, value, member.epoch)
+        by_steps = search.validate_every is not None
+        where = f"step {member.step}" if by_steps else f"epoch {member.epoch}"
+        reason = search.worker.report(trial, value, member.step if by_steps else member.epoch)
         if member.status is Status.FINISHED:
             attrs[METRICS] = {n: v for n, v in (best or {}).items() if isinstance(v, int | float)}
             of_best = None if best is None else float(best[search.monitor[0]])
             search.worker.end(trial, of_best, {REASON: member.reason, **attrs})
             return self._ended(asked, "complete", member, member.reason)
         if reason == "pruned":
-            reason = f"pruned after epoch {member.epoch}"
+            reason = f"pruned after {where}"
             search.worker.end(trial, None, {REASON: reason, **attrs})
         return reason and self._ended(asked, "pruned", member, reason)
 

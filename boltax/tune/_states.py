@@ -18,7 +18,8 @@ from boltax._step._state import variables_of
 from boltax._step._steps import compile_create, compile_init, compile_per_member
 from boltax.optim._plateau import first_evaluations
 from boltax.optim._traced import TracedOptimizer
-from boltax.parallel._devices import Device, on_device
+from boltax.parallel._placement import ONE_DEVICE, Placement
+from boltax.parallel._places import Place, keeping, put_whole
 from boltax.trainer import TrainerModule
 from boltax.tune._values import Varied
 
@@ -40,6 +41,7 @@ class MemberStates:
         trainer: whose model is initialised.
         varied: the hyperparameters that differ.
         optimizer: see there.
+        placement: where states are made.
         loaded: variables with which all members begin, by place.
     """
 
@@ -48,18 +50,27 @@ class MemberStates:
         trainer: TrainerModule,
         varied: Varied,
         optimizer: TracedOptimizer,
+        placement: Placement = ONE_DEVICE,
         loaded: Mapping[tuple[str, ...], Any] = MappingProxyType({}),
     ) -> None:
         self.optimizer, self._loaded = optimizer, loaded
-        self._trainer, self._varied = trainer, varied
+        self._trainer, self._varied, self._placement = trainer, varied, placement
         is_own = overrides(trainer, "run_model_init")
         init = self._by_trainer if is_own else self._initialised
         self._traced_init = init
-        self._variables = init if is_own else compile_init(init)
-        self._create: Callable[[PyTree], Any] = compile_create(self._state)
-        self._set_one = jax.jit(self.changed)
+        self._variables = init if is_own else self._compiled_init()
+        self._create: Callable[[PyTree], Any] = (
+            compile_create(self._state)
+            if placement.is_one
+            else placement.jit(self._state, self._created, donate=(0,))
+        )
+        self._set_one = keeping(self.changed, lambda state, _: state)
         self._set_each = compile_per_member(self.changed)
         self._roots = compile_per_member(root_key)
+
+    def with_optimizer(self, optimizer: TracedOptimizer) -> "MemberStates":
+        """The same with another optimizer."""
+        return MemberStates(self._trainer, self._varied, optimizer, self._placement, self._loaded)
 
     def fresh(self, seed: int, values: Mapping[str, float]) -> Any:
         """The state of a member before its first step, as its single run has it."""
@@ -72,25 +83,31 @@ class MemberStates:
                 variables = jax.tree_util.tree_map_with_path(
                     lambda path, leaf: self._loaded.get(path_names(path), leaf), variables
                 )
+            variables = self._placement.settled(variables, self._axis_names)
             return self._create((variables, root, arrays))
 
-    def root_keys(self, seeds: Sequence[int], size: int, device: Device) -> Any:
+    def root_keys(self, seeds: Sequence[int], size: int, place: Place) -> Any:
         """The root random keys of a group of members, as `fresh` gives them to their states."""
         with jax.transfer_guard("allow"):
             keys = self._roots(np.asarray(seeds, np.int64))
-            return on_device(keys if size > 1 else keys[0], device)
+            return put_whole(keys if size > 1 else keys[0], place)
 
     def form(self) -> Any:
-        """The shapes and dtypes of such a state."""
+        """The shapes and dtypes of such a state, and how its arrays are divided."""
 
         def make(example: Any, key: jax.Array, values: dict[str, jax.Array]) -> Any:
             root, init_rng = jax.random.split(key)
             variables = core.unfreeze(self._traced_init(example, init_rng, values))
             return self._state((variables, root, values))
 
-        number = jax.ShapeDtypeStruct((), jnp.float32)
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        return jax.eval_shape(make, self._example(), key, dict.fromkeys(self._varied.names, number))
+        form = jax.eval_shape(make, self._example(), *self._key_and_values())
+        if self._placement.is_one:
+            return form
+        variables = self._placement.settled(variables_of(form), self._axis_names)
+        places = self._placement.of_state(form, variables)
+        return jax.tree.map(
+            lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), form, places
+        )
 
     def with_values(self, group: Any, values: Sequence[Mapping[str, float]], size: int) -> Any:
         """A group whose members have these hyperparameters, one mapping for each."""
@@ -107,6 +124,29 @@ class MemberStates:
         """The state of one member with other values; traced."""
         opt_state = self.optimizer.with_values(state.opt_state, values)
         return state.replace(opt_state=opt_state, hparams=self._varied.state_hparams(values))
+
+    def _compiled_init(self) -> Callable[..., Variables]:
+        """Makes variables, each device what it holds of them."""
+        if self._placement.is_one:
+            return compile_init(self._traced_init)
+        shapes = jax.eval_shape(self._traced_init, self._example(), *self._key_and_values())
+        places = self._placement.of_variables(shapes, self._axis_names)
+        return compile_init(self._traced_init, out_shardings=places)
+
+    def _created(self, parts: tuple[Variables, jax.Array, Mapping[str, jax.Array]]) -> Any:
+        """Where lies what a state is made of, and where the state."""
+        form = jax.eval_shape(self._state, parts)
+        return (self._placement.held(parts),), self._placement.of_state(form, parts[0])
+
+    def _key_and_values(self) -> tuple[Any, dict[str, Any]]:
+        """The shapes of a random key, and of the hyperparameters that differ."""
+        number = jax.ShapeDtypeStruct((), jnp.float32)
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        return key, dict.fromkeys(self._varied.names, number)
+
+    @property
+    def _axis_names(self) -> Any:
+        return self._trainer._made.adapter.axis_names
 
     def _state(self, parts: tuple[Variables, jax.Array, Mapping[str, jax.Array]]) -> Any:
         variables, root, values = parts

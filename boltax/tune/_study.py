@@ -34,9 +34,13 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from boltax._base._monitor import Monitor, advice, check_form
+from boltax._base._triggers import Every
+from boltax._base._whole import is_whole
 from boltax._build._arguments import whole
 from boltax.errors import ConfigurationError
+from boltax.parallel._parallel import Parallel, as_parallel
 from boltax.tune._groups import MakeTrainer, monitor_of_trainers
+from boltax.tune._member_places import member_places
 from boltax.tune._members_table import members_table
 from boltax.tune._search import Search
 from boltax.tune._space import SearchSpace, Space, optuna_module
@@ -58,6 +62,7 @@ def optimize(
     num_epochs: int,
     n_trials: int,
     population: int = 16,
+    parallel: str | Parallel | None = None,
     monitor: Monitor | None = None,
     sampler: "optuna.samplers.BaseSampler | None" = None,
     pruner: "optuna.pruners.BasePruner | None" = None,
@@ -65,6 +70,7 @@ def optimize(
     study_name: str = "study",
     heartbeat: float = 10.0,
     enable_progress_bar: bool = True,
+    validate_every: int | Every | None = None,
 ) -> "optuna.Study":
     """Searches hyperparameters with Optuna; trials train together, and compile once per shape.
 
@@ -92,6 +98,7 @@ def optimize(
         n_trials: trials that the study shall have, those of earlier calls and of other workers
             included.
         population: trials that train at the same time.
+        parallel: a mesh whose axis ``"members"`` the trials lie along; see `Population`.
         monitor: the metric that is optimized, with ``"min"`` or ``"max"``; by default the monitor
             of the trainers that `make_trainer` makes, and where these have none what tells their
             best model: the first that exists of ``val/val_metric``, ``val/acc``, ``val/loss``.
@@ -104,6 +111,9 @@ def optimize(
         heartbeat: seconds between two signs of life of this worker. The others take it for dead
             when there was none for six times as long.
         enable_progress_bar: whether to show the members that train.
+        validate_every: steps between two validations, or ``boltax.Every(steps=...)``, as for
+            `TrainerModule.train_model`. Trials then report by their steps, and not by their epochs,
+            and pruners compare these.
 
     Returns:
         The study, with ``best_trial``, ``trials`` and ``trials_dataframe()``.
@@ -136,8 +146,12 @@ def optimize(
     optuna_module()  # a missing extra is told first
     num_epochs, n_trials = whole("num_epochs", num_epochs), whole("n_trials", n_trials)
     population = whole("population", population)
+    mesh = as_parallel(parallel, has_members=True)
+    if mesh is not None:
+        member_places(mesh, None, min(population, n_trials))
     check_form(monitor)
     _check_heartbeat(heartbeat)
+    steps = _steps(validate_every)
     search_space = SearchSpace(space)
     search_space.check_names(make_trainer)
     if monitor is None:
@@ -147,13 +161,14 @@ def optimize(
         "space": search_space.to_json(),
         "monitor": list(monitor),
         "num_epochs": num_epochs,
+        "validate_every": steps,
     }
     study = _open_study(storage, study_name, settings, sampler, pruner)
     table = members_table(monitor, num_epochs, n_trials, is_shown=enable_progress_bar)
     worker = Worker(study, search_space, n_trials=n_trials, interval=heartbeat)
     search = Search(
         make_trainer, search_space, worker, table, monitor=monitor, num_epochs=num_epochs,
-        population=min(population, n_trials),
+        population=min(population, n_trials), parallel=mesh, validate_every=steps,
     )  # fmt: skip
     with table, worker:
         while search.has_work():
@@ -216,6 +231,21 @@ def _check_loader(monitor: Monitor, val_loader: Any) -> None:
             f"Received monitor {monitor[0]!r} but no val_loader; expected one to compute it from. "
             f"Write optimize(..., train_loader, val_loader, ...), or {advice('train/loss')}."
         )
+
+
+def _steps(validate_every: Any) -> int | None:
+    """Steps between two validations; None for those of epochs."""
+    if validate_every is None:
+        return None
+    every: Any = validate_every
+    if isinstance(every, Every) and every.minutes is None and every.epochs is None:
+        every = every.steps
+    if is_whole(every, 1):
+        return int(every)
+    raise ConfigurationError(
+        f"Received validate_every={validate_every!r} for a study; expected a number of steps, by "
+        "which trials are compared. Write validate_every=500."
+    )
 
 
 def _check_heartbeat(heartbeat: Any) -> None:

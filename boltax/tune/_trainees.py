@@ -36,7 +36,7 @@ from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints
 from boltax.errors import TrainingError
 from boltax.metrics._accumulate import Metrics, unpack
 from boltax.optim._plateau import check_metrics
-from boltax.parallel._devices import on_device
+from boltax.parallel._places import on_place
 from boltax.tune import _content
 from boltax.tune._layout import decide, group, only_layout, shrink
 from boltax.tune._layouts import Layout
@@ -46,7 +46,6 @@ from boltax.tune._members import Members
 from boltax.tune._memory import check_wanted
 from boltax.tune._on_test_set import evaluate_best
 from boltax.tune._schedulers import Status, check_names
-from boltax.tune._states import MemberStates
 from boltax.tune._used import check_used
 from boltax.tune._validate import validate_members
 
@@ -124,16 +123,17 @@ class MemberTrainees(Members):
         layout, self.layout = self.layout, None
         self.occupants = [member.number for member in self.fresh]
         pairs = [
-            (self.maker.fresh(member.seed, member.values), self.devices[n % len(self.devices)])
+            (self.maker.fresh(member.seed, member.values), self.places[n % len(self.places)])
             for n, member in enumerate(self.fresh)
         ]
-        self.states = [on_device(*pair) for pair in pairs]
+        self.states = [on_place(*pair) for pair in pairs]
         self.best = [self.rows.copy(variables_of(state)) for state in self.states]
         self.fresh = []
         if (layout := layout or only_layout(self)) is not None:
             group(self, layout)
         if not self.run.step:
-            self.parts.logger.log_hyperparams({"members": self.given})
+            lies = {} if self.parallel is None else {"parallel": self.parallel.recorded()}
+            self.parts.logger.log_hyperparams({"members": self.given, **lies})
 
     def sanity_states(self) -> Sequence[Any]:
         """The first group, when it is known how members lie."""
@@ -141,7 +141,9 @@ class MemberTrainees(Members):
 
     def one_of(self, metrics: Metrics) -> Metrics:
         """The metrics of the first member."""
-        return metrics if self.size == 1 else jax.tree.map(lambda leaf: leaf[0], metrics)
+        if self.size == 1:
+            return metrics
+        return jax.tree.map(lambda leaf: leaf[0], jax.device_get(metrics))
 
     def check_names(self, names: Collection[str]) -> None:
         """Refuses a monitor, or what optimizers follow, that a validation does not give."""
@@ -229,7 +231,8 @@ class MemberTrainees(Members):
                 found += unpack(packed, like=form)[:1]
             else:
                 one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), form)
-                found += unpack({name: rows[:, 0] for name, rows in packed.items()}, like=one)
+                host: Mapping[str, Any] = jax.device_get(packed)
+                found += unpack({name: rows[:, 0] for name, rows in host.items()}, like=one)
         return [found]
 
     def on_record(
@@ -338,7 +341,7 @@ class MemberTrainees(Members):
 
     def keep_schedule(self, steps: int) -> None:
         """Makes the optimizer of all members anew, whose functions hold the schedules."""
-        self.maker = MemberStates(self.hooks, self.varied, self.varied.optimizer(steps))
+        self.maker = self.maker.with_optimizer(self.varied.optimizer(steps))
 
     def take(self, found: Resume) -> None:
         """Goes on with the members of a checkpoint."""

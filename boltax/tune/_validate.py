@@ -23,6 +23,8 @@ from boltax.data._source import Source
 from boltax.errors import noting
 from boltax.metrics._accumulate import to_host
 from boltax.optim._plateau import check_metrics, next_evaluations
+from boltax.parallel._devices import on_device
+from boltax.parallel._placement import Placement
 from boltax.tune._layouts import EMPTY
 from boltax.tune._member_records import record_epoch
 from boltax.tune._members import Members
@@ -147,7 +149,10 @@ def _each_in_place(members: Members, numbers: Iterable[int]) -> Iterator[int]:
     try:
         for number in numbers:
             row = members.row_of(number)
-            members.live.state = members.rows.row(members.states, members.size, row)
+            state = members.rows.row(members.states, members.size, row)
+            if isinstance(place := members.places[0], Placement):
+                state = on_device(state, place.device)  # the trainer's own steps are of one device
+            members.live.state = state
             yield number
     finally:
         members.live.state = own

@@ -51,3 +51,17 @@ def test_rules_come_before_size(found):
     }
     each, whole = found["bytes"]
     assert (each, whole) == (4 * (3 * 8 // 4 + 4 * 8 // 2 + 3 + 8 * 3 // 2), 4 * (24 + 32 + 3 + 24))
+
+
+def test_64_members_on_eight_devices_equal_their_single_runs(found):
+    members = found["members"]
+    assert members["groups"] == [[n] for n in range(8)]  # eight members on each device
+    assert members["each"] < 1e-6
+    assert members["of all"] < 1e-6
+
+
+def test_a_member_on_a_part_of_the_mesh_is_bit_for_bit_its_single_run_there(found):
+    members = found["members"]
+    assert members["places"] == [[0, 1], [2, 3], [4, 5], [6, 7], [0, 1]]
+    assert (members["single"], members["metrics"]) == (0.0, True)
+    assert members["pairs"] < 1e-6  # beside the runs on one device

@@ -186,7 +186,8 @@ def population_of(number, steps):
     return SimpleNamespace(
         occupants=list(range(number)),
         wanted=None,
-        devices=jax.local_devices()[:1],
+        places=jax.local_devices()[:1],
+        parallel=None,
         is_spread=False,
         run=SimpleNamespace(train_source=SimpleNamespace(num_batches=steps)),
         scheduler=Scheduler(),

@@ -6,24 +6,10 @@ import pytest
 
 import boltax as bx
 from boltax.errors import ConfigurationError
-from boltax.tune import Overwrite, Population, Replace, Scheduler, Stop, _measure, _trainees
+from boltax.tune import Population, _measure, _trainees
 from boltax.tune._member_rows import MemberRows
 from dummies import Mlp, classifier, loader
-from tune_dummies import SGD, Broken, arrays, train_loader
-
-MEMBERS = [{"seed": seed, "lr": 1e-2 * (seed + 1)} for seed in range(5)]
-
-
-class Busy(Scheduler):
-    """Stops, replaces and overwrites across devices."""
-
-    def on_validation_epoch_end(self, view):
-        requests = {
-            1: [Stop(4, "enough"), Overwrite(0, 3, {"lr": 0.03})],
-            2: [Replace(1, {"seed": 9, "lr": 0.02}), Overwrite(2, 0)],
-            3: [Stop(0, "enough"), Stop(2, "enough")],
-        }.get(view.epoch, [])
-        return [request for request in requests if view.members[request.member].is_training]
+from tune_dummies import FIVE, SGD, Broken, Busy, assert_same, train_loader
 
 
 def population(folder, size, devices, scheduler=None, **options):
@@ -34,21 +20,13 @@ def population(folder, size, devices, scheduler=None, **options):
         logger_params={"log_dir": str(folder), "logger_type": "csv"},
         **options,
     )
-    return Population(trainer, MEMBERS, members_per_step=size, devices=devices, scheduler=scheduler)
+    return Population(trainer, FIVE, members_per_step=size, devices=devices, scheduler=scheduler)
 
 
 def trained(folder, size, devices, *, num_epochs=4, scheduler=None, data=None, **options):
     together = population(folder, size, devices, scheduler or Busy(), **options)
     together.train_model(data or train_loader(), loader(32, 8), num_epochs=num_epochs)
     return together
-
-
-def assert_same(one, other):
-    assert one.table.rows == other.table.rows
-    assert one.table.history == other.table.history
-    for number in range(len(one.members)):
-        left, right = (arrays(p.member(number)) for p in (one, other))
-        jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
 @pytest.mark.parametrize("size", [1, 2])

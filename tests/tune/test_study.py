@@ -61,6 +61,23 @@ def test_a_trial_that_begins_with_the_data_has_the_value_of_its_single_run():
         assert trial.value == pytest.approx(max(values))
 
 
+def test_trials_that_are_validated_by_steps_report_by_steps():
+    every = bx.Every(steps=3)
+    study = study_of({"lr": (1e-3, 1e-1)}, n_trials=2, population=2, validate_every=every)
+    train_loader, val_loader, _ = project.make_loaders()
+    for trial in study.trials:
+        alone = project.make_trainer(**trial.params)
+        alone.train_model(train_loader, val_loader, num_epochs=2, validate_every=3)
+        rows = [row for row in alone.run.history if "val/acc" in row]
+        values = {row["step"]: row["val/acc"] for row in rows}
+        assert [step for step in values if step % 3 == 0] == [3, 6, 9][: len(values) - 1]
+        assert len(values) > 2
+        assert trial.intermediate_values == pytest.approx(values)
+    for wrong in (0, bx.Every(minutes=1)):
+        with pytest.raises(ConfigurationError, match="validate_every=.* for a study"):
+            study_of({"lr": (1e-3, 1e-1)}, validate_every=wrong)
+
+
 def test_short_trials_are_laid_out_as_for_the_whole_study(monkeypatch):
     seen, steps_left = [], _measure.steps_left
     monkeypatch.setattr(
