@@ -1,8 +1,8 @@
-"""Fine-tunes a network that knows digits to digits that lie on their side, by small matrices.
+"""Fine-tunes a network that knows digits to digits that lie askew, by small matrices.
 
     python examples/finetune_lora.py
 
-A network learns digits. Then they come turned by 50 degrees, with three labelled images of each.
+A network learns digits. Then they come turned by 25 degrees, with three labelled images of each.
 Three trainings: from scratch; all weights of the network that knows digits; and only pairs of small
 matrices beside its weights, which stay as they are (Hu et al., "LoRA: Low-Rank Adaptation of Large
 Language Models", 2021). Ends with how many numbers each has trained, with its accuracy on unseen
@@ -30,7 +30,7 @@ def make_data():
     images, labels = load_digits().images[..., None], load_digits().target.astype(np.int32)
     order = np.random.default_rng(0).permutation(len(labels))
     images, labels = (images / 8.0 - 1.0).astype(np.float32)[order], labels[order]
-    turned = rotate(images, 50, axes=(1, 2), reshape=False, order=1, cval=-1.0)
+    turned = rotate(images, 25, axes=(1, 2), reshape=False, order=1, cval=-1.0)
     few = np.concatenate([np.flatnonzero(labels[:1200] == n)[:LABELLED] for n in range(10)])
     return {
         "upright": ((images[:1200], labels[:1200]), (images[1200:], labels[1200:])),
@@ -98,7 +98,7 @@ def plot(ways, data, path):
 
 def main(epochs, log_dir, width):
     data = make_data()
-    known = train(ConvNet, width, {"lr": 2e-3}, data["upright"], max(2, epochs // 4), log_dir)
+    known = train(ConvNet, width, {"lr": 2e-3}, data["upright"], max(2, epochs // 2), log_dir)
     lora = bx.models.Lora(ConvNet, "kernel", rank=4)
     ways = {}
     for name, model, optimizer, begin_with in (
@@ -119,7 +119,7 @@ def main(epochs, log_dir, width):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--log-dir", default="runs", help="folder of all runs")
     parser.add_argument("--width", type=int, default=32, help="of the network")
     main(**vars(parser.parse_args()))
