@@ -1,6 +1,7 @@
 """Options check themselves."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -25,3 +26,17 @@ def test_options_are_frozen_and_refuse_unknown_names():
         CheckpointOptions(keep_bst=True)
     with pytest.raises(ConfigurationError, match="keep_best=0"):
         CheckpointOptions(keep_best=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("on_spike", 'optimizer_hparams={"on_spike": "skip"}'),
+        ("swa", "LoopOptions(ema=boltax.SWA(start=...))"),
+        ("limit_train_batches", "LoopOptions(steps_per_epoch=...)"),
+        ("fast_dev_run", "trainer.fast_dev_run(train_loader, val_loader, test_loader)"),
+    ],
+)
+def test_what_is_an_option_of_something_else_says_of_what(name, words):
+    with pytest.raises(ConfigurationError, match=re.escape(f"expected it there. Write {words}.")):
+        LoopOptions(**{name: 1})

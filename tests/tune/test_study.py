@@ -74,7 +74,7 @@ def test_trials_that_are_validated_by_steps_report_by_steps():
         assert len(values) > 2
         assert trial.intermediate_values == pytest.approx(values)
     for wrong in (0, bx.Every(minutes=1)):
-        with pytest.raises(ConfigurationError, match="validate_every=.* for a study"):
+        with pytest.raises(ConfigurationError, match=r"validate_every=.* for a study"):
             study_of({"lr": (1e-3, 1e-1)}, validate_every=wrong)
 
 
