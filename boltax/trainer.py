@@ -41,6 +41,7 @@ from boltax._build._parts import Parts
 from boltax._build._place import ResumeFrom
 from boltax._build._remade import rebuild
 from boltax._export._export import export as export_trainer
+from boltax._inspect._fitting import fitted_options
 from boltax._inspect._questions import Questions
 from boltax._loop._asked import asked
 from boltax._loop._data_module import loaders_of
@@ -270,6 +271,9 @@ class TrainerModule(OptionalHooks, Questions):
             new_data=new_data,
         )
         loaders = loaders_of(self.hparams, train_loader, val_loader, test_loader)
+        if (options := fitted_options(self, loaders.train)) is not None:
+            self.loop = options
+            self._remake_steps()
 
         def begin(lock: RunLock) -> Single:
             # first: what is refused changes nothing
@@ -399,7 +403,7 @@ class TrainerModule(OptionalHooks, Questions):
         Returns:
             A pytree of NumPy arrays ``[examples, ...]``.
         """
-        source = (self.run or Run()).known_source(loader)
+        source = (self.run or Run(placement=self._made.placement)).known_source(loader)
         return predict(
             self._made.steps,
             evaluated(self.state, self._made.root_key),
@@ -563,7 +567,7 @@ class TrainerModule(OptionalHooks, Questions):
         state = evaluated(self.state, self._made.root_key)
         batch = self._made.placement.put_feed(narrowed(batch, "a batch"))
         outputs = self._made.steps.predict(state, np.int32(batch_idx), batch)
-        return jax.device_get(outputs)
+        return self._made.placement.to_host(outputs)
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""

@@ -19,6 +19,18 @@ _ELSEWHERE = {
 PRECISIONS = ("float32", "bf16", "fp16")
 
 
+AUTO = "auto"
+REMATS = (
+    "full",
+    "dots_saveable",
+    "dots_with_no_batch_dims_saveable",
+    "nothing_saveable",
+    "everything_saveable",
+    AUTO,
+)
+"""What of a layer is kept for the backward pass: nothing, or as a policy of JAX says."""
+
+
 class Options:
     """Base of the options: a misspelt one is an error that suggests the right name."""
 
@@ -113,8 +125,16 @@ class LoopOptions(Options):
             step and goes on with the next batch, ``"continue"`` only reports it.
         microbatches: compute the gradients of a batch in so many parts, one after the other inside
             the step, with the activations of one: the same update as that of the whole batch.
-            BatchNorm normalises by the part and updates its statistics with each. Needs
+            BatchNorm normalises by the part and updates its statistics with each. ``"auto"`` takes
+            the fewest with which a step fits into `memory`, and says so. Needs `loss_function`.
+        remat: compute the layers of the model again in the backward pass, in place of keeping what
+            is in them: ``"full"``, or the name of a policy of `jax.checkpoint_policies` for what is
+            kept, such as ``"dots_saveable"``. Layers are modules that stand beside others like
+            them. ``"auto"`` has it where nothing else fits into `memory`. For models of Flax; needs
             `loss_function`.
+        memory: bytes that a run may take on each device. A step that needs more is an error before
+            the first one, with what would fit. By default, for ``"auto"``, 90 % of what the device
+            says that it has; a CPU says nothing.
         precision: ``"float32"``, the model's own; ``"bf16"`` or ``"fp16"`` have calls of the model
             compute in bfloat16 or float16, with parameters, statistics, outputs, and so the loss,
             in float32. ``"fp16"`` scales the loss, and leaves out steps whose gradients overflow.
@@ -144,7 +164,9 @@ class LoopOptions(Options):
     max_recompiles: int | None = None
     batch_shapes: int = 1
     on_nonfinite: str = "stop"
-    microbatches: int = 1
+    microbatches: int | str = 1
+    remat: str | None = None
+    memory: int | None = None
     precision: str = "float32"
     ema: float | SWA | None = None
     log_norms: bool | str = False
@@ -172,11 +194,16 @@ class LoopOptions(Options):
                 f"Received LoopOptions(ema={self.ema!r}); expected a decay between 0 and 1, a "
                 "boltax.SWA, or None. Write ema=0.999 for an average over about a thousand steps."
             )
+        if isinstance(self.microbatches, str) and self.microbatches != AUTO:
+            raise unknown_name("LoopOptions(microbatches=...)", self.microbatches, [AUTO])
+        if self.remat is not None and self.remat not in REMATS:
+            raise unknown_name("LoopOptions(remat=...)", self.remat, REMATS)
+        parts = [] if self.microbatches == AUTO else ["microbatches"]
         fused = [] if self.steps_per_execution == "auto" else ["steps_per_execution"]
         limits = ("limit_val_batches", "limit_test_batches", "steps_per_epoch", "overfit_batches")
         _check_at_least(self, 0, "max_recompiles")
         _check_at_least(
-            self, 1, *fused, *limits, "log_every", "prefetch", "batch_shapes", "microbatches"
+            self, 1, *fused, *parts, *limits, "log_every", "prefetch", "batch_shapes", "memory"
         )
         if self.steps_per_epoch is not None and self.overfit_batches is not None:
             raise ConfigurationError(
@@ -184,6 +211,16 @@ class LoopOptions(Options):
                 f"{self.overfit_batches}); expected one of them, since each says how long an epoch "
                 "is. Leave steps_per_epoch out."
             )
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts a step divides a batch; 1 while that is not decided."""
+        return 1 if isinstance(self.microbatches, str) else self.microbatches
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether something of the step is still to be decided by the memory that it takes."""
+        return AUTO in (self.microbatches, self.remat)
 
 
 @dataclass(frozen=True, kw_only=True)

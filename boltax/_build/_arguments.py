@@ -77,7 +77,7 @@ def check_options(cls: type, loop: Any, checkpoint: Any) -> None:
             )
     needs = {"ema": "create_jitted_functions", "log_norms": "create_jitted_functions"}
     if not overrides(cls, "loss_function"):
-        needs |= {"microbatches": "create_functions", "precision": "create_functions"}
+        needs |= dict.fromkeys(("microbatches", "remat", "precision"), "create_functions")
         if isinstance(loop.log_norms, str):
             needs["log_norms"] = "create_functions"
     for name, method in needs.items():

@@ -27,6 +27,7 @@ from boltax._step._steps import Steps, compile_steps, host_steps
 from boltax.errors import DataError, noting
 from boltax.models._adapter import ModelAdapter
 from boltax.models._precision import in_precision
+from boltax.models._remat import in_layers
 from boltax.parallel._placement import ONE_DEVICE, Placement
 
 
@@ -44,12 +45,12 @@ def loss_steps_of(
 ) -> LossSteps:
     """The pure steps of a loss function; hyperparameters that are no traced numbers are in them."""
     return LossSteps(
-        in_precision(adapter, loop.precision),
+        in_layers(in_precision(adapter, loop.precision), loop.remat),
         loss_function,
         predict_function,
         owner=owner,
         hparams={k: v for k, v in hparams.items() if not is_traced_hyperparameter(v)},
-        microbatches=loop.microbatches,
+        microbatches=loop.parts,
         on_gradients=on_gradients,
         watched=watched_by(loop),
         size_of=size_of or num_examples,
@@ -147,7 +148,7 @@ def compile_for(
         members=members,
         size_of=size_of,
         placement=placement,
-        microbatches=loop.microbatches,
+        microbatches=loop.parts,
     )
     return _counting(steps, size_of, example)
 

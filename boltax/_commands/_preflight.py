@@ -36,6 +36,12 @@ def add_preflight(commands: "Commands") -> None:
         help="look for the largest that fits",
     )
     preflight.add_argument(
+        "--ways",
+        dest="has_ways",
+        action="store_true",
+        help="also compile ways to take less memory: batches in parts, layers computed again",
+    )
+    preflight.add_argument(
         "--memory",
         metavar="GB",
         type=positive,
@@ -65,6 +71,7 @@ def _preflight(options: argparse.Namespace) -> int:
         batch_size=options.batch_size,
         memory=memory,
         is_search=options.is_search,
+        has_ways=options.has_ways,
         mesh=options.mesh,
     )
     print(text)

@@ -54,7 +54,7 @@ def find_batch_size(
 
     placement = trainer._made.placement
     # several devices share a batch evenly
-    unit = 1 if placement.is_one else placement.parts * trainer.loop.microbatches
+    unit = 1 if placement.is_one else placement.parts * trainer.loop.parts
     start, most = min(subject.batch_size, largest) // unit or 1, largest // unit or 1
     count, least = largest_within(lambda count: needed(count * unit), limit, start, most)
     size = count * unit

@@ -149,7 +149,7 @@ def _trained(
         compilations=Compilations(trainer._made.progress.status),
         wanted=trainer.loop.steps_per_execution,
         placement=placement,
-        check=partial(placement.check_batch, microbatches=trainer.loop.microbatches),
+        check=partial(placement.check_batch, microbatches=trainer.loop.parts),
     )
     count = len(rates)
     constants: Any = placement.put(np.asarray(rates, np.float32))

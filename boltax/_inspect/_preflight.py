@@ -220,7 +220,7 @@ def _placed(trainer: Constructed, batch: PyTree) -> PyTree:
     placement = trainer._made.placement
     if placement.is_one:
         return batch
-    placement.check_batch(batch, trainer.loop.microbatches)
+    placement.check_batch(batch, trainer.loop.parts)
     return _with_places(batch, placement.of_feed(batch))
 
 

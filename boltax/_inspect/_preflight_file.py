@@ -20,6 +20,7 @@ def preflight_file(
     batch_size: int | None = None,
     memory: int | None = None,
     is_search: bool = False,
+    has_ways: bool = False,
     mesh: Mapping[str, int] | None = None,
 ) -> tuple[str, bool]:
     """What `TrainerModule.preflight` finds for a trainer that a function in a file makes.
@@ -32,6 +33,7 @@ def preflight_file(
         batch_size: examples in a batch, in place of those that the batch has.
         memory: bytes of the device that is asked about, in place of this one's.
         is_search: whether to look for the largest batch size that fits, and report on that.
+        has_ways: whether to look at ways to take less memory as well, and say what each needs.
         mesh: devices to be asked about in place of the trainer's own; there have to be so many.
 
     Returns:
@@ -49,9 +51,12 @@ def preflight_file(
         if batch_size is not None:
             batch = sized(batch, batch_size)
         found = trainer.preflight(batch)
+        ways = trainer.fitting(batch, memory or found.memory) if has_ways else None
     if memory is not None:
         found = replace(found, memory=memory)
     head = f"the largest batches that fit: {batch_size:,}\n\n" if is_search else ""
+    if ways is not None:
+        return f"{head}{found}\n\n{ways}", ways.chosen is not None
     return f"{head}{found}", found.fits is not False
 
 

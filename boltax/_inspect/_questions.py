@@ -1,12 +1,16 @@
 """What may be asked of a trainer without training it; a part of `TrainerModule`."""
 
+from dataclasses import replace
 from typing import Any
 
+from boltax._base._options import AUTO
 from boltax._base._types import Batch, PyTree, ScalarMetrics
 from boltax._build._constructed import Constructed
-from boltax._inspect import _batch_size, _lr_find, _preflight
+from boltax._build._twin import stand_in_of
+from boltax._inspect import _batch_size, _fitting, _lr_find, _preflight
 from boltax._inspect._course import Course
 from boltax._inspect._fast_dev_run import fast_dev_run
+from boltax._inspect._fitting import Fitting
 from boltax._inspect._found import Preflight
 from boltax._inspect._gradients import gradients, model_view
 from boltax._inspect._lr_find import LearningRateTest
@@ -106,6 +110,17 @@ class Questions(Constructed):
             TrainingError: when the compiler itself finds that the step does not fit.
         """
         return _preflight.preflight(self, batch, total_steps)
+
+    def fitting(self, batch: Batch, memory: int | None = None) -> Fitting:
+        """What a step needs in each way to compute it: in parts, with layers again; ``print`` it.
+
+        Args:
+            batch: a batch of the loader, or its shapes.
+            memory: bytes on each device; by default as `LoopOptions` and the device say.
+        """
+        loop = replace(self.loop, microbatches=AUTO, remat=AUTO)
+        twin = stand_in_of(self, is_silent=True, loop=loop)
+        return _fitting.fitting(twin, batch, memory, is_whole=True)
 
     def find_batch_size(
         self, batch: Batch, *, limit: int | None = None, largest: int = 65536

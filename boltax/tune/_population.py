@@ -452,6 +452,12 @@ def _check_trainer(trainer: Any) -> None:
             "with one state; expected a trainer without hooks and callbacks, since there are "
             "many. Write a boltax.tune.Scheduler for what ends or changes members."
         )
+    if trainer.loop.is_fitted:
+        raise ConfigurationError(
+            'Received a trainer with LoopOptions(microbatches="auto") or remat="auto" for a '
+            "population; expected numbers, since the memory depends on how members lie. Write "
+            "print(trainer.fitting(batch)) for what a single run needs."
+        )
     if trainer.debug:
         raise ConfigurationError(
             "Received a trainer with debug=True; expected a compiled one, since members share a "
