@@ -1,7 +1,8 @@
 """What records say of each layer: norms, ratios and histograms, of the step of the record. Traced.
 
 They are computed at those steps alone, in one branch of the program, and without large arrays.
-Between two records they are sums of nothing; as pairs ``(value, 1 or 0)`` they are what the accumulation of metrics takes.
+Between two records they are sums of nothing; as pairs ``(value, 1 or 0)`` they are what the
+accumulation of metrics takes.
 """
 
 from collections.abc import Mapping
