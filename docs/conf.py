@@ -43,6 +43,7 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!boltax\b).*")]
 # Types of results that nobody makes or names.
 nitpick_ignore = [
     ("py:class", "boltax._inspect._course.Course"),
+    ("py:class", "boltax._inspect._fitting.Fitting"),
     ("py:class", "boltax._inspect._found.Arrays"),
     ("py:class", "boltax._loop._run.Run"),
     ("py:class", "boltax.checkpoint._best.Kept"),
