@@ -15,6 +15,7 @@
     ├── TrainingError (RuntimeError)        a method called at a time at which it cannot work
     │   ├── NonFiniteError (FloatingPointError)   a loss, gradient or variable that is not finite
     │   └── RecompilationError          a step compiled again, more often than allowed
+    ├── ProcessError (RuntimeError)         another process of the job failed, differs, or is silent
     └── MissingExtraError (ImportError)     an optional package is not installed
 
 Each derives from `BoltaxError` and from the matching builtin, so both `except` clauses work.
@@ -97,6 +98,10 @@ class NonFiniteError(TrainingError, FloatingPointError):
 
 class RecompilationError(TrainingError):
     """A step was compiled again, more often than ``LoopOptions(max_recompiles=...)`` allows."""
+
+
+class ProcessError(BoltaxError, RuntimeError):
+    """Another process of the job has failed, is not like this one, or does not answer."""
 
 
 class MissingExtraError(BoltaxError, ImportError):

@@ -403,7 +403,7 @@ class TrainerModule(OptionalHooks, Questions):
         Returns:
             A pytree of NumPy arrays ``[examples, ...]``.
         """
-        source = (self.run or Run()).known_source(loader)
+        source = (self.run or Run(placement=self._made.placement)).known_source(loader)
         return predict(
             self._made.steps,
             evaluated(self.state, self._made.root_key),
@@ -567,7 +567,7 @@ class TrainerModule(OptionalHooks, Questions):
         state = evaluated(self.state, self._made.root_key)
         batch = self._made.placement.put_feed(narrowed(batch, "a batch"))
         outputs = self._made.steps.predict(state, np.int32(batch_idx), batch)
-        return jax.device_get(outputs)
+        return self._made.placement.to_host(outputs)
 
     def save_snapshot(self) -> None:
         """Saves the model's variables of this moment in ``checkpoints/saved/<step>``, to stay."""

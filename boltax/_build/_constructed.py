@@ -18,6 +18,7 @@ from boltax._base._containers import plain_containers, plain_mapping
 from boltax._base._monitor import check_form
 from boltax._base._options import CheckpointOptions, LoopOptions
 from boltax._base._types import Variables
+from boltax._build._alike import check_alike
 from boltax._build._arguments import (
     check_names,
     check_options,
@@ -41,7 +42,7 @@ from boltax._build._made import Made
 from boltax._build._memory import look_at_first_model
 from boltax._build._methods import check_methods, missing_attribute, overrides, refuse_copy
 from boltax._build._no_files import params_without_files
-from boltax._build._place import ResumeFrom, goes_on_in, make_way
+from boltax._build._place import ResumeFrom, look_into, make_way, what_lies_in
 from boltax._build._signature import ConstructorSignature, noted_call
 from boltax._build._stored import config_of, name_of_model, recorded, write_hparams
 from boltax._build._summaries import summaries
@@ -52,7 +53,6 @@ from boltax._step._initialise import call_model, first_keys, initialise
 from boltax._step._state import TrainState, variables_of
 from boltax.callbacks._base import Callback, as_callbacks
 from boltax.checkpoint._constructor_call import lacks_parts
-from boltax.checkpoint._earlier import holds_records, holds_run
 from boltax.checkpoint._files import write_text
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._rundir import RunDirectory
@@ -174,6 +174,9 @@ class Constructed:
             made.construction.described.append(self)
             return
         enable_compilation_cache()
+        check_alike(made.placement.group, cls, self.config)
+        if not made.placement.group.is_first:
+            made.progress = Progress(enabled=False)
         streams = tuple(self.rng_streams)
         made.adapter = adapt(model_class, self.model_hparams, rng_streams=streams)
         self.model, self.config["model_class"] = made.adapter.model, made.adapter.name
@@ -181,14 +184,14 @@ class Constructed:
         self.init_logger(logger_params)
         self.log_dir, self.logger = complete_logger(self.logger, self.log_dir, self.config)
         made.logger = self.logger
-        if made.construction.is_new and logger_params.get("log_dir"):
-            with RunLock(self.log_dir):  # who trains there keeps its files
-                made.had_records = holds_records(self.log_dir)
         # in a folder with a run, only when one of this trainer begins or goes on there
-        is_free = not holds_run(self.log_dir) and not made.had_records
+        is_named = made.construction.is_new and bool(logger_params.get("log_dir"))
+        made.had_records, is_free = made.placement.group.of_first(
+            "a look into the folder", lambda: [*look_into(self.log_dir, is_locked=is_named)]
+        )
         is_described_now = made.construction.has_hparams and is_free
         made.is_described = is_described_now or not made.construction.has_hparams
-        if is_described_now:
+        if is_described_now and made.placement.group.is_first:
             write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
         if made.construction.is_shown:
             for text in made.call.not_stored():
@@ -254,16 +257,21 @@ class Constructed:
             resume: as for `train_model`.
         """
         made, run = self._made, self.run
-        if goes_on_in(self.log_dir, resume):
-            return
-        has_trained = run is not None and run.step > 0
-        if not (holds_run(self.log_dir) or made.had_records or has_trained):
-            self._describe()
+        has_trained = made.had_records or (run is not None and run.step > 0)
+        processes, folder = made.placement.group, self.log_dir
+        found = processes.of_first(
+            "a look into the folder", lambda: what_lies_in(folder, resume, is_used=has_trained)
+        )
+        if found != "a run before":
+            if found == "nothing":
+                self._describe()
             return
         versions_in, is_ours = made.versions_in, self.logger is made.logger
         if is_ours:
             self.logger.finalize()  # what was opened since
-        self.log_dir = make_way(made.name, self.log_dir, lock, versions_in)
+        self.log_dir = processes.of_first(
+            "a place for the run", lambda: make_way(made.name, folder, lock, versions_in)
+        )
         if versions_in is not None and made.logger_params.pop("log_dir", None):
             made.call = made.call.without_folder()
             self.config["logger_params"] = made.logger_params
@@ -282,6 +290,8 @@ class Constructed:
         made = self._made
         if not made.is_described:
             made.is_described = True
+            if not made.placement.group.is_first:
+                return
             write_hparams(self.log_dir, self.config, made.call, self.exmp_input)
             write_text(RunDirectory(self.log_dir).model_txt, made.summary)
 
@@ -386,7 +396,7 @@ class Constructed:
         )
         self._made.summary = whole
         if self._made.construction.is_shown:
-            if self._made.is_described:
+            if self._made.is_described and self._made.placement.group.is_first:
                 RunDirectory(self.log_dir).model_txt.write_text(whole)
             self._made.progress.note(shown)
 

@@ -2,7 +2,7 @@
 
 from boltax._base._trees import form_of
 from boltax._base._types import PyTree
-from boltax._step._steps import compile_copy
+from boltax._step._copies import compile_copy
 from boltax.metrics._accumulate import Metrics, SavedMetrics
 from boltax.parallel._devices import is_on_cpu
 from boltax.parallel._placement import ONE_DEVICE, Placement

@@ -1,6 +1,7 @@
 """A run's folder, and the loggers that write to it."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from boltax._build._construction import Construction
@@ -8,6 +9,7 @@ from boltax.checkpoint._plain import plain
 from boltax.checkpoint._rundir import create_run_directory, open_run_directory
 from boltax.loggers._create import as_logger_group, create_loggers
 from boltax.loggers._group import LoggerGroup
+from boltax.parallel._group import group
 
 
 def open_loggers(
@@ -22,22 +24,27 @@ def open_loggers(
     """
     if construction.folder is not None:
         return construction.folder, create_loggers("none", log_dir=construction.folder, config={})
-    if logger_params.get("log_dir"):
-        directory = open_run_directory(logger_params["log_dir"], writable=construction.is_new)
-    else:
-        directory = create_run_directory(
-            logger_params.get("base_log_dir") or "runs",
-            config["model_class"],
-            logger_params.get("logger_name"),
-        )
+    processes = group()
+    folder = processes.of_first(
+        "the run's folder", partial(_folder, logger_params, config, is_new=construction.is_new)
+    )
+    if not processes.is_first:
+        return folder, create_loggers("none", log_dir=folder, config={})
     loggers = create_loggers(
         logger_params.get("logger_type") or "TensorBoard",
-        log_dir=str(directory.path),
+        log_dir=folder,
         config=plain(config),
         project_name=logger_params.get("project_name"),
         run_name=logger_params.get("logger_name"),
     )
-    return str(directory.path), loggers
+    return folder, loggers
+
+
+def _folder(logger_params: Mapping[str, Any], config: Mapping[str, Any], *, is_new: bool) -> str:
+    if logger_params.get("log_dir"):
+        return str(open_run_directory(logger_params["log_dir"], writable=is_new).path)
+    base, name = logger_params.get("base_log_dir") or "runs", logger_params.get("logger_name")
+    return str(create_run_directory(base, config["model_class"], name).path)
 
 
 def complete_logger(
@@ -50,7 +57,11 @@ def complete_logger(
         log_dir: likewise; the logger's own folder where that is empty.
         config: of the run.
     """
-    group = logger if isinstance(logger, LoggerGroup) else as_logger_group(logger)
-    if group is not logger:
-        group.log_hyperparams(plain(config))
-    return str(log_dir or group.log_dir), group
+    one = logger if isinstance(logger, LoggerGroup) else as_logger_group(logger)
+    processes = group()
+    folder = processes.of_first("the run's folder", lambda: str(log_dir or one.log_dir))
+    if not processes.is_first:
+        return folder, create_loggers("none", log_dir=folder, config={})
+    if one is not logger:
+        one.log_hyperparams(plain(config))
+    return folder, one

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
-from boltax.checkpoint._earlier import keep_earlier, take_back
+from boltax.checkpoint._earlier import holds_records, holds_run, keep_earlier, take_back
 from boltax.checkpoint._folders import committed_folders
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints, locate_resume
@@ -33,6 +33,39 @@ def goes_on_in(folder: str, resume: ResumeFrom) -> bool:
     if _is_same(locate(resume)[0], folder):
         take_back(folder)
     return _is_same(locate_resume(resume)[0], folder)
+
+
+def what_lies_in(folder: str, resume: ResumeFrom, *, is_used: bool) -> str:
+    """What a run finds that begins in a folder.
+
+    Args:
+        folder: the trainer's.
+        resume: as for `train_model`.
+        is_used: whether this trainer, or loggers before it, have written there.
+
+    Returns:
+        ``"this run"``, which goes on; ``"a run before"``, which makes way; ``"nothing"``.
+    """
+    if goes_on_in(folder, resume):
+        return "this run"
+    return "a run before" if is_used or holds_run(folder) else "nothing"
+
+
+def look_into(folder: str, *, is_locked: bool) -> tuple[bool, bool]:
+    """Whether loggers had written into a folder, and whether a trainer may describe itself there.
+
+    Args:
+        folder: the trainer's.
+        is_locked: whether its user has named it, so that somebody else may train there.
+
+    Raises:
+        RunDirectoryError: when somebody does.
+    """
+    had_records = False
+    if is_locked:
+        with RunLock(folder):  # who trains there keeps its files
+            had_records = holds_records(folder)
+    return had_records, not had_records and not holds_run(folder)
 
 
 def make_way(name: str, folder: str, lock: RunLock, versions_in: str | None) -> str:

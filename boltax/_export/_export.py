@@ -98,8 +98,11 @@ def export(  # noqa: D417 - a method: `self` is the trainer
     self._made.saver.wait()
     with self._made.progress.status("exporting the model"):
         flat, function = _function(self)
+        flat = self._made.placement.to_host(flat)
         program = _program(self._made.name, function, flat, batch, size, names, weights)
-        _write(place, program, flat, _signature(self, program, flat, weights))
+        signature = _signature(self, program, flat, weights)
+        processes = self._made.placement.group
+        processes.by_first("the export", lambda: _write(place, program, flat, signature))
     for unused in program.unused:
         self._made.progress.note(
             f"{unused} is an input that changes nothing; leave it out: export(folder, inputs=...)"

@@ -3,7 +3,10 @@
 import logging
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
+
+import jax
 
 from boltax._loop._advice import followed
 from boltax._loop._saving import finish_saving, save_resume
@@ -11,8 +14,12 @@ from boltax._loop._trainees import Loaders, Trainees
 from boltax.checkpoint._end_file import End, write_end
 from boltax.checkpoint._lock import RunLock
 from boltax.checkpoint._rundir import RunDirectory
-from boltax.errors import BoltaxError
+from boltax.checkpoint._shared import check_shared
+from boltax.errors import BoltaxError, ProcessError
+from boltax.parallel._group import Group, group
 
+PATIENCE = 5.0
+"""Seconds within which the others have to fail, too, when this process does for a common reason."""
 AnyTrainees = TypeVar("AnyTrainees", bound=Trainees)
 _log = logging.getLogger("boltax")
 
@@ -32,7 +39,7 @@ def around(
         RunDirectoryError: when another process trains in the same folder.
         SystemExit: after a signal, when the run is saved; `KeyboardInterrupt` in a notebook.
     """
-    with RunLock(folder) as lock:
+    with _locked(folder) as lock:
         # within the lock: a call that is refused has changed nothing of the run that holds it
         trainees = make(lock)
         run = trainees.run
@@ -44,19 +51,43 @@ def around(
 
 
 @contextmanager
+def _locked(folder: str) -> Generator[RunLock]:
+    """The lock of the folder, which the first process of a job holds for all of them.
+
+    Raises:
+        RunDirectoryError: when another job trains there.
+        ProcessError: likewise in its other processes, or when these do not see the folder.
+    """
+    processes, lock = group(), RunLock(folder)
+    enter = lock.__enter__ if processes.is_first else lambda: lock
+    processes.together("the lock of the run's folder", enter)
+    try:
+        check_shared(processes, folder)
+        yield lock
+    finally:
+        if processes.is_first:
+            lock.__exit__(None, None, None)
+
+
+@contextmanager
 def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
     """A context that saves what it can when something ends the run early, and closes all."""
     run, parts = trainees.run, trainees.parts
     caught: BaseException | None = None
+    processes = parts.steps.placement.group
+    processes.last_words = partial(_last_words, trainees)
     try:
         yield
     except BaseException as error:
         caught = error
+        if run.signals.received is None:
+            run.is_saveable &= _is_common(processes, error, run.step)
         _end_early(trainees, error)
         if run.signals.received is None:
             raise
     finally:
         run.is_active = run.is_saveable = False
+        processes.note(None)
         # within the lock: who comes next finds all of it written, or nothing
         parts.saver.wait()
         run.sources.clear()
@@ -64,6 +95,31 @@ def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
         parts.progress.close()
         _write_end(trainees, caught)
         parts.progress.note(run.ledger.report(followed(parts, loaders.train)))
+
+
+def _is_common(processes: Group, error: BaseException, step: int) -> bool:
+    """Whether all processes end here for the same reason; else the others are told to leave."""
+    if processes.is_alone:
+        return True
+    try:
+        said = processes.exchange(
+            "the end of the run", [type(error).__name__, step], thread="end", seconds=PATIENCE
+        )
+    except ProcessError:
+        if isinstance(error, jax.errors.JaxRuntimeError):  # its devices met those of another
+            error.add_note(
+                "Another process of the job has ended, or cannot be reached: see its output."
+            )
+        processes.fail(error)
+        return False
+    processes.is_ended = True
+    return all(each == said[0] for each in said)
+
+
+def _last_words(trainees: Trainees, why: str) -> None:
+    """Leaves the records behind, and how the run ended, when another process has failed."""
+    trainees.parts.logger.flush()
+    _write_end(trainees, ProcessError(why))
 
 
 def _write_end(trainees: Trainees, error: BaseException | None) -> None:
@@ -79,6 +135,8 @@ def _write_end(trainees: Trainees, error: BaseException | None) -> None:
     if how == "failed" and RunDirectory(folder).end.exists():
         return  # it failed before it began: the one before it counts
     try:
+        if not trainees.parts.steps.placement.group.is_first:
+            return
         write_end(folder, End(how, reason, run.step, run.epoch, run.ledger.seconds()))
     except BoltaxError as failure:
         _log.warning("%s", failure)

@@ -25,6 +25,7 @@ def begin(trainees: Trainees, loaders: Loaders, resume: ResumeFrom) -> None:
     if run.clock.is_due:
         # an older run's future is on the disk: this one's place has to be the newest
         save_resume(trainees)
+    run.agree(at_once=True)
     run.signals.poll()
 
 

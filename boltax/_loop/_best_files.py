@@ -22,11 +22,14 @@ def restore_best(parts: Parts, run: Run, found: Resume) -> None:
     is_own = source.path.resolve() == own.path.resolve()
     run.clock.best_steps = steps
     best = BestCheckpoints(own.best, keep=parts.checkpoint.keep_best)
+    processes = parts.steps.placement.group
     if not is_own:
         best.take_over(BestCheckpoints(source.best), steps)
     else:
-        best.go_back(steps, ResumeCheckpoints(own.resume).best_steps())
-    if run.best is not None and steps[-1:] != best.steps()[-1:]:
+        kept = ResumeCheckpoints(own.resume).best_steps()
+        processes.by_first("the best models", lambda: best.go_back(steps, kept))
+    last = processes.of_first("the best model", lambda: best.steps()[-1:])
+    if run.best is not None and steps[-1:] != last:
         _log.warning(
             "The best model so far, of step %s, is not in %s: the next validation counts as the "
             "best.",
@@ -39,6 +42,8 @@ def restore_best(parts: Parts, run: Run, found: Resume) -> None:
 
 def write_files(parts: Parts, hooks: Hooks, run: Run) -> None:
     """Has the run's files hold what they held at the checkpoint."""
+    if not parts.steps.placement.group.is_first:
+        return
     own = parts.directory
     History(own.history, key=run.validations.key).replace(history_rows(run.counters.history))
     if run.best is not None:

@@ -22,6 +22,8 @@ class SaveClock:
         best_steps: steps of the best models that this run has on the disk, the best last; written
             by the saver alone.
         kept: the best models that are on the disk or on their way there, the best last.
+        is_told: whether it is time by the clock of the job's first process; None where there is no
+            other.
     """
 
     trigger: Every = field(default_factory=Every)
@@ -31,13 +33,19 @@ class SaveClock:
     retry_at: float = float("inf")
     best_steps: list[int] = field(default_factory=list[int])
     kept: tuple[Kept, ...] = ()
+    is_told: bool | None = None
+
+    def is_time(self) -> bool:
+        """Whether one is due by the clock of this process, or is to be tried again."""
+        now, minutes = time.monotonic(), self.trigger.minutes
+        is_over = minutes is not None and now - self.saved_at >= 60 * minutes
+        return is_over or now >= self.retry_at
 
     def ask(self, step: int, ended_epoch: int | None) -> bool:
         """Whether one is due now, or has been for a while."""
-        now = time.monotonic()
-        self.is_due |= now >= self.retry_at or self.trigger.is_due(
-            step=step, seconds=now - self.saved_at, ended_epoch=ended_epoch
-        )
+        is_time = self.is_time() if self.is_told is None else self.is_told
+        is_counted = self.trigger.is_due(step=step, seconds=0.0, ended_epoch=ended_epoch)
+        self.is_due |= is_time or is_counted
         return self.is_due
 
     def note_saved(self, point: Any) -> None:

@@ -60,9 +60,12 @@ def run_epoch(trainees: Trainees, source: Source) -> list[Metrics] | None:
             trainees.after_steps()
             # behind the next steps, which are on their way: the host need not wait for a record
             write_records(trainees, watch, bar, most_due=MOST_DUE)
+            # before anybody acts on a clock, a signal or a callback
+            run.agree()
             if is_validation_due(trainees, source):
                 # before the save, which then holds the validation, and before the next batch
                 validate_within(trainees, watch, bar)
+                run.agree(at_once=True)
             is_saved, is_signalled = _is_saved(trainees), run.signals.received is not None
             # asked after the hooks, one of which may have asked to stop
             is_last = run.should_stop()

@@ -94,7 +94,7 @@ def evaluate_for(
     phase, _, name = prefix.removesuffix("/").partition("/")
     phase = phase if prefix.endswith("/") else ""
     desc = {"val": "Validation", "test": "Test"}.get(phase, "Evaluation")
-    run = run or Run()
+    run = run or Run(placement=parts.steps.placement)
     return evaluate(
         parts.steps,
         evaluated(state, parts.root_key),
@@ -105,7 +105,7 @@ def evaluate_for(
         prefetch=parts.loop.prefetch,
         desc=f"{desc} of {name}" if name else desc,
         passes=validations_left(run) if phase == "val" else 1,
-        poll=run.signals.poll,
+        poll=run.poll,
         derive=parts.derive,
     )
 

@@ -93,7 +93,8 @@ def fit(
     with around(make, folder, loaders) as trainees:
         run, parts = trainees.run, trainees.parts
         begin(trainees, loaders, resume)
-        forget_end(parts.folder)
+        if parts.steps.placement.group.is_first:
+            forget_end(parts.folder)
         _epochs(trainees, loaders)
         # before the hooks at the end, which may fail: the last state is on its way to the disk
         save_resume(trainees)
@@ -125,6 +126,7 @@ def _epochs(trainees: Trainees, loaders: Loaders) -> None:
             trainees.on_epoch_start()
         if run.stage in (Stage.TRAIN, Stage.MIDWAY):
             trainees.train(loaders.train)
+        run.agree(at_once=True)
         # before the validation, which it must not wait behind
         if run.sanity_check is not None:
             run.sanity_check.finish()
@@ -136,6 +138,7 @@ def _epochs(trainees: Trainees, loaders: Loaders) -> None:
         set_metrics(bar, trainees.end_epoch(is_validated=is_validated))
         # from here on a resume goes on with the next epoch
         run.count(stage=Stage.COMPLETE)
+        run.agree(at_once=True)
         if is_save_due(trainees, ended_epoch=run.epoch):
             save_resume(trainees)
         # after the save, which holds this epoch

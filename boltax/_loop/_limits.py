@@ -36,13 +36,15 @@ class Limits:
         """
         return epochs >= self.min_epochs and step >= self.min_steps
 
-    def reached(self, step: int) -> str | None:
+    def reached(self, step: int, *, is_time_up: bool) -> str | None:
         """Which limit a run has come to, in words; None for none."""
         if self.is_used_up(step):
             return f"max_steps={self.max_steps} is reached"
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            return "max_time is used up"
-        return None
+        return "max_time is used up" if is_time_up else None
+
+    def is_time_up(self) -> bool:
+        """Whether the time is over, by the clock of this process."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     def is_used_up(self, step: int) -> bool:
         """Whether no step may follow, whatever epochs are left."""

@@ -25,10 +25,10 @@ from boltax._step._state import trained_params_of
 from boltax._step._steps import compile_init
 from boltax.checkpoint._arrays import write_arrays
 from boltax.checkpoint._files import write_json
-from boltax.checkpoint._folders import commit_folder, temporary_folder
+from boltax.checkpoint._folders import commit_folder, temporary_folder, temporary_path
 from boltax.checkpoint._spec import batch_spec
 from boltax.data._cursor import consumed
-from boltax.errors import NonFiniteError, RunDirectoryError
+from boltax.errors import NonFiniteError, ProcessError, RunDirectoryError
 from boltax.metrics._accumulate import Metrics
 
 MOST_AHEAD = 16
@@ -111,8 +111,10 @@ class NonFiniteWatch:
                 of the step before it.
         """
         arrived: list[Sent] = []
+        is_alone = self._run.agreement is None  # else all processes look at the same steps
         while self._on_their_way and (
-            self._on_their_way[0].step <= up_to or self._on_their_way[0].are_bad.is_ready()
+            self._on_their_way[0].step <= up_to
+            or (is_alone and self._on_their_way[0].are_bad.is_ready())
         ):
             arrived.append(self._on_their_way.popleft())
         if not arrived:
@@ -142,7 +144,8 @@ class NonFiniteWatch:
             folder = _store(one, step, where, found)
         if is_end:
             # A step of the user's that takes the memory of the old state cannot be undone.
-            params = jax.tree.leaves(trained_params_of(one.live.state))
+            placement = one.parts.steps.placement
+            params = jax.tree.leaves(placement.to_host(trained_params_of(one.live.state)))
             run.is_saveable &= not any(map(_nonfinite, params))
             raise _error(one.parts.name, where, found, folder, is_kept=run.is_saveable)
         if run.nonfinite <= MOST_STORED or run.nonfinite % 100 == 0:
@@ -187,7 +190,7 @@ def diagnose(parts: Parts, state: State, batch: Batch) -> str:
             trees += [("metrics", metrics), ("new state", state_tree(new))]
         for name, tree in trees:
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-                if (count := _nonfinite(leaf)) is not None:
+                if (count := _nonfinite(parts.steps.placement.to_host(leaf))) is not None:
                     what = f"{path_name(path, name)}: {describe_leaf(leaf)}"
                     return f"The first that is not finite is {what}, in {count} values"
     return "With the state of now, all that was looked at is finite"
@@ -196,7 +199,7 @@ def diagnose(parts: Parts, state: State, batch: Batch) -> str:
 def _nonfinite(leaf: PyTree) -> str | None:
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
         return None
-    values = np.asarray(jax.device_get(leaf))
+    values = np.asarray(leaf)
     bad = ~np.isfinite(values.astype(np.complex128 if values.dtype.kind == "c" else np.float64))
     return f"{int(bad.sum())} of {bad.size}" if bad.any() else None
 
@@ -205,14 +208,22 @@ def _store(one: One, step: BadStep, where: str, found: str) -> Path | None:
     """Stores state and batch so that `boltax replay` can run the step again; None if it cannot."""
     run, state = one.run, one.live.state
     folder = one.parts.directory.nonfinite / str(step.step)
-    if len([path for path in folder.parent.glob("[0-9]*") if path != folder]) >= MOST_STORED:
-        return None
-    try:
+    processes, what = one.parts.steps.placement.group, "storing a step"
+    temporary = temporary_path(folder)
+
+    def begin() -> bool:
+        if len([path for path in folder.parent.glob("[0-9]*") if path != folder]) >= MOST_STORED:
+            return False
         shutil.rmtree(folder, ignore_errors=True)
-        temporary = temporary_folder(folder)
+        temporary_folder(folder)
+        return True
+
+    try:
+        if not processes.of_first(what, begin):
+            return None
         spec = batch_spec(step.batch, one.parts.names)
         arrays = {"state": state_tree(state), "batch": jax.tree.leaves(step.batch)}
-        write_arrays(temporary, "arrays", arrays)
+        processes.together(what, lambda: write_arrays(temporary, "arrays", arrays))
         report = {
             "step": step.step,
             "where": where,
@@ -224,10 +235,15 @@ def _store(one: One, step: BadStep, where: str, found: str) -> Path | None:
             "num_epochs": run.limits.num_epochs,
             "steps_per_epoch": run.train_source.num_batches,
         }
-        write_json(temporary / "report.json", report)
-        commit_folder(folder)
-    except (RunDirectoryError, OSError) as error:
-        shutil.rmtree(folder.with_name(f".tmp-{folder.name}"), ignore_errors=True)
+
+        def commit() -> None:
+            write_json(temporary / "report.json", report)
+            commit_folder(folder)
+
+        processes.by_first(what, commit)
+    except (RunDirectoryError, ProcessError, OSError) as error:
+        if processes.is_first:
+            shutil.rmtree(temporary, ignore_errors=True)
         _log.warning("The step could not be stored to be run again: %s", error)
         return None
     return folder

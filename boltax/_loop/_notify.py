@@ -44,6 +44,8 @@ def notify(
     """
     run, logged = one.run, ScalarMetrics()
     callbacks = overriding(one.parts.callbacks, moment) if only is None else (only,)
+    if run.agreement is not None:
+        run.agreement.was_told |= bool(callbacks)
     for callback in callbacks:
         known = {**(metrics or {}), **logged}
         view = _view(one, phase, known, None if row is None else joined(row, logged))

@@ -43,8 +43,8 @@ def predict(steps: Steps, state: State, source: Source, *, track: Track, prefetc
         _check_outputs(outputs, chunk)
         in_flight.append(outputs)
         if len(in_flight) > prefetch:
-            done.append(jax.device_get(in_flight.popleft()))
-    done.extend(jax.device_get(outputs) for outputs in in_flight)
+            done.append(steps.placement.to_host(in_flight.popleft()))
+    done.extend(steps.placement.to_host(outputs) for outputs in in_flight)
     if not done:
         raise DataError("Received a loader for prediction without batches; expected at least one.")
     return jax.tree.map(lambda *parts: np.concatenate(parts), *done)

@@ -84,8 +84,8 @@ def write_records(trainees: Trainees, watch: Watch, bar: Any, *, most_due: int =
         bar: shows the newest values.
         most_due: so many need not have arrived.
     """
-    due = trainees.run.metrics.due
-    while due and (len(due) > most_due or due[0].is_here()):
+    due, is_alone = trainees.run.metrics.due, trainees.run.agreement is None
+    while due and (len(due) > most_due or (is_alone and due[0].is_here())):
         _write(trainees, watch, bar)
 
 

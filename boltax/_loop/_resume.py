@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-
 from boltax._base._types import Json
 from boltax._build._parts import Parts
 from boltax._loop._counters import Counters, Stage
@@ -26,7 +24,7 @@ from boltax.checkpoint._progress_fields import check_progress
 from boltax.checkpoint._resume_checkpoints import Resume, ResumeCheckpoints, locate_resume
 from boltax.checkpoint._rundir import RunDirectory
 from boltax.data._fingerprint import check_fingerprint
-from boltax.errors import BoltaxError, CheckpointError, ConfigurationError, DataError
+from boltax.errors import BoltaxError, CheckpointError, DataError
 from boltax.optim._build import needs_total_steps
 from boltax.optim._resettings import changed_settings
 
@@ -76,7 +74,8 @@ def resume_run(trainees: Trainees, resume: Literal[True] | str | os.PathLike[str
         trainees.take(found)
     parts.describe()
     # A future that is left behind, or damaged, must not pass for the newest.
-    run.clock.is_due = found.step != ResumeCheckpoints(own.resume).newest_step()
+    newest = ResumeCheckpoints(own.resume).newest_step
+    run.clock.is_due = found.step != parts.steps.placement.group.of_first("the newest", newest)
     parts.logger.resume(run.step)
     parts.progress.note(
         f"Goes on from step {run.step}, epoch {run.epoch}, saved {progress['time']}"
@@ -113,12 +112,6 @@ def _is_new_data(run: Run, saved: Json) -> bool:
             )
             raise
         is_new = True
-    processes = saved.get("processes", jax.process_count())  # older populations had one
-    if processes != jax.process_count():
-        raise ConfigurationError(
-            f"Received a run of {processes} processes; expected as many as now, "
-            f"{jax.process_count()}, since each has its part of the data. Start as many."
-        )
     return is_new
 
 
@@ -147,7 +140,11 @@ def _warn_of_changes(parts: Parts, run: Run, progress: Json, *, is_new_data: boo
     devices = parts.steps.placement.known_devices
     if progress["devices"] != devices:
         changes.append(f"devices: {progress['devices']} -> {devices}")
-    is_elsewhere = progress["devices"] != devices or "parallel" in names
+    processes = parts.steps.placement.group.count
+    older = progress["data"].get("processes", processes)  # older populations had one
+    if older != processes:
+        changes.append(f"processes: {older} -> {processes}")
+    is_elsewhere = progress["devices"] != devices or older != processes or "parallel" in names
     if changes:
         _log.warning(
             "The run goes on with other settings than it was saved with: %s. These hold from now "

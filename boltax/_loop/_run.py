@@ -6,13 +6,16 @@ from typing import Any
 
 from boltax._base._types import Cursor, Loader, ScalarMetrics
 from boltax._loop._accumulators import Accumulators
+from boltax._loop._agreement import Agreement
 from boltax._loop._clock import SaveClock
 from boltax._loop._counters import Counters, Stage
 from boltax._loop._limits import Limits
 from boltax._loop._validations import Validations
 from boltax._process._ledger import Ledger
 from boltax._process._signals import Signals
+from boltax.data._divided import shared_source
 from boltax.data._source import Source, as_source
+from boltax.parallel._placement import ONE_DEVICE, Placement
 
 
 @dataclass
@@ -29,6 +32,8 @@ class Run:
         ledger: where the time goes.
         train_source: the training data as the loop reads them.
         sources: the loaders of this run as the loop reads them, so that each is looked at once.
+        agreement: the `Agreement` of several processes; None for one alone.
+        placement: on which devices it lies.
         state_watch: the `StateWatch` of a single run, once it begins.
         sanity_check: the `SanityCheck` that is still to be finished, or None.
         is_active: whether the loop is at work; else each `train_epoch` by hand is one more epoch.
@@ -55,6 +60,8 @@ class Run:
     sources: dict[tuple[int, int | None], tuple[Any, Source]] = field(
         default_factory=dict[tuple[int, int | None], tuple[Any, Source]]
     )
+    agreement: Agreement | None = None
+    placement: Placement = ONE_DEVICE
     state_watch: Any = None
     sanity_check: Any = None
     is_active: bool = False
@@ -167,11 +174,28 @@ class Run:
 
     def ask_to_stop(self, reason: str) -> None:
         """Has the run end after this step, for a reason that also holds after a resume."""
-        self.count(stop_reason=self.counters.stop_reason or reason)
+        if self.agreement is None:
+            self.count(stop_reason=self.counters.stop_reason or reason)
+        else:
+            self.agreement.wish = self.agreement.wish or reason
+
+    def agree(self, *, at_once: bool = False) -> None:
+        """Comes to know what the other processes know; alone it does nothing."""
+        if self.agreement is not None:
+            self.agreement.ask(at_once=at_once)
+
+    def poll(self) -> None:
+        """Raises `Interrupted` when a signal has come, while the run lasts."""
+        if self.is_active:
+            self.agree()
+        self.signals.poll()
 
     def should_stop(self) -> bool:
         """Whether a limit is reached or somebody asked to stop; notes the reason."""
-        self.limit_reached = self.limit_reached or self.limits.reached(self.step)
+        agreed = self.agreement
+        is_time_up = self.limits.is_time_up() if agreed is None else agreed.is_time_up
+        reached = self.limits.reached(self.step, is_time_up=is_time_up)
+        self.limit_reached = self.limit_reached or reached
         return self.stop_reason is not None
 
     def where(self, phase: str) -> str:
@@ -183,10 +207,12 @@ class Run:
         key = (id(loader), steps_per_epoch)
         if key not in self.sources:
             source = as_source(loader, name=name, steps_per_epoch=steps_per_epoch)
-            self.sources[key] = loader, source
+            self.sources[key] = loader, shared_source(source, loader, name, self.placement)
         return self.sources[key][1]
 
     def known_source(self, loader: Loader) -> Source:
         """A loader as the loop reads it, which may not be one of this run's."""
         known = self.sources.get((id(loader), None))
-        return known[1] if known else as_source(loader, name="loader")
+        if known:
+            return known[1]
+        return shared_source(as_source(loader, name="loader"), loader, "loader", self.placement)

@@ -52,7 +52,12 @@ def is_save_due(trainees: Trainees, *, ended_epoch: int | None = None) -> bool:
     """
     run, parts = trainees.run, trainees.parts
     tell_failures(parts, run)
-    return run.clock.ask(run.step, ended_epoch) and not parts.saver.is_busy_with("resume")
+    if not run.clock.ask(run.step, ended_epoch):
+        return False
+    is_busy = parts.saver.is_busy_with("resume")
+    if run.agreement is None:
+        return not is_busy
+    return not run.agreement.any_of("whether the last checkpoint is written", is_busy)
 
 
 def save_resume(trainees: Trainees) -> None:
@@ -70,6 +75,8 @@ def save_resume(trainees: Trainees) -> None:
     with run.ledger.spent("checkpoints"):
         trainees.check_whole()
         run.clock.note_saved(point)
+        if run.agreement is not None:
+            run.agreement.forget()
         parts.logger.flush()  # what was recorded so far will not be recorded again
         _submit_resume(trainees)
 
@@ -95,7 +102,7 @@ def _submit_resume(trainees: Trainees) -> None:
         progress = counters.to_json() | saved.late(interval, epoch)
         progress["data"] |= {
             "fingerprint": source.fingerprint(),
-            "processes": jax.process_count(),
+            "processes": parts.steps.placement.group.count,
         }
         best_steps = clock.best_steps[-best.keep :]  # older trainings may have left others there
         held = saved.arrays | {"interval": _leaves(interval), "epoch": _leaves(epoch)}
@@ -198,6 +205,8 @@ def save_small(
         write: writes it.
         *arguments: those of `write`.
     """
+    if not parts.steps.placement.group.is_first:
+        return  # one process writes it
     if run is not None and run.is_active:
         parts.saver.submit(Job(what, what, partial(write, *arguments), has_arrays=False))
     else:

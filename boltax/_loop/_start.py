@@ -3,6 +3,7 @@
 from boltax._base._evaluation import evaluations_of
 from boltax._base._types import Loader, ScalarMetrics, State
 from boltax._build._parts import Parts
+from boltax._loop._agreement import Agreement
 from boltax._loop._asked import Asked, validation_trigger
 from boltax._loop._clock import SaveClock, save_trigger
 from boltax._loop._derived import computed
@@ -25,13 +26,16 @@ def start_run(parts: Parts, loaders: Loaders, wanted: Asked) -> Run:
         DataError: for a loader that cannot be read.
         ConfigurationError: for a monitor that no loader gives, or cadences that contradict.
     """
+    placement = parts.steps.placement
     trigger = validation_trigger(wanted, parts.check_val_every_n_epoch, loaders.val)
     run = Run(
         clock=SaveClock(save_trigger(parts.checkpoint)),
         validations=Validations.of(trigger, loaders.val, is_at_start=wanted.validate_at_start),
         takes_new_data=wanted.new_data,
+        placement=placement,
     )
     parts.steps.compilations.ledger = run.ledger
+    run.agreement = None if placement.group.is_alone else Agreement(run, placement)
     tests = evaluations_of(loaders.test, "test_loader")
     for found, argument in ((run.validations.evaluations, "val_loader"), (tests, "test_loader")):
         for name, one in found.items():

@@ -17,11 +17,19 @@ class Cadence:
         trigger: when it is due.
         last_at: `time.monotonic()` of the last time.
         last_step: the step of the last time.
+        is_told: whether it is time by the clock of the job's first process; None where there is no
+            other.
     """
 
     trigger: Every = field(default_factory=Every)
     last_at: float = field(default_factory=time.monotonic)
     last_step: int = 0
+    is_told: bool | None = None
+
+    def is_time(self) -> bool:
+        """Whether it is due by the clock of this process."""
+        minutes = self.trigger.minutes
+        return minutes is not None and time.monotonic() - self.last_at >= 60 * minutes
 
     @property
     def is_within_epochs(self) -> bool:
@@ -35,13 +43,15 @@ class Cadence:
             step: completed steps.
             ended_epoch: the epoch that ends with it; None within one.
         """
-        seconds = time.monotonic() - self.last_at
+        is_time = self.is_time() if self.is_told is None else self.is_told
         if ended_epoch is None:
-            return self.is_within_epochs and self.trigger.is_due(step=step, seconds=seconds)
+            is_counted = self.trigger.is_due(step=step, seconds=0.0)
+            return self.is_within_epochs and (is_time or is_counted)
         every = self.trigger.steps
         # steps of a trainer's own loop may have gone past one
         is_passed = every is not None and step // every > self.last_step // every
-        return is_passed or self.trigger.is_due(step=step, seconds=seconds, ended_epoch=ended_epoch)
+        is_counted = self.trigger.is_due(step=step, seconds=0.0, ended_epoch=ended_epoch)
+        return is_passed or is_time or is_counted
 
     def note(self, step: int) -> None:
         """Begins to count anew: it was done after this step."""
@@ -84,6 +94,16 @@ class Validations:
     def is_by_step(self) -> bool:
         """Whether an epoch may have another number of validations than one or none."""
         return self.is_within_epochs or self.is_at_start
+
+    def times(self) -> int:
+        """Which cadences are due by the clock of this process, a bit for each."""
+        each = (self.cadence, *self.own.values())
+        return sum(cadence.is_time() << place for place, cadence in enumerate(each))
+
+    def tell(self, times: int) -> None:
+        """Notes which are due by the clock of the job's first process."""
+        for place, cadence in enumerate((self.cadence, *self.own.values())):
+            cadence.is_told = bool(times >> place & 1)
 
     @property
     def key(self) -> str:

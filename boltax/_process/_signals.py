@@ -27,13 +27,22 @@ class Signals:
     process ignores stays ignored.
 
     Attributes:
-        received: the first signal that came, or None.
+        noted: the first signal that came to this process, or None.
+        agreed: the first that all processes of a job know of.
+        is_agreed_on: whether there are other processes, which have to know first.
     """
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
+        self.noted: signal.Signals | None = None
+        self.agreed: signal.Signals | None = None
+        self.is_agreed_on = False
         self._previous: dict[signal.Signals, Any] = {}
         self._is_watching = False
+
+    @property
+    def received(self) -> signal.Signals | None:
+        """The signal that is acted on, or None."""
+        return self.agreed if self.is_agreed_on else self.noted
 
     def __enter__(self) -> Self:
         self._is_watching = True
@@ -75,9 +84,9 @@ class Signals:
         raise SystemExit(128 + number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is None:
-            self.received = signal.Signals(number)
-            text = f"boltax: {self.received.name}: saving after this step; again leaves at once\n"
+        if self.noted is None:
+            self.noted = signal.Signals(number)
+            text = f"boltax: {self.noted.name}: saving after this step; again leaves at once\n"
             os.write(2, text.encode())  # print() could meet a print() that it interrupts
         elif number == signal.SIGINT and _is_interactive():
             raise KeyboardInterrupt

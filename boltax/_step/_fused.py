@@ -225,8 +225,13 @@ class FusedStep:
             window.done += chunk.steps
             if window.done >= window.steps or chunk.steps < chunk.plan.steps:  # the data ended
                 jax.block_until_ready(carry)
-                window.seconds = (time.perf_counter() - window.began) / window.done
+                seconds = (time.perf_counter() - window.began) / window.done
+                window.seconds = self._of_all("the time of a step", seconds)
         return carry, outputs
+
+    def _of_all(self, what: str, seconds: float) -> float:
+        """What the first process of a job has measured: all choose by the same times."""
+        return float(self._placement.group.exchange(what, seconds)[0])
 
     def _begin(self, constants: Constants, carry: Carry, feed: Feed, mode: Mode) -> None:
         """Looks at the first batch, and notes the forms of a step's arguments."""
@@ -263,6 +268,8 @@ class FusedStep:
             if not self._pays(mode, before):
                 continue
             compiled = self._start(mode, before)
+            if not self._placement.group.is_alone:
+                compiled.result()  # so that all go on at the same step
             while not compiled.done():
                 yield []
             yield [alone := _Window(mode, UNROLLED if mode is Mode.UNROLLED else 1)]
@@ -306,7 +313,7 @@ class FusedStep:
         """Whether there are so many steps left that another way may win back its compilation."""
         if self._remaining is None:
             return True
-        once = self.programs[self._first].compile_seconds
+        once = self._of_all("the time of compiling", self.programs[self._first].compile_seconds)
         cost = once * (UNROLLED if mode is Mode.UNROLLED else 1.2)
         share = LEAST_SHARE
         if self._first is Mode.SINGLE:

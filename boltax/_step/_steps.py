@@ -12,7 +12,7 @@ metrics is compiled.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import jax
@@ -231,9 +231,9 @@ def compile_steps(
         for step, is_train in ((train_step, True), (eval_step, False))
     )
     core_of_train, core_of_eval = partial(train_core, train_step), partial(eval_core, eval_step)
-    of, turn, merge = "", partial(turn_metrics, on_nonfinite), extend
+    of = ""
     if members is not None:
-        of, turn, merge = f" of {members} members", jax.vmap(turn), jax.vmap(merge)
+        of = f" of {members} members"
         train, train_many = jax.vmap(train, in_axes=(None, 0, None)), loop
         evaluate = jax.vmap(evaluate, in_axes=(Evaluation(0, None), 0, None))
         train_metrics, eval_metrics = (
@@ -259,13 +259,27 @@ def compile_steps(
         empty_eval=_empty(partial(jax.eval_shape, eval_metrics), placement),
         compilations=compilations,
         padding=Padding(placement=placement),
-        turn=placement.jit_whole(turn),
-        merge=placement.jit_whole(merge),
-        add_ended=placement.jit_whole(add_ended),
         size_of=size_of or num_examples,
         placement=placement,
-        are_finite=placement.jit_whole(are_finite if members is None else jax.vmap(are_finite)),
+        **(_around_on_one if placement.is_one else _around)(
+            on_nonfinite, members is not None, placement
+        ),
     )
+
+
+def _around(on_nonfinite: str, has_members: bool, placement: Placement) -> dict[str, Any]:
+    """What is compiled around the steps, by its name in `Steps`."""
+    each: Callable[..., Any] = jax.vmap if has_members else lambda function: function
+    return {
+        "turn": placement.jit_whole(each(partial(turn_metrics, on_nonfinite))),
+        "merge": placement.jit_whole(each(extend)),
+        "add_ended": placement.jit_whole(add_ended),
+        "are_finite": placement.jit_whole(each(are_finite)),
+    }
+
+
+_around_on_one = lru_cache(maxsize=8)(_around)
+"""The same for all trainers that have the same metrics: nothing in it is of a model."""
 
 
 def compile_fused(
@@ -511,28 +525,6 @@ def compile_per_member(function: Callable[..., PyTree]) -> Callable[..., PyTree]
     What it gives lies on a mesh as the first of its arguments does.
     """
     return keeping(jax.vmap(function), lambda first, *_: first)
-
-
-def compile_copy(
-    placement: Placement = ONE_DEVICE,
-) -> Callable[[PyTree, PyTree | None], PyTree]:
-    """Compiles ``copy(tree, into)``: a copy on the device, in new memory or in that of `into`.
-
-    A copy into memory that was used before takes a fifth of the time.
-    """
-    if not placement.is_one:
-        anew = placement.jit(_copy, lambda tree: ((placement.held(tree),), placement.held(tree)))
-        return lambda tree, _: anew(tree)
-    return lambda tree, into: _copied(tree) if into is None else _copied_into(tree, into)
-
-
-def _copy(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
-
-
-# Of all trainers: what one has compiled serves every other with arrays of these shapes.
-_copied = jax.jit(_copy)
-_copied_into = jax.jit(lambda tree, _: _copy(tree), donate_argnums=1, keep_unused=True)
 
 
 def _empty(

@@ -36,6 +36,8 @@ from boltax.checkpoint._structure import (
     walk,
 )
 from boltax.errors import CheckpointError
+from boltax.parallel._arrays import put_by_all
+from boltax.parallel._group import group
 
 _MOST_INLINE_BYTES = 1024  # the store packs, and compresses, small arrays into its index
 
@@ -52,7 +54,9 @@ def write_arrays(folder: Path, name: str, tree: PyTree) -> None:
         CheckpointError: when the tree holds something else.
         RunDirectoryError: when the files cannot be written.
     """
-    write_json(folder / "structure.json", structure_of(tree))
+    structure = structure_of(tree)
+    if group().is_first:
+        write_json(folder / "structure.json", structure)
     if arrays := {names: leaf for names, leaf in _raw_leaves(tree) if leaf.size}:
         save_flat(folder / name, arrays)
 
@@ -182,7 +186,11 @@ def _typed(array: Any, leaf: Leaf, place: Any) -> Any:
     if leaf.key is None:
         return array
     keys = jax.random.wrap_key_data(array, impl=leaf.key)
-    return keys if place is None or place is ON_HOST else jax.device_put(keys, place)
+    return keys if place is None or place is ON_HOST else _put(keys, place)
+
+
+def _put(array: Any, place: Any) -> Any:
+    return jax.device_put(array, place) if group().is_alone else put_by_all(array, place)
 
 
 def _empty(leaf: Leaf, place: Any) -> Any:
@@ -190,7 +198,9 @@ def _empty(leaf: Leaf, place: Any) -> Any:
     if leaf.nbytes:
         return None
     empty = np.zeros(leaf.raw_shape, leaf.raw_dtype)
-    return empty if place is ON_HOST or stays_on_host(leaf) else jnp.asarray(empty)
+    if place is ON_HOST or stays_on_host(leaf):
+        return empty
+    return jnp.asarray(empty) if place is None else _put(empty, place)
 
 
 def _assemble(structure: Structure, template: PyTree, arrays: dict[Names, Any], path: Names) -> Any:

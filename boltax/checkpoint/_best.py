@@ -11,6 +11,7 @@ It decides what is kept, and asks others what is better. It keeps nothing open b
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from boltax.checkpoint._arrays import read_arrays
 from boltax.checkpoint._metrics_json import plain_metrics, read_metrics
 from boltax.checkpoint._step_folders import StepFolders
 from boltax.errors import CheckpointError
+from boltax.parallel._group import group
 
 _log = logging.getLogger("boltax")
 
@@ -257,7 +259,8 @@ class BestCheckpoints:
         saved = self._folders.find(step)
         if saved is None:
             raise self._missing(step)
-        variables = read_arrays(saved.folder, "variables", template)
+        read = partial(read_arrays, saved.folder, "variables", template)
+        variables = group().together(f"reading the checkpoint {saved.folder}", read)
         return Best(variables, read_metrics(saved.content), saved.step)
 
     def _missing(self, step: int | None) -> CheckpointError:

@@ -22,9 +22,14 @@ def sync_tree(folder: Path) -> None:
         sync(Path(parent))
 
 
+def temporary_path(final: Path) -> Path:
+    """The folder beside `final` in which is assembled what `commit_folder` puts there."""
+    return final.with_name(f".tmp-{final.name}")
+
+
 def temporary_folder(final: Path) -> Path:
-    """A new empty folder beside `final`, in which to assemble what `commit_folder` puts there."""
-    temporary = final.with_name(f".tmp-{final.name}")
+    """That folder, new and empty."""
+    temporary = temporary_path(final)
     temporary.mkdir(parents=True)
     return temporary
 
@@ -34,7 +39,7 @@ def commit_folder(final: Path) -> None:
 
     An older folder of that name makes way.
     """
-    temporary = final.with_name(f".tmp-{final.name}")
+    temporary = temporary_path(final)
     replaced = final.with_name(f".replaced-{final.name}")
     sync_tree(temporary)
     write_manifest(temporary)

@@ -11,6 +11,7 @@ It knows nothing of what the arrays and the progress mean. It keeps nothing open
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from boltax.checkpoint._progress_json import decode_progress, encode_progress
 from boltax.checkpoint._rundir import RunDirectory, locate
 from boltax.checkpoint._step_folders import Saved, StepFolders
 from boltax.errors import CheckpointError
+from boltax.parallel._group import group
 
 
 class Resume(NamedTuple):
@@ -127,7 +129,8 @@ class ResumeCheckpoints:
         saved = self._find(step)
         if saved is None:
             return None
-        arrays = read_arrays(saved.folder, "arrays", template)
+        read = partial(read_arrays, saved.folder, "arrays", template)
+        arrays = group().together(f"reading the checkpoint {saved.folder}", read)
         return Resume(arrays, decode_progress(saved.content), saved.step, saved.folder)
 
     def peek(self, step: int | None = None) -> Resume | None:

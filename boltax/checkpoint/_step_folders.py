@@ -14,6 +14,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,13 +29,16 @@ from boltax.checkpoint._folders import (
     committed_folders,
     remove_folder,
     temporary_folder,
+    temporary_path,
 )
 from boltax.checkpoint._manifest import verify_folder
 from boltax.checkpoint._plain import short
 from boltax.errors import CheckpointError, RunDirectoryError
+from boltax.parallel._group import group
 
 _MOST_FAULTS = 10
 _MOST = 2**63
+_THREAD = "files"  # whichever it is: one after the other, as they come
 
 
 class Saved(NamedTuple):
@@ -107,34 +111,50 @@ class StepFolders:
             raise CheckpointError(
                 f"Received step={step!r}; expected a whole number from 0, e.g. save(300, ...)."
             )
-        final = self.directory / str(int(step))
+        final, processes = self.directory / str(int(step)), group()
+        what = f"the checkpoint {final}"
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            clean_leftovers(self.directory)
-            saved = self.saved()
-            number = 1 + max((each.number for each in saved), default=0)
+            saved = processes.by_first(what, lambda: self._begin(final), thread=_THREAD) or []
+            order = with_step([each.step for each in saved], int(step), ranking)
             try:
-                temporary = temporary_folder(final)
-                write_arrays(temporary, self.arrays, arrays)
-                order = with_step([each.step for each in saved], int(step), ranking)
-                now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-                record = {"step": int(step), "saved": number, "time": now, self.content: content}
-                if order != [*_by_number(saved, without=step), step]:
-                    record["order"] = order
-                write_json(temporary / f"{self.content}.json", record)
-                commit_folder(final)
+                temporary = temporary_path(final)
+                write = partial(write_arrays, temporary, self.arrays, arrays)
+                processes.together(what, write, thread=_THREAD)
+                commit = partial(self._commit, final, int(step), content, saved, order)
+                processes.by_first(what, commit, thread=_THREAD)
             except BaseException:
-                with contextlib.suppress(OSError):
-                    clean_leftovers(self.directory)
+                if processes.is_first:
+                    with contextlib.suppress(OSError):
+                        clean_leftovers(self.directory)
                 raise
             folders = {each.step: each.folder for each in saved}
             for each in order[: max(0, len(order) - keep)]:
-                if each != step and each not in protected:
+                if processes.is_first and each != step and each not in protected:
                     remove_folder(folders[each])
         except RunDirectoryError:
             raise
         except OSError as error:
             raise unwritable(final, error) from error
+
+    def _begin(self, final: Path) -> list[Saved]:
+        """Makes room for a checkpoint; gives those that there are."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        clean_leftovers(self.directory)
+        saved = self.saved()
+        temporary_folder(final)
+        return saved
+
+    def _commit(
+        self, final: Path, step: int, content: Any, saved: Sequence[Saved], order: list[int]
+    ) -> None:
+        """Writes what stands beside the arrays, and has the checkpoint appear."""
+        number = 1 + max((each.number for each in saved), default=0)
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        record = {"step": step, "saved": number, "time": now, self.content: content}
+        if order != [*_by_number(saved, without=step), step]:
+            record["order"] = order
+        write_json(temporary_path(final) / f"{self.content}.json", record)
+        commit_folder(final)
 
     def saved(self) -> list[Saved]:
         """All there are, in their order; those without a readable record come first.
@@ -173,6 +193,14 @@ class StepFolders:
         Raises:
             CheckpointError: when there are only damaged ones, naming their files.
         """
+        processes = group()
+        if processes.is_alone:
+            return self._find(step)
+        look = partial(self._find, step)
+        chosen = processes.of_first("the look for a checkpoint", lambda: _step_of(look()))
+        return next((each for each in self.saved() if each.step == chosen), None)
+
+    def _find(self, step: int | None) -> Saved | None:
         candidates = [each for each in self.saved() if step is None or each.step == step]
         # Nobody knows how old those without a record are: first, so that they are reported.
         candidates.sort(key=lambda each: not each.is_readable)
@@ -209,7 +237,8 @@ class StepFolders:
             RunDirectoryError: when it cannot be deleted.
         """
         try:
-            remove_folder(saved.folder)
+            if group().is_first:
+                remove_folder(saved.folder)
         except OSError as error:
             raise unwritable(saved.folder, error) from error
 
@@ -237,6 +266,10 @@ class StepFolders:
             return Saved(step, folder, 0, "", {}, fault=fault)
         content, when = record[self.content], record["time"]
         return Saved(step, folder, number, when, content, None if order is None else tuple(order))
+
+
+def _step_of(saved: Saved | None) -> int | None:
+    return None if saved is None else saved.step
 
 
 def with_step(order: Sequence[int], step: int, ranking: Sequence[int] = ()) -> list[int]:

@@ -18,6 +18,7 @@ is any pytree of arrays that share their first axis.
 
 from boltax.data._array_loader import ArrayLoader
 from boltax.data._collate import create_data_loaders, numpy_collate
+from boltax.data._divided import Divided
 from boltax.data._generated import Generated
 from boltax.data._module import DataModule
 from boltax.data._source import Source
@@ -27,6 +28,7 @@ from boltax.data._together import Mixture, Together
 __all__ = [
     "ArrayLoader",
     "DataModule",
+    "Divided",
     "Generated",
     "Mixture",
     "Source",

@@ -5,6 +5,7 @@ May not show how far it has read: a cursor comes with its batch, and with no oth
 
 import functools
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -176,7 +177,8 @@ class _Reader:
     def _draw(self, wanted: int) -> list[tuple[Batch, Cursor]]:
         """Up to so many batches of one form, and no more than come within `LONGEST`."""
         drawn: list[tuple[Batch, Cursor]] = []
-        until = time.perf_counter() + LONGEST
+        # processes of a job take as many as each other
+        until = time.perf_counter() + (LONGEST if self._placement.group.is_alone else math.inf)
         while len(drawn) < wanted and not (drawn and time.perf_counter() > until):
             item = self._pushed_back.pop() if self._pushed_back else self._next()
             if item is None:

@@ -14,6 +14,7 @@ from boltax.data._array_loader import ArrayLoader
 from boltax.data._arrays import is_a, to_array
 from boltax.data._batches import is_mapping
 from boltax.data._checked import CheckedSource
+from boltax.data._divided import Divided
 from boltax.data._generated import Generated
 from boltax.data._grain import GrainIterSource, GrainMapSource
 from boltax.data._huggingface import refuse_rows
@@ -136,6 +137,8 @@ def _open(loader: Any, name: str, steps_per_epoch: int | None = None) -> Source:
     if isinstance(loader, Mixture):
         of_mixture = [_part(one, f"{name}, part {n}") for n, one in enumerate(loader.loaders, 1)]
         return MixtureSource(of_mixture, loader, name)
+    if isinstance(loader, Divided):
+        return _open(loader.loader, name, steps_per_epoch)
     _refuse_data(loader, name)
     if all(hasattr(loader, part) for part in ("num_batches", "epoch", "fingerprint")):
         return loader

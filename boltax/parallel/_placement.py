@@ -19,11 +19,13 @@ from boltax._base._chunks import Made, Rows
 from boltax._base._trees import common_size, describe
 from boltax._base._types import Batch, Feed, PyTree, Variables
 from boltax.errors import ConfigurationError, DataError
+from boltax.parallel._arrays import put_by_all, to_host
 from boltax.parallel._devices import first_device, is_on_cpu
+from boltax.parallel._group import ALONE, Group, group
 from boltax.parallel._jitted import Jitted, Shardings
 from boltax.parallel._mesh import mesh_of
 from boltax.parallel._parallel import Parallel
-from boltax.parallel._processes import check_joined, is_joined
+from boltax.parallel._processes import check_joined, join
 from boltax.parallel._rules import AxisNames, Rules, specs_of_state
 
 
@@ -35,13 +37,15 @@ class Placement:
         parallel: what the user asked for; None for one device.
         mesh: the devices; None for the one on which JAX puts what nobody places.
         parts: into how many parts a batch is divided.
+        group: the processes whose devices these are.
 
     Args:
         parallel: see there.
+        group: see there.
     """
 
-    def __init__(self, parallel: Parallel | None = None) -> None:
-        self.parallel = parallel
+    def __init__(self, parallel: Parallel | None = None, group: Group = ALONE) -> None:
+        self.parallel, self.group = parallel, group
         self.mesh: Any = None if parallel is None else mesh_of(parallel)
         self._axes = () if parallel is None else parallel.data_axes
         sizes: Mapping[str, int] = {} if self.mesh is None else dict(self.mesh.shape)
@@ -67,7 +71,7 @@ class Placement:
     @property
     def device(self) -> Any:
         """One of the devices, for what is the same of all: kind, memory, speed."""
-        return first_device() if self.mesh is None else self.mesh.devices.flat[0]
+        return first_device() if self.mesh is None else self.mesh.local_devices[0]
 
     @property
     def is_host_enough(self) -> bool:
@@ -85,13 +89,17 @@ class Placement:
 
     def put(self, tree: PyTree) -> PyTree:
         """Arrays that are whole on each device: metrics, counts, keys, a resident data set."""
-        return jax.device_put(tree) if self.mesh is None else jax.device_put(tree, self.whole)
+        return jax.device_put(tree) if self.mesh is None else self._put(tree, self.whole)
 
     def put_feed(self, feed: Feed, *, is_stacked: bool = False) -> Feed:
         """A batch, or a stack of batches ``[steps, batch, ...]``, divided by its examples."""
         if self.mesh is None:
             return jax.device_put(feed)
-        return jax.device_put(feed, self.of_feed(feed, is_stacked=is_stacked))
+        return self._put(feed, self.of_feed(feed, is_stacked=is_stacked))
+
+    def to_host(self, tree: PyTree) -> PyTree:
+        """Whole NumPy arrays, wherever the parts of these lie; asked for by all processes."""
+        return jax.device_get(tree) if self.group.is_alone else to_host(tree)
 
     def number(self, value: int) -> Any:
         """A count as int32, brought to the device once; there are a few hundred at most."""
@@ -141,7 +149,7 @@ class Placement:
         def one(leaf: Any, sharding: NamedSharding) -> Any:
             if isinstance(leaf, jax.ShapeDtypeStruct):
                 return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-            return jax.device_put(leaf, sharding)
+            return self._put(leaf, sharding)
 
         return jax.tree.map(one, variables, self.of_variables(variables, named))
 
@@ -244,6 +252,30 @@ class Placement:
                 f"each device works on as many. Write batch_size={near}."
             )
 
+    def check_divided(self) -> None:
+        """Refuses meshes on which the rows that a process reads do not lie on its own devices.
+
+        Raises:
+            ConfigurationError: for such a mesh.
+        """
+        spec = PartitionSpec(self._axes)
+        places = self._sharding(spec).devices_indices_map((self.parts,))
+        each: list[set[int]] = [set() for _ in range(self.group.count)]
+        for device, (rows,) in places.items():
+            each[device.process_index] |= {*range(*rows.indices(self.parts))}
+        size = self.parts // self.group.count
+        if any(rows != {*range(i * size, (i + 1) * size)} for i, rows in enumerate(each)):
+            raise ConfigurationError(
+                f"Received Divided(...) for {dict(self.mesh.shape)}, on which processes share rows "
+                "of a batch, or have them in another order; expected the data axis first in the "
+                "mesh, and all devices along the others within one process. Give whole batches, "
+                "without Divided."
+            )
+
+    def _put(self, tree: PyTree, shardings: PyTree) -> PyTree:
+        put = jax.device_put if self.group.is_alone else put_by_all
+        return put(tree, shardings)
+
     def _tree(self, like: PyTree, specs: list[PartitionSpec]) -> Any:
         structure = jax.tree.structure(like)
         return structure.unflatten([self._sharding(spec) for spec in specs])
@@ -266,13 +298,28 @@ def placement_of(parallel: Parallel | None) -> Placement:
     """The placement of a run.
 
     Raises:
-        ConfigurationError: in a job of several processes, which this version does not train in.
+        ConfigurationError: in a job of several processes, for one device, or for devices among
+            which a process has none.
     """
+    if parallel is not None:
+        join()
     check_joined()
-    if is_joined():
+    processes = group()
+    if parallel is None and processes.is_alone:
+        return ONE_DEVICE
+    if parallel is None:
         raise ConfigurationError(
-            f"Received parallel={parallel!r} in a job of {jax.process_count()} processes; expected "
-            "one process, whose devices a run is spread over: this version does not divide data "
-            "and files between processes. Start one process with all devices of a machine."
+            f"Received parallel=None in a job of {processes.count} processes: each would train "
+            "alone, in the same folder. Expected devices over which the run is spread. Write "
+            'parallel="data", or "fsdp".'
         )
-    return ONE_DEVICE if parallel is None else Placement(parallel)
+    placement = Placement(parallel, processes)
+    used = {device.process_index for device in placement.mesh.devices.flat}
+    if len(used) < processes.count:
+        idle = sorted({*range(processes.count)} - used)
+        raise ConfigurationError(
+            f"Received parallel={parallel!r}, whose {placement.num_devices} devices leave out "
+            f"those of process {idle[0]} of {processes.count}; expected devices of every process. "
+            'Write mesh={"data": -1}, or start fewer processes.'
+        )
+    return placement

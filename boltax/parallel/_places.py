@@ -16,11 +16,11 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from boltax._base._types import PyTree
 from boltax.errors import ConfigurationError
 from boltax.parallel._devices import Device, on_device
+from boltax.parallel._group import group
 from boltax.parallel._jitted import Jitted
 from boltax.parallel._mesh import mesh_of
 from boltax.parallel._parallel import MEMBERS, Parallel
 from boltax.parallel._placement import ONE_DEVICE, Placement
-from boltax.parallel._processes import is_joined
 
 Place: TypeAlias = "Device | Placement"
 """A device, or the placement on a part of a mesh."""
@@ -33,7 +33,7 @@ def places_of(parallel: Parallel) -> tuple[Place, ...]:
         ConfigurationError: for a mesh that the devices do not fill, and in a job of several
             processes.
     """
-    if is_joined():
+    if not group().is_alone:
         raise ConfigurationError(
             f"Received parallel={parallel!r} for a population in a job of {jax.process_count()} "
             "processes; expected one process, whose devices the members are spread over. Start one "

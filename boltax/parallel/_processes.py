@@ -7,13 +7,14 @@ each of these would train alone, in the same folder.
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 from boltax.errors import ConfigurationError
+from boltax.parallel._group import STALL_SECONDS, group
 
-HEARTBEAT_SECONDS, SHUTDOWN_SECONDS = 30, 15
+HEARTBEAT_SECONDS, SHUTDOWN_SECONDS = 20, 15
 """How long the others wait for a process that is gone. With the 100 and 300 of JAX a job waits for
 minutes after one of its processes has failed."""
 _SIZES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "WORLD_SIZE")
@@ -30,12 +31,7 @@ def launched(environment: Mapping[str, str] = os.environ) -> tuple[str, int]:
     return "", 1
 
 
-def is_joined() -> bool:
-    """Whether this process belongs to a job of several; asked without starting JAX's backend."""
-    return bool(jax.distributed.is_initialized()) and jax.process_count() > 1
-
-
-def initialize(**arguments: Any) -> None:
+def initialize(*, stall_seconds: float | None = STALL_SECONDS, **arguments: Any) -> None:
     """Joins the processes of a job: the first line of a script that a launcher starts many times.
 
     A thin door to `jax.distributed.initialize`, which finds out itself who the others are under
@@ -44,7 +40,10 @@ def initialize(**arguments: Any) -> None:
     it may stay in a script that is also run by hand.
 
     Args:
-        **arguments: those of `jax.distributed.initialize`, where they have to be given.
+        stall_seconds: when a run comes no further for so long, since one process is stuck, say,
+            all of them end; None for never.
+        **arguments: those of `jax.distributed.initialize`, where they have to be given; among them
+            `initialization_timeout`, the seconds for which a process waits for the others.
 
     Raises:
         ConfigurationError: when JAX does not find out who the others are.
@@ -72,6 +71,23 @@ def initialize(**arguments: Any) -> None:
             "boltax.parallel.initialize(coordinator_address='host:port', num_processes=..., "
             "process_id=...), first in the script."
         ) from error
+    group().stall_seconds = stall_seconds
+
+
+def join() -> None:
+    """Joins the processes of a job, where a launcher has started this one among others.
+
+    Done for the user when a trainer is to be spread over devices. Where JAX has begun to compute
+    by then, it is too late, and `check_joined` says what to write.
+    """
+    if launched()[1] > 1 and not jax.distributed.is_initialized() and not _has_begun():
+        initialize()
+
+
+def _has_begun() -> bool:
+    from jax._src import xla_bridge  # has no public name
+
+    return bool(cast("Any", xla_bridge).backends_are_initialized())
 
 
 def check_joined() -> None:

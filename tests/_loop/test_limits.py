@@ -9,13 +9,14 @@ from boltax._loop._limits import Limits, deadline_in, planned_steps
 
 def test_steps_that_are_used_up_are_named():
     limits = Limits(max_steps=5)
-    assert limits.reached(4) is None
-    assert limits.reached(5) == "max_steps=5 is reached"
+    assert limits.reached(4, is_time_up=False) is None
+    assert limits.reached(5, is_time_up=False) == "max_steps=5 is reached"
 
 
 def test_time_that_is_used_up_is_named():
-    assert Limits(deadline=time.monotonic() + 100).reached(10**9) is None
-    assert Limits(deadline=deadline_in(0.0)).reached(0) == "max_time is used up"
+    assert not Limits(deadline=time.monotonic() + 100).is_time_up()
+    assert Limits(deadline=deadline_in(0.0)).is_time_up()
+    assert Limits().reached(0, is_time_up=True) == "max_time is used up"
     assert deadline_in(None) is None
 
 

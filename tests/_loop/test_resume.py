@@ -83,6 +83,32 @@ def contents(folder):
     }
 
 
+def interrupted(folder, step=8, **options):
+    trainer = make(folder, callbacks=[FailAt("on_step_end", step)], **options)
+    with pytest.raises(Failure):
+        trainer.train_model(*loaders(), num_epochs=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What a run of three epochs leaves that nothing has interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    make(folder).train_model(*loaders(), num_epochs=3)
+    return contents(folder)
+
+
+@pytest.fixture(scope="module")
+def run_to_copy(tmp_path_factory):
+    return interrupted(tmp_path_factory.mktemp("interrupted"))
+
+
+@pytest.fixture
+def run(run_to_copy, tmp_path):
+    """The folder of a run that was interrupted at step 8."""
+    return shutil.copytree(run_to_copy, tmp_path / "run")
+
+
 @pytest.mark.parametrize("model_class", [None, NnxMlp], ids=["linen", "nnx"])
 def test_resume_mid_epoch_is_bit_exact(model_class):
     options = {} if model_class is None else {"model_class": model_class}
@@ -116,12 +142,11 @@ def test_debug_mode_resumes_exactly():
         ("on_test_end", 15),
     ],
 )
-def test_a_fault_anywhere_leaves_a_run_that_goes_on_exactly(tmp_path, hook, step):
-    make(tmp_path / "whole").train_model(*loaders(), num_epochs=3)
+def test_a_fault_anywhere_leaves_a_run_that_goes_on_exactly(tmp_path, hook, step, whole):
     with pytest.raises(Failure):
         make(tmp_path / "run", callbacks=[FailAt(hook, step)]).train_model(*loaders(), num_epochs=3)
     make(tmp_path / "run").train_model(*loaders(), num_epochs=3, resume=True)
-    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "run") == whole
 
 
 def test_a_fault_of_the_loader_saves_first(tmp_path):
@@ -138,25 +163,19 @@ def test_a_fault_of_the_loader_saves_first(tmp_path):
     assert trainer.run.step >= 1
 
 
-def test_the_same_trainer_goes_on_in_the_same_process(tmp_path):
-    make(tmp_path / "whole").train_model(*loaders(), num_epochs=3)
+def test_the_same_trainer_goes_on_in_the_same_process(tmp_path, whole):
     trainer = make(tmp_path / "run", callbacks=[FailAt("on_step_end", 8)])
     with pytest.raises(Failure):
         trainer.train_model(*loaders(), num_epochs=3)
     trainer.callbacks = ()
     trainer.train_model(*loaders(), num_epochs=3, resume=True)
-    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "run") == whole
 
 
-def test_a_loaded_trainer_goes_on_from_the_folder_alone(tmp_path):
-    make(tmp_path / "whole").train_model(*loaders(), num_epochs=3)
-    with pytest.raises(Failure):
-        make(tmp_path / "run", callbacks=[FailAt("on_step_end", 8)]).train_model(
-            *loaders(), num_epochs=3
-        )
-    trainer = Classifier.load_from_checkpoint(tmp_path / "run", callbacks=())
+def test_a_loaded_trainer_goes_on_from_the_folder_alone(run, whole):
+    trainer = Classifier.load_from_checkpoint(run, callbacks=())
     trainer.train_model(*loaders(), num_epochs=3, resume=True)
-    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert contents(run) == whole
 
 
 def test_without_anything_to_resume_the_run_starts(tmp_path):
@@ -299,22 +318,13 @@ def test_callbacks_keep_their_state(tmp_path):
     assert [row["count"] for row in trainer.run.history] == [1, 2, 3]
 
 
-def interrupted(folder, step=8, **options):
-    trainer = make(folder, callbacks=[FailAt("on_step_end", step)], **options)
-    with pytest.raises(Failure):
-        trainer.train_model(*loaders(), num_epochs=3)
-    return folder
-
-
-def test_another_run_is_continued_in_a_folder_of_its_own(tmp_path):
-    make(tmp_path / "whole").train_model(*loaders(), num_epochs=3)
-    old = interrupted(tmp_path / "old")
-    before = sorted(path.name for path in old.rglob("*"))
-    make(tmp_path / "new").train_model(*loaders(), num_epochs=3, resume=old)
-    left, whole = contents(tmp_path / "new"), contents(tmp_path / "whole")
+def test_another_run_is_continued_in_a_folder_of_its_own(tmp_path, run, whole):
+    before = sorted(path.name for path in run.rglob("*"))
+    make(tmp_path / "new").train_model(*loaders(), num_epochs=3, resume=run)
+    left = contents(tmp_path / "new")
     assert left["history.csv"] == whole["history.csv"]
     assert left["best"] == whole["best"]
-    assert sorted(path.name for path in old.rglob("*")) == before
+    assert sorted(path.name for path in run.rglob("*")) == before
 
 
 def test_one_resume_checkpoint_may_be_named(tmp_path):
@@ -338,8 +348,7 @@ def test_going_back_in_a_run_keeps_what_is_newest(tmp_path):
     assert trainer.run.step == 8  # from 7, though 12 was saved before
 
 
-def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path, caplog):
-    make(tmp_path / "whole").train_model(*loaders(), num_epochs=3)
+def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path, caplog, whole):
     options = {"checkpoint": bx.CheckpointOptions(every_steps=5, keep_last=2)}
     run = interrupted(tmp_path / "run", **options)
     victim = next(path for path in (run / "checkpoints/resume/8/arrays").rglob("d/*"))
@@ -349,7 +358,7 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path, caplog):
     make(run, **options).train_model(*loaders(), num_epochs=3, resume=True)
     assert "resume/8" in caplog.text
     assert "has another checksum" in caplog.text
-    assert contents(run) == contents(tmp_path / "whole")
+    assert contents(run) == whole
 
 
 @pytest.mark.parametrize(
@@ -360,8 +369,7 @@ def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path, caplog):
         (lambda: bx.data.ArrayLoader(classes(70, seed=1), 16, True, seed=4), "checksum was"),
     ],
 )
-def test_other_data_are_refused_and_nothing_is_changed(tmp_path, other, difference):
-    run = interrupted(tmp_path / "run")
+def test_other_data_are_refused_and_nothing_is_changed(run, other, difference):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
     with pytest.raises(DataError, match=difference):
         make(run).train_model(other(), *loaders()[1:], num_epochs=3, resume=True)
@@ -369,8 +377,7 @@ def test_other_data_are_refused_and_nothing_is_changed(tmp_path, other, differen
     assert {path.name for path in changed} <= {"hparams.json", "hyperparameters.csv"}
 
 
-def test_another_model_is_refused_with_a_table(tmp_path):
-    run = interrupted(tmp_path / "run")
+def test_another_model_is_refused_with_a_table(run):
     with pytest.raises(CheckpointError, match=r"shape +state/params/Dense_0/kernel"):
         make(run, model_hparams={"features": 9}).train_model(*loaders(), num_epochs=3, resume=True)
 
@@ -399,11 +406,10 @@ def test_two_trainers_do_not_train_in_one_folder(tmp_path):
         make(tmp_path, callbacks=[Second()]).train_model(loader(), num_epochs=1)
 
 
-def test_the_folder_may_be_moved(tmp_path):
-    make(tmp_path / "whole").train_model(*loaders(), num_epochs=3)
-    shutil.move(interrupted(tmp_path / "run"), tmp_path / "moved")
+def test_the_folder_may_be_moved(tmp_path, run, whole):
+    shutil.move(run, tmp_path / "moved")
     make(tmp_path / "moved").train_model(*loaders(), num_epochs=3, resume=True)
-    assert contents(tmp_path / "moved") == contents(tmp_path / "whole")
+    assert contents(tmp_path / "moved") == whole
 
 
 def test_keep_last_zero_writes_no_resume_checkpoint(tmp_path):
@@ -420,7 +426,7 @@ def test_nothing_moves_implicitly_while_a_run_is_saved(tmp_path):
     assert np.isfinite(trainer.run.history[-1]["val/loss"])
 
 
-def test_resuming_traces_each_step_once(tmp_path):
+def test_resuming_traces_each_step_once(run):
     traces = []
 
     class Traced(Classifier):
@@ -428,8 +434,7 @@ def test_resuming_traces_each_step_once(tmp_path):
             traces.append(train)
             return super().loss_function(model, batch, train)
 
-    interrupted(tmp_path)
-    trainer = make(tmp_path, Traced)
+    trainer = make(run, Traced)
     del traces[:]
     trainer.train_model(
         loader(70, shuffle=True, seed=4, drop_last=False), num_epochs=3, resume=True

@@ -8,7 +8,6 @@ import pytest
 from boltax._base._chunks import Chunk, Plan
 from boltax._step._bodies import Training
 from boltax._step._steps import (
-    compile_copy,
     compile_members,
     compile_per_member,
     compile_steps,
@@ -90,12 +89,3 @@ def test_rows_of_members_are_stacked_gathered_taken_and_chosen():
     assert chosen.tolist() == [[1, 1], [0, 0], [1, 1]]
     assert no.is_deleted()  # its memory is used again
     assert compile_per_member(jnp.sum)(jnp.ones((3, 2))).tolist() == [2, 2, 2]
-
-
-def test_a_copy_goes_into_new_memory_or_that_of_another():
-    copy, tree = compile_copy(), {"w": jnp.arange(3.0)}
-    first = copy(tree, None)
-    second = copy({"w": tree["w"] + 1}, first)
-    assert second["w"].tolist() == [1, 2, 3]
-    assert first["w"].is_deleted()
-    assert not tree["w"].is_deleted()

@@ -8,6 +8,8 @@ from jax.sharding import PartitionSpec as P
 
 from boltax.errors import ConfigurationError
 from boltax.parallel import Parallel, _places
+from boltax.parallel._coordination import Board
+from boltax.parallel._group import Group
 from boltax.parallel._placement import ONE_DEVICE
 from boltax.parallel._places import (
     first_of,
@@ -21,6 +23,7 @@ from boltax.parallel._places import (
     unstacked,
     with_places,
 )
+from group_dummies import Store
 
 BOTH = Parallel(mesh={"members": 1, "data": 2}, fsdp="data")
 
@@ -65,6 +68,6 @@ def test_results_lie_as_the_arguments_do():
 
 
 def test_places_of_several_processes_are_refused(monkeypatch):
-    monkeypatch.setattr(_places, "is_joined", lambda: True)
+    monkeypatch.setattr(_places, "group", lambda: Group(0, 2, Board(Store())))
     with pytest.raises(ConfigurationError, match="expected one process, whose devices the members"):
         places_of(BOTH)

@@ -5,8 +5,9 @@ import pytest
 
 from boltax.errors import ConfigurationError
 from boltax.parallel import _processes, initialize
+from boltax.parallel._group import ALONE, group
 from boltax.parallel._placement import placement_of
-from boltax.parallel._processes import check_joined, is_joined, launched
+from boltax.parallel._processes import check_joined, launched
 
 PLAIN = {"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "node1", "MASTER_PORT": "1234"}
 LAUNCHERS = {
@@ -39,7 +40,8 @@ def test_a_single_process_joins_nobody(joined, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     initialize()
     check_joined()
-    assert (joined, is_joined()) == ([], False)
+    assert joined == []
+    assert group() is ALONE
 
 
 def test_plain_variables_become_arguments(joined, monkeypatch):
