@@ -69,6 +69,6 @@ def test_a_member_on_a_part_of_the_mesh_is_bit_for_bit_its_single_run_there(foun
 
 def test_collectives_are_those_of_the_placement(found):
     data, fsdp = found["collectives"]["data"], found["collectives"]["fsdp"]
-    assert set(data) == {"all-reduce"}  # of gradients, statistics and metrics
-    assert data["all-reduce"] >= 1
+    assert data["all-reduce"] >= 1  # of gradients, statistics and metrics
+    assert "all-gather" not in data  # each device has the whole of the parameters
     assert fsdp["all-gather"] >= 1  # parameters, before they are used
