@@ -16,7 +16,14 @@ author = "the boltax authors"
 copyright = "2026, the boltax authors"
 release = version = boltax.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+copybutton_exclude = ".linenos, .gp, .go"  # of examples: neither prompts nor what they print
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "boltax"
@@ -36,6 +43,7 @@ nitpick_ignore_regex = [(r"py:.*", r"(?!boltax\b).*")]
 # Types of results that nobody makes or names.
 nitpick_ignore = [
     ("py:class", "boltax._inspect._course.Course"),
+    ("py:class", "boltax._inspect._fitting.Fitting"),
     ("py:class", "boltax._inspect._found.Arrays"),
     ("py:class", "boltax._loop._run.Run"),
     ("py:class", "boltax.checkpoint._best.Kept"),

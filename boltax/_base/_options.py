@@ -146,7 +146,7 @@ class LoopOptions(Options):
             ``train/update_norm``, beside ``train/grad_norm``. With ``"layers"`` each record also
             has those of every layer, and the update by the parameters, at its step; with
             ``"histograms"`` also histograms of its parameters, gradients and updates. Both need
-            `loss_function`; steps between two records take no time for it.
+            `loss_function`; they are computed at the steps of records alone.
 
     Example:
         >>> LoopOptions(log_every=10)

@@ -36,6 +36,10 @@ _BAR = "enable_progress_bar=False"
 _VALIDATE = f"{_TRAIN}validate_every={{}})"
 _PLATFORM = "nothing: JAX chooses the device, and JAX_PLATFORMS=cpu in the environment another"
 _DEVICES = 'parallel="data", or parallel="fsdp" to divide parameters as well'
+_DETERMINISTIC = (
+    "nothing: a run is deterministic; on a GPU XLA_FLAGS=--xla_gpu_deterministic_ops=true in the "
+    "environment has XLA choose kernels that are, too"
+)
 _NOTHING = "nothing: leave it out, a run is deterministic and compiled as it is"
 
 LINES: Mapping[str, str] = {
@@ -93,7 +97,7 @@ LINES: Mapping[str, str] = {
     "accumulate_grad_batches": _PARTS,
     "gradient_clip_val": _CLIP,
     "gradient_clip_algorithm": _CLIP,
-    "deterministic": _NOTHING,
+    "deterministic": _DETERMINISTIC,
     "benchmark": _NOTHING,
     "inference_mode": _NOTHING,
     "detect_anomaly": 'loop=boltax.LoopOptions(on_nonfinite="stop")',

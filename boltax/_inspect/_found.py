@@ -1,6 +1,8 @@
 """What a preflight found, as a value and as a table for people."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from boltax.parallel._collectives import shown as shown_collectives
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Preflight:
         memory: its bytes, of a CPU those that are available now; None when unknown.
         peak_flops: the operations that the device can do in a second; None when unknown.
         devices: how many share the work.
+        collectives: what they send to each other in a step: places in the program, by kind.
 
     Example:
         >>> found = Preflight(
@@ -70,6 +73,7 @@ class Preflight:
     memory: int | None
     peak_flops: float | None
     devices: int = 1
+    collectives: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def needed(self) -> int:
@@ -131,6 +135,8 @@ def _operations(found: Preflight) -> list[str]:
     lines = [f"a step: {least}{whole}FLOP in products and convolutions, {each}FLOP an example"]
     if found.has_open_loops:
         lines.append("  loops whose length only the run will show count as one round")
+    if found.devices > 1:
+        lines.append(f"collectives in a step: {shown_collectives(found.collectives)}")
     if found.peak_flops:
         fastest = 1e3 * found.flops / (found.peak_flops * found.devices)
         peak = f"{scaled(found.peak_flops)}FLOP/s in half precision"

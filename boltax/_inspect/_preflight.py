@@ -33,6 +33,7 @@ from boltax._step._fused import MOST_BYTES, MOST_STEPS, UNROLLED, FusedStep
 from boltax._step._state import params_of, variables_of
 from boltax.data._batches import to_host
 from boltax.errors import ConfigurationError, TrainingError, noting
+from boltax.parallel._collectives import collectives_in
 from boltax.parallel._table import bytes_on_each
 
 _MANY_STEPS = 10**6  # for schedules, when the number is not given; the memory does not depend on it
@@ -83,6 +84,7 @@ def preflight(trainer: Constructed, batch: Batch, total_steps: int | None = None
         memory=memory_of(subject.device),
         peak_flops=peak_of(subject.device),
         devices=trainer._made.placement.num_devices,
+        collectives=cost.collectives,
     )
 
 
@@ -154,6 +156,7 @@ class Cost(NamedTuple):
     peak: int
     temporaries: int
     seconds: float
+    collectives: dict[str, int]
 
 
 def cost_of(subject: Subject) -> Cost | None:
@@ -181,7 +184,10 @@ def cost_of(subject: Subject) -> Cost | None:
         )
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     temporaries = int(memory.temp_size_in_bytes)
-    return Cost(int(memory.argument_size_in_bytes + results) + temporaries, temporaries, seconds)
+    peak = int(memory.argument_size_in_bytes + results) + temporaries
+    is_alone = subject.trainer._made.placement.is_one
+    sent = {} if is_alone else collectives_in(compiled.as_text())
+    return Cost(peak, temporaries, seconds, sent)
 
 
 def _compiled_step(trainer: Constructed) -> FusedStep:

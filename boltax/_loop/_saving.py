@@ -31,6 +31,7 @@ from boltax.checkpoint._saver import Job
 from boltax.checkpoint._step_folders import with_step
 from boltax.errors import NotSavedError
 from boltax.metrics._accumulate import Metrics, SavedMetrics
+from boltax.parallel._table import lies
 
 OPTIONAL = ("ema", "evaluations", "loss_scale")
 """Fields of the state that only an option of the loop adds."""
@@ -91,6 +92,7 @@ def _submit_resume(trainees: Trainees) -> None:
         "config": plain(parts.config),
         "devices": parts.steps.placement.known_devices,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "lies": lies(saved.arrays),
         **saved.extra,
     }
     best = BestCheckpoints(parts.directory.best, keep=parts.checkpoint.keep_best)

@@ -1,12 +1,13 @@
 """What records say of each layer: norms, ratios and histograms, of the step of the record. Traced.
 
-They are computed at those steps alone, in one branch of the program. Between two records they are
-sums of nothing; as pairs ``(value, 1 or 0)`` they are what the accumulation of metrics takes.
+They are computed at those steps alone, in one branch of the program, and without large arrays.
+Between two records they are sums of nothing; as pairs ``(value, 1 or 0)`` they are what the
+accumulation of metrics takes.
 """
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,9 +104,13 @@ def _found(trees: Mapping[str, Layers], *, has_histograms: bool) -> dict[str, ja
         found[f"{PREFIX}update_norm/{name}"] = update
         found[f"{PREFIX}update_ratio/{name}"] = update / norm
     if has_histograms:
-        for kind, layers in trees.items():
-            for name, leaves in layers.items():
-                found[f"{HISTOGRAMS}{kind}/{name}"] = _histogram(leaves)
+        found |= _histograms(
+            {
+                f"{HISTOGRAMS}{kind}/{name}": leaves
+                for kind, layers in trees.items()
+                for name, leaves in layers.items()
+            }
+        )
     return found
 
 
@@ -113,29 +118,47 @@ def _norm(leaves: list[jax.Array]) -> jax.Array:
     return jnp.sqrt(sum((jnp.sum(leaf * leaf) for leaf in leaves), jnp.float32(0)))
 
 
-def _histogram(leaves: list[jax.Array]) -> jax.Array:
-    """Counts of the finite values in `BINS` bins, then their limits, sum, and sum of squares."""
-    finite = [jnp.isfinite(leaf) for leaf in leaves]
-    pairs = list(zip(leaves, finite, strict=True))
-    low = jnp.stack([jnp.min(x, where=is_in, initial=jnp.inf) for x, is_in in pairs]).min()
-    high = jnp.stack([jnp.max(x, where=is_in, initial=-jnp.inf) for x, is_in in pairs]).max()
-    shares = jnp.arange(1, BINS, dtype=jnp.float32) / BINS
+def _histograms(groups: Layers) -> dict[str, jax.Array]:
+    """Counts of the finite values in `BINS` bins, then their limits, sum, and sum of squares.
+
+    All are counted in one loop over the limits of the bins: what is compared with all of them at
+    once would take their number times the memory, for steps without a record as well.
+    """
+    ranges = {name: _range(leaves) for name, leaves in groups.items()}
+
+    def below(share: jax.Array) -> dict[str, jax.Array]:
+        return {name: _below(leaves, ranges[name], share) for name, leaves in groups.items()}
+
+    counted = lax.map(below, jnp.arange(1, BINS, dtype=jnp.float32) / BINS)
+    return {
+        name: _histogram(leaves, ranges[name], counted[name]) for name, leaves in groups.items()
+    }
+
+
+def _range(leaves: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The smallest and the largest finite value; infinities where there is none."""
+    low = [jnp.min(x, where=jnp.isfinite(x), initial=jnp.inf) for x in leaves]
+    high = [jnp.max(x, where=jnp.isfinite(x), initial=-jnp.inf) for x in leaves]
+    return jnp.stack(low).min(), jnp.stack(high).max()
+
+
+def _below(
+    leaves: list[jax.Array], limits: tuple[jax.Array, jax.Array], share: jax.Array
+) -> jax.Array:
+    """How many finite values lie below a limit: a share of the way through all bins."""
+    low, high = limits
     begin, end = jnp.where(low == high, low - 0.5, low), jnp.where(low == high, high + 0.5, high)
-    inner = begin + (end - begin) * shares
-    below = sum((_below(x, is_in, inner) for x, is_in in pairs), jnp.zeros(BINS - 1, jnp.int32))
-    number = sum((is_in.sum(dtype=jnp.int32) for is_in in finite), jnp.int32(0))
-    steps = jnp.concatenate([jnp.zeros(1, jnp.int32), below, number[None]])
-    total = sum((jnp.sum(x, where=is_in) for x, is_in in pairs), jnp.float32(0))
-    squares = sum((jnp.sum(x * x, where=is_in) for x, is_in in pairs), jnp.float32(0))
-    counts = jnp.diff(steps).astype(jnp.float32)
-    return jnp.concatenate([counts, jnp.stack([low, high, total, squares])])
+    limit = begin + (end - begin) * share
+    counts = (((x >= low) & (x < limit)).sum(dtype=jnp.int32) for x in leaves)
+    return sum(counts, jnp.int32(0))
 
 
-def _below(values: jax.Array, is_in: jax.Array, limits: jax.Array) -> jax.Array:
-    """How many values lie below each limit; compared while they are counted, without an array."""
-    shape = (*values.shape, limits.size)
-    smaller: Any = lax.broadcast_in_dim(values, shape, range(values.ndim)) < lax.broadcast_in_dim(
-        limits, shape, (values.ndim,)
-    )
-    counted = smaller & lax.broadcast_in_dim(is_in, shape, range(values.ndim))
-    return counted.sum(range(values.ndim), dtype=jnp.int32)
+def _histogram(
+    leaves: list[jax.Array], limits: tuple[jax.Array, jax.Array], below: jax.Array
+) -> jax.Array:
+    finite = [(x, jnp.isfinite(x)) for x in leaves]
+    number = sum((is_in.sum(dtype=jnp.int32) for _, is_in in finite), jnp.int32(0))
+    counts = jnp.diff(jnp.concatenate([jnp.zeros(1, jnp.int32), below, number[None]]))
+    total = sum((jnp.sum(x, where=is_in) for x, is_in in finite), jnp.float32(0))
+    squares = sum((jnp.sum(x * x, where=is_in) for x, is_in in finite), jnp.float32(0))
+    return jnp.concatenate([counts.astype(jnp.float32), jnp.stack([*limits, total, squares])])

@@ -4,6 +4,7 @@ Nothing of a model is built. Whatever comes out of a file is cut and freed of co
 before it is shown, since a terminal would obey them.
 """
 
+import math
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,13 +79,18 @@ def describe_checkpoint(checkpoint: str | Path, *, verify: bool = True, width: i
     faults = folders.faults(saved) if verify else []
     facts = zip(_TITLES, _facts(folders, saved), strict=False)
     head = [f"{title}: {fact}" for title, fact in facts if fact != "-"]
-    head += [f"files: {_bytes(_size(saved.folder))}", *_metrics(saved)]
+    head += [f"files: {_bytes(_size(saved.folder))}", *_devices(saved), *_metrics(saved)]
     state = [f"damaged: {_clean(fault)}" for fault in faults]
     state = state or (["every file is as it was saved"] if verify else [])
     texts = _arrays(saved)
     leaves = {names: leaf_of(text) for names, text in texts.items()}
-    rows = [("array", "form", "bytes")]
-    rows += [(_clean("/".join(n)), texts[n], _bytes(leaf.nbytes)) for n, leaf in leaves.items()]
+    held: Any = saved.content.get("lies")
+    lies: dict[str, Any] = held if isinstance(held, dict) else {}
+    rows: list[tuple[str, ...]] = [("array", "form", "bytes", *["divided by"] * bool(lies))]
+    for names, leaf in leaves.items():
+        name = "/".join(names)
+        divided = [_clean(str(lies.get(name, "nothing")))] if lies else []
+        rows.append((_clean(name), texts[names], _bytes(leaf.nbytes), *divided))
     total = sum(leaf.nbytes for leaf in leaves.values())
     numbers = sum(leaf.nbytes // leaf.raw_dtype.itemsize for leaf in leaves.values())
     end = f"{len(leaves):,} arrays, {numbers:,} numbers, {_bytes(total)}"
@@ -155,6 +161,25 @@ def _metrics(saved: Saved) -> list[str]:
     numbers = {k: v for k, v in metrics.items() if isinstance(v, int | float | str)}
     shown = [f"{_clean(k)} {_number(v)}" for k, v in numbers.items()]
     return ["   ".join(shown)] if shown else []
+
+
+def _devices(saved: Saved) -> list[str]:
+    """The devices on which a run was that saved a resume checkpoint, where it was on several."""
+    config: Any = saved.content.get("config")
+    place: Any = saved.content.get("place")  # of each member of a population
+    whose, parallel = "member", place
+    if not isinstance(place, dict):
+        whose, parallel = "run", config.get("parallel") if isinstance(config, dict) else None
+    mesh: Any = parallel.get("mesh") if isinstance(parallel, dict) else None
+    if not isinstance(mesh, dict):
+        return []
+    sizes: list[Any] = list(mesh.values())
+    if -1 in sizes and all(isinstance(size, int) and size for size in sizes):
+        number: Any = saved.content.get("devices")
+        known = -math.prod(sizes)
+        sizes = [number // known if size == -1 and type(number) is int else size for size in sizes]
+    axes = " x ".join(f"{name}={size}" for name, size in zip(mesh, sizes, strict=True))
+    return [_clean(f"devices of the {whose}: {axes}")]
 
 
 def _named(checkpoint: str | Path) -> tuple[StepFolders, Saved]:

@@ -1,8 +1,9 @@
 """The TensorBoard logger, the default one: an event file in the folder of the run."""
 
 import os
+import re
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ class TensorBoardLogger(Logger):
     """Writes scalars, hyperparameters, images, figures, histograms and text for TensorBoard.
 
     The event file is made at the first write. Values of one call are one event. A hyperparameter
-    table and all scalars show as one run, without a folder beside it.
+    table and all scalars show as one run, without a folder beside it. The tab CUSTOM SCALARS shows
+    training and validation of each metric on one chart.
 
     Args:
         log_dir: the folder of the run; ``tensorboard --logdir`` may name it or any above it.
@@ -38,6 +40,8 @@ class TensorBoardLogger(Logger):
         self._writer: EventWriter | None = None
         self._resumed_at: int | None = None
         self._end_of_session: Any = None
+        self._trained: set[str] = set()
+        self._is_laid_out = False
 
     @property
     def experiment(self) -> "EventWriter":
@@ -56,6 +60,8 @@ class TensorBoardLogger(Logger):
         """Writes the scalars, under their names as they are."""
         if values := scalars(metrics):
             self._add(step, *({"tag": n, "simple_value": float(v)} for n, v in values.items()))
+            if not self._is_laid_out:
+                self._lay_out(values)
 
     def log_hyperparams(self, params: Mapping[str, Any]) -> None:
         """Writes the hyperparameters for the HPARAMS tab, which lists every scalar beside them."""
@@ -113,6 +119,20 @@ class TensorBoardLogger(Logger):
                 writer.add_values(_ended(end, status == "success").value, None)
         finally:
             writer.close()
+
+    def _lay_out(self, names: Iterable[str]) -> None:
+        """Describes the charts, at the first validation of metrics that training has, too."""
+        parts = [name.partition("/") for name in names]
+        self._trained |= {name for phase, _, name in parts if phase == "train"}
+        both = [name for phase, _, name in parts if phase == "val" and name in self._trained]
+        if not both:
+            return
+        self._is_laid_out = True
+        from tensorboardX.summary import custom_scalars
+
+        charts = {name: ["Multiline", [f"^(train|val)/{re.escape(name)}$"]] for name in both}
+        summary = custom_scalars({"training and validation": charts})
+        self.experiment.add_values(summary.value, None)
 
     def _add_png(self, key: str, data: bytes, channels: int, step: int | None) -> None:
         width, height = png_size(data)

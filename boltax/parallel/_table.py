@@ -77,11 +77,26 @@ def described(placement: Placement) -> str:
     return f"On {number} device{'s' * (number > 1)} ({kind}), {axes}; {parts}."
 
 
+def lies(tree: PyTree) -> dict[str, str]:
+    """By what the arrays of a tree are divided, by their path; those that are not are left out.
+
+    Example:
+        >>> lies({"w": jax.numpy.ones(3)})
+        {}
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    found = {path_text(path): _divided(leaf) for path, leaf in leaves}
+    return {name: axes for name, axes in found.items() if axes != _NOTHING}
+
+
+_NOTHING = "nothing"
+
+
 def _divided(leaf: Any) -> str:
     """By what each dimension is divided: ``-, model``; nothing where each device has the whole."""
     sharding = getattr(leaf, "sharding", None)
     if not isinstance(sharding, NamedSharding) or sharding.is_fully_replicated:
-        return "nothing"
+        return _NOTHING
     axes: list[Any] = [*sharding.spec, *(None,) * (len(leaf.shape) - len(sharding.spec))]
     return ", ".join("+".join(names_in(axis)) or "-" for axis in axes)
 

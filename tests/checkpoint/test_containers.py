@@ -16,6 +16,7 @@ from boltax.checkpoint._names import Lookup
 from boltax.checkpoint._plain import plain
 from boltax.errors import HyperparameterError
 from boltax.loggers._values import flatten
+from dummies import classes, classifier
 
 
 class ConfigDict:
@@ -102,6 +103,29 @@ def test_an_ml_collections_config_dict_is_stored():
     stored = encode(config, "model_hparams", Lookup(None))
     expected = {"lr": 0.1, "inner": {"sizes": (3, 3)}, "copy_of_lr": 0.1}
     assert decode(stored, Lookup(None)) == expected
+
+
+def test_what_hydra_composes_trains_is_stored_and_comes_back(tmp_path):
+    hydra = pytest.importorskip("hydra")
+    (tmp_path / "conf.yaml").write_text(
+        "lr: 0.1\nmodel: {features: 5}\n"
+        "optimizer: {optimizer: sgd, lr: '${lr}', schedule: constant}\n"
+        "logger: {base_log_dir: runs, logger_type: csv}\nsizes: [1, {deep: 2}]\n"
+    )
+    with hydra.initialize_config_dir(str(tmp_path), version_base=None):
+        config = hydra.compose("conf", ["lr=0.02"])
+    trainer = classifier(
+        "runs",
+        model_hparams=config.model,
+        optimizer_hparams=config.optimizer,
+        logger_params=config.logger,
+        sizes=config.sizes,
+    )
+    trainer.train_model([classes(12)], num_epochs=1)
+    again = type(trainer).load_from_checkpoint(trainer.log_dir)
+    assert again.model_hparams == {"features": 5}
+    assert again.optimizer_hparams == {"optimizer": "sgd", "lr": 0.02, "schedule": "constant"}
+    assert again.hparams == {"sizes": [1, {"deep": 2}]}
 
 
 def test_a_value_that_is_missing_in_a_container_is_told():

@@ -2,10 +2,12 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from flax import struct
 from safetensors.numpy import save_file
 
 from boltax.checkpoint._partial import load_variables
@@ -39,6 +41,9 @@ def file(tmp_path):
     path = tmp_path / "model.safetensors"
     save_file(STORED, path)
     return path
+
+
+KERNEL = STORED["net.0.weight"].T
 
 
 def assert_loaded(variables) -> None:
@@ -105,6 +110,55 @@ def test_folders_of_orbax_are_loaded_in_part(tmp_path, manager) -> None:
         metadata.write_text("{")
         with pytest.raises(CheckpointError, match="which orbax cannot read"):
             load_variables(place, LIKE, rules=rules)
+
+
+@struct.dataclass
+class KauldronState:
+    """What Kauldron stores of a training, in its default item."""
+
+    step: jax.Array
+    params: dict
+    opt_state: tuple
+    collections: dict
+
+
+def test_a_folder_as_kauldron_writes_it(tmp_path) -> None:
+    params = {"backbone": {"Dense_0": {"kernel": KERNEL, "bias": jnp.arange(5.0)}}}
+    state = KauldronState(
+        step=jnp.asarray(7),
+        params=params,
+        opt_state=(jax.tree.map(jnp.zeros_like, params),),
+        collections={"batch_stats": {"backbone": {"norm": {"mean": jnp.ones(5)}}}},
+    )
+    options = ocp.CheckpointManagerOptions(step_prefix="ckpt")
+    with ocp.CheckpointManager(tmp_path / "checkpoints", options=options) as saver:
+        items = {"default": ocp.args.StandardSave(state), "timer": ocp.args.JsonSave({"s": 3})}
+        saver.save(7, args=ocp.args.Composite(**items))
+    rules = [
+        (r"params/backbone/(.*)", r"\1"),
+        (r"collections/batch_stats/backbone/(.*)", r"batch_stats/\1"),
+        (r"(step|opt_state)(/.*)?", None),
+    ]
+    (place,) = (tmp_path / "checkpoints").glob("ckpt_*7")
+    assert_loaded(load_variables(place, LIKE, rules=rules)[0])
+
+
+def test_a_folder_as_maxtext_writes_it(tmp_path) -> None:
+    """Parameters twice below their name, layers one by one or stacked along their second axis."""
+    stacked = jnp.stack([KERNEL, KERNEL + 1], axis=1)
+    decoder = {"layers": {"mlp": {"wi": {"kernel": stacked}}}, "norm": {"scale": jnp.ones(5)}}
+    params = {"params": {"decoder": decoder, "head": {"bias": jnp.arange(5.0)}}}
+    state = {"step": jnp.asarray(7), "params": params, "opt_state": {"mu": params}}
+    with ocp.CheckpointManager(tmp_path / "checkpoints", item_names=("items",)) as saver:
+        saver.save(7, args=ocp.args.Composite(items=ocp.args.PyTreeSave(state)))
+    rules = [
+        (r"params/params/decoder/layers/mlp/wi/kernel", "Dense_0/kernel", lambda x: x[:, 0]),
+        (r"params/params/decoder/norm/scale", "batch_stats/norm/mean"),
+        (r"params/params/head/bias", "Dense_0/bias"),
+        (r"(step|opt_state)(/.*)?", None),
+    ]
+    for place in (tmp_path / "checkpoints" / "7", tmp_path / "checkpoints" / "7" / "items"):
+        assert_loaded(load_variables(place, LIKE, rules=rules)[0])
 
 
 def test_names_as_the_model_has_them_need_no_rules(tmp_path) -> None:

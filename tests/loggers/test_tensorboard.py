@@ -150,3 +150,18 @@ def test_torch_is_not_taken_along(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_training_and_validation_of_a_metric_are_on_one_chart(tmp_path, events):
+    from tensorboardX.proto.layout_pb2 import Layout
+
+    logger = TensorBoardLogger(tmp_path)
+    logger.log_metrics({"train/loss": 0.5, "train/a.b": 0.1, "train/grad_norm": 1.0}, 1)
+    for step in (1, 2):
+        logger.log_metrics({"val/loss": 0.4, "val/a.b": 0.2, "val/f1": 0.3}, step)
+    logger.finalize()
+    found = [v for _, v in values(events(tmp_path)) if v.tag == "custom_scalars__config__"]
+    (layout,) = (Layout.FromString(value.tensor.string_val[0]) for value in found)
+    (category,) = layout.category
+    tags = {chart.title: list(chart.multiline.tag) for chart in category.chart}
+    assert tags == {"loss": ["^(train|val)/loss$"], "a.b": [r"^(train|val)/a\.b$"]}

@@ -158,3 +158,29 @@ def test_functions_without_a_name_are_told_before_training_and_asked_for_at_load
         Functionals.load_from_checkpoint(trainer.log_dir)
     again = Functionals.load_from_checkpoint(trainer.log_dir, model_class=model)
     np.testing.assert_array_equal(again.state.params[0], trainer.state.params[0])
+
+
+def test_transformed_pairs_of_haiku_train_with_their_state_and_keys(tmp_path) -> None:
+    hk = pytest.importorskip("haiku")
+
+    def forward(x, is_training):
+        x = hk.Linear(4, name="first")(x)
+        mean = hk.get_state("mean", (4,), init=jnp.zeros)
+        if is_training:
+            hk.set_state("mean", 0.9 * mean + 0.1 * x.mean(0))
+            x = x + jax.random.normal(hk.next_rng_key(), x.shape)
+        return hk.Linear(3, name="last")(jax.nn.relu(x - mean[None]))
+
+    pair = hk.transform_with_state(forward)
+    trainer = classifier(tmp_path, model_class=Functional(*pair), optimizer_hparams={"lr": 0.01})
+    trainer.train_model([classes(12)], [classes(6)], num_epochs=1)
+    params, (state,) = trainer.state.params, trainer.state.collections.values()
+    assert {name: params[name]["w"].shape for name in params} == {"first": (4, 4), "last": (4, 3)}
+    assert all(np.any(np.asarray(leaf)) for leaf in jax.tree.leaves(state))  # training moves it
+    inputs = classes(5)[0]
+    expected, _ = pair.apply(params, state, None, inputs, False)  # by Haiku alone
+    np.testing.assert_allclose(trainer.predict_model([(inputs,)]), expected, rtol=1e-4, atol=1e-6)
+    plain = hk.without_apply_rng(hk.transform(lambda x: jnp.tanh(hk.Linear(3)(x))))
+    adapter, variables = initial(Functional(*plain))
+    expected = plain.apply(variables["params"], INPUTS)
+    np.testing.assert_allclose(adapter.bind(variables)(INPUTS), expected, rtol=1e-6)

@@ -74,6 +74,13 @@ def main() -> dict[str, Any]:
         "acc": [reference["acc"], metrics["val/acc"]],
         "loss": [reference["loss"], metrics["val/loss"]],
     }
+    found["collectives"] = {
+        name: trainer(parallel, name).preflight(classes(16)).collectives
+        for name, parallel in (
+            ("data", "data"),
+            ("fsdp", bx.Parallel(fsdp="data", min_shard_bytes=0)),
+        )
+    }
     moved, _ = trained(bx.Parallel(devices=2), "spread", epochs=2, resume=True)
     return {**found, "apart": apart(alone, moved), "members": members()}
 

@@ -65,3 +65,10 @@ def test_a_member_on_a_part_of_the_mesh_is_bit_for_bit_its_single_run_there(foun
     assert members["places"] == [[0, 1], [2, 3], [4, 5], [6, 7], [0, 1]]
     assert (members["single"], members["metrics"]) == (0.0, True)
     assert members["pairs"] < 1e-6  # beside the runs on one device
+
+
+def test_collectives_are_those_of_the_placement(found):
+    data, fsdp = found["collectives"]["data"], found["collectives"]["fsdp"]
+    assert data["all-reduce"] >= 1  # of gradients, statistics and metrics
+    assert "all-gather" not in data  # each device has the whole of the parameters
+    assert fsdp["all-gather"] >= 1  # parameters, before they are used

@@ -3,6 +3,7 @@
 A new placement is a row. What needs more devices is in `test_eight_devices.py`.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -13,9 +14,11 @@ from flax import nnx
 from jax.sharding import PartitionSpec as P
 
 import boltax as bx
+from boltax.checkpoint._report import describe_checkpoint
 from boltax.errors import ConfigurationError, NonFiniteError, TrainingError
 from boltax.parallel._table import bytes_on_each
 from dummies import Classifier, Mlp, classes, loader, to_host
+from learned_weights import write_all
 
 PLACEMENTS: dict[str, Any] = {
     "data": "data",
@@ -289,3 +292,57 @@ def test_what_boltax_does_not_compile_is_not_spread(tmp_path):
 def test_members_of_a_population_are_not_spread_twice(pair):
     with pytest.raises(ConfigurationError, match="one device, since it is the members"):
         bx.tune.Population(pair, [{"lr": 0.1}, {"lr": 0.2}])
+
+
+def test_what_lies_where_is_shown_with_a_resume_checkpoint(spread):
+    name, run = spread
+    folder = max(Path(run.trainer.log_dir, "checkpoints", "resume").iterdir())
+    text = describe_checkpoint(folder, verify=False, width=200).text
+    kernel = next(line for line in text.splitlines() if "state/params/Dense_0/kernel " in line)
+    if name == "data":
+        assert "divided by" not in text
+    else:
+        assert kernel.endswith({"fsdp": "-, data", "data x model": "-, model"}[name])
+        momentum = [row for row in text.splitlines() if "opt_state" in row and "0/kernel" in row]
+        assert [row.split("  ")[-1] for row in momentum] == [kernel.split("  ")[-1]]
+    mesh = {"data x model": "data=1 x model=2"}.get(name, "data=2")
+    assert f"devices of the run: {mesh}\n" in text
+
+
+PARTS = {"optimizer": "sgd", "lr": 0.1, "schedule": "constant"}
+OPTIMIZERS: dict[str, Any] = {
+    "by name": {
+        "optimizers": {
+            "Dense_0": PARTS,
+            "Dense_1": {**PARTS, "momentum": 0.9},
+            "BatchNorm_0": {**PARTS, "lr": 0.01},
+        }
+    },
+    "learned": {"optimizer": "celo"},
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_several_optimizers_and_learned_ones_give_the_numbers_of_one_device(tmp_path, optimizer):
+    hparams = OPTIMIZERS[optimizer]
+    if optimizer == "learned":
+        hparams = {**hparams, "weights": write_all(tmp_path)["celo"]}
+    runs = []
+    for name in (None, "fsdp"):
+        one = Classifier(
+            Mlp,
+            {},
+            hparams,
+            exmp_input=classes(3),
+            logger_params={"log_dir": str(tmp_path / f"{name}"), "logger_type": "none"},
+            enable_progress_bar=False,
+            loop=bx.LoopOptions(sanity_check=False, steps_per_execution=1),
+            checkpoint=bx.CheckpointOptions(keep_last=0),
+            parallel=None if name is None else PLACEMENTS[name],
+        )
+        one.train_model(loader(BATCH * 2, BATCH), num_epochs=1)
+        runs.append(one)
+    assert runs[1].state.params["Dense_0"]["kernel"].sharding.spec == P(None, "data")
+    alone, other = (jax.tree.leaves(to_host(one.state.params)) for one in runs)
+    for left, right in zip(alone, other, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-5)
