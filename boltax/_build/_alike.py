@@ -4,7 +4,6 @@ import hashlib
 import inspect
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -28,13 +27,15 @@ def check_alike(processes: Group, trainer_class: type, config: Mapping[str, Any]
     """
     if processes.is_alone:
         return
+    from boltax import __version__
+
     settings = {n: v for n, v in plain(dict(config)).items() if n not in _MAY_DIFFER}
     processes.check_same(
         f"the construction of {trainer_class.__name__}",
         {
             "version of Python": ".".join(platform.python_version_tuple()[:2]),
             "version of jax": jax.__version__,
-            "version of boltax": version("boltax"),
+            "version of boltax": __version__,
             "trainer class": trainer_class.__qualname__,
             "code of the trainer": _digest(trainer_class),
             "number of devices": jax.local_device_count(),

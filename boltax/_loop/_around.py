@@ -75,7 +75,8 @@ def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
     run, parts = trainees.run, trainees.parts
     caught: BaseException | None = None
     processes = parts.steps.placement.group
-    processes.last_words = partial(_last_words, trainees)
+    if not processes.is_alone:
+        processes.last_words = partial(_last_words, trainees)
     try:
         yield
     except BaseException as error:
@@ -87,7 +88,7 @@ def _ended(trainees: Trainees, loaders: Loaders) -> Generator[None]:
             raise
     finally:
         run.is_active = run.is_saveable = False
-        processes.note(None)
+        processes.end_run()
         # within the lock: who comes next finds all of it written, or nothing
         parts.saver.wait()
         run.sources.clear()

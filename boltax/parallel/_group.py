@@ -48,7 +48,7 @@ class Group:
 
     def __init__(self, index: int = 0, count: int = 1, notices: Board | None = None) -> None:
         self.index, self.count, self._board = index, count, notices
-        self.last_words: Callable[[str], None] = lambda _: None
+        self.last_words: Callable[[str], None] = _nothing
         self.is_ended = False
         self.stall_seconds: float | None = STALL_SECONDS
         self._at: tuple[str, float] | None = None
@@ -163,9 +163,13 @@ class Group:
                     "all with the same files."
                 )
 
-    def note(self, where: str | None) -> None:
-        """Notes where this process is in its run; None when that is over."""
-        self._at = None if where is None else (where, time.monotonic())
+    def note(self, where: str) -> None:
+        """Notes where this process is in its run."""
+        self._at = where, time.monotonic()
+
+    def end_run(self) -> None:
+        """Forgets the run, which is over."""
+        self._at, self.last_words = None, _nothing
 
     def fail(self, error: BaseException) -> None:
         """Has all others leave: this process has failed, and they have not."""
@@ -225,6 +229,10 @@ class Group:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
+
+
+def _nothing(_: str) -> None:
+    """Has nothing to say."""
 
 
 ALONE = Group()
