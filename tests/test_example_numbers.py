@@ -140,6 +140,30 @@ def test_the_pole_moves_as_its_equations_say():
     np.testing.assert_allclose(new, [*expected, turning + 0.02 * bend], rtol=1e-5)
 
 
+def test_the_contrastive_loss_is_that_of_each_view_among_all_others():
+    names = names_of("simclr", "matplotlib", "sklearn")
+    codes = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+
+    class Model:
+        def rng(self, name):
+            return KEY
+
+        def __call__(self, views):
+            return None, jnp.asarray(codes)
+
+    images = np.zeros((3, 8, 8, 1), np.float32)
+    losses, metrics = names["SimCLR"].loss_function(None, Model(), images, True)
+    unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
+    expected, found = np.zeros(6), np.zeros(6)
+    for one in range(6):
+        partner, others = (one + 3) % 6, [other for other in range(6) if other != one]
+        scores = {other: unit[one] @ unit[other] / 0.2 for other in others}
+        expected[one] = np.log(sum(np.exp(list(scores.values())))) - scores[partner]
+        found[one] = max(scores, key=scores.get) == partner
+    np.testing.assert_allclose(losses, (expected[:3] + expected[3:]) / 2, rtol=1e-4)
+    np.testing.assert_allclose(metrics["found"], (found[:3] + found[3:]) / 2)
+
+
 def test_buckets_hold_each_text_once_and_go_on_where_they_were():
     names = names_of("ragged_text", "matplotlib")
     rng = np.random.default_rng(0)
