@@ -107,14 +107,17 @@ def _is_common(processes: Group, error: BaseException, step: int) -> bool:
             "the end of the run", [type(error).__name__, step], thread="end", seconds=PATIENCE
         )
     except ProcessError:
-        if isinstance(error, jax.errors.JaxRuntimeError):  # its devices met those of another
-            error.add_note(
-                "Another process of the job has ended, or cannot be reached: see its output."
-            )
-        processes.fail(error)
-        return False
-    processes.is_ended = True
-    return all(each == said[0] for each in said)
+        said = []
+    if said and all(each == said[0] for each in said):
+        processes.is_ended = True
+        return True
+    # what one of them said may be older than this: it has waited for the others in vain
+    if isinstance(error, jax.errors.JaxRuntimeError):  # its devices met those of another
+        error.add_note(
+            "Another process of the job has ended, or cannot be reached: see its output."
+        )
+    processes.fail(error)
+    return False
 
 
 def _last_words(trainees: Trainees, why: str) -> None:

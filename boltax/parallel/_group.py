@@ -49,7 +49,7 @@ class Group:
     def __init__(self, index: int = 0, count: int = 1, notices: Board | None = None) -> None:
         self.index, self.count, self._board = index, count, notices
         self.last_words: Callable[[str], None] = _nothing
-        self.is_ended = False
+        self.is_ended = self._has_told = False
         self.stall_seconds: float | None = STALL_SECONDS
         self._at: tuple[str, float] | None = None
         self._numbers: dict[str, int] = {}
@@ -199,15 +199,22 @@ class Group:
             failure = notices.failure() or self._stalled(notices)
             if failure is None or failure[0] == self.index or self.is_ended:
                 continue
-            text = f"boltax: process {self.index} leaves. {told(failure)}\n"
-            os.write(2, text.encode(errors="replace"))
+            self._tell(failure)
             last = threading.Thread(target=self.last_words, args=(told(failure),), daemon=True)
             last.start()
             last.join(5.0)
             if self.is_first:  # with it the board goes: the one that failed shows its error before
                 notices.wait_for_leaving(failure[0], GRACE_SECONDS)
+                time.sleep(LOOK_SECONDS)
             # a step that waits for the other process never comes back
             os._exit(1)
+
+    def _tell(self, failure: tuple[int, str]) -> None:
+        """Says once why this process leaves."""
+        if not self._has_told:
+            self._has_told = True
+            text = f"boltax: process {self.index} leaves. {told(failure)}\n"
+            os.write(2, text.encode(errors="replace"))
 
     def _stalled(self, notices: Board) -> tuple[int, str] | None:
         """Has all leave when this process has come no further for too long."""
@@ -223,6 +230,8 @@ class Group:
         """Ends this process, whose error is shown: to leave in order takes the others."""
         if self._board is None or self.is_ended:
             return
+        if (failure := self._board.failure()) is not None and failure[0] != self.index:
+            self._tell(failure)
         self._board.leave(self.index)
         if self.is_first:  # with it the board goes: the others look once more before
             time.sleep(3 * LOOK_SECONDS)
