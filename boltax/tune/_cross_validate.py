@@ -189,7 +189,7 @@ def _loaders(
 
 def _seeds(seeds: int | Sequence[int], first: int) -> tuple[int, ...]:
     if is_whole(seeds, 1):
-        return tuple(first + number for number in range(int(seeds)))  # pyright: ignore[reportArgumentType]
+        return tuple(first + number for number in range(int(seeds)))
     if isinstance(seeds, Sequence) and seeds and all(is_whole(seed) for seed in seeds):
         return tuple(int(seed) for seed in seeds)
     raise ConfigurationError(
