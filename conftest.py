@@ -133,6 +133,12 @@ _share_executables()
 _tests = itertools.count(1)
 
 
+@pytest.fixture
+def forget_executables() -> Any:
+    """Has this process hold no programs but those that somebody else holds, too."""
+    return _executables.clear
+
+
 def pytest_runtest_teardown() -> None:
     """Now and then gives up what JAX keeps compiled, before a process has too many mappings.
 

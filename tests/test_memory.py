@@ -16,9 +16,16 @@ from dummies import Mlp, NnxMlp, classifier, loader
 from tune_dummies import MEMBERS, SGD, train_loader
 
 
-def programs():
-    gc.collect()
-    return len(jax.devices()[0].client.live_executables())
+@pytest.fixture
+def programs(forget_executables):
+    """Counts the programs that somebody holds."""
+
+    def count():
+        forget_executables()
+        gc.collect()
+        return len(jax.devices()[0].client.live_executables())
+
+    return count
 
 
 def used(trainer):
@@ -38,7 +45,9 @@ def used(trainer):
         (NnxMlp, {"on_nonfinite": "skip", "microbatches": 2, "ema": 0.9}),
     ],
 )
-def test_a_trainer_that_is_dropped_leaves_neither_arrays_nor_programs(tmp_path, model, options):
+def test_a_trainer_that_is_dropped_leaves_neither_arrays_nor_programs(
+    tmp_path, programs, model, options
+):
     def make():
         loop = bx.LoopOptions(**options)
         return classifier(tmp_path, model_class=model, optimizer_hparams=SGD, loop=loop)
@@ -50,7 +59,7 @@ def test_a_trainer_that_is_dropped_leaves_neither_arrays_nor_programs(tmp_path, 
     assert trainer() is None
 
 
-def test_a_population_that_is_dropped_leaves_nothing_either(tmp_path):
+def test_a_population_that_is_dropped_leaves_nothing_either(tmp_path, programs):
     def trained():
         trainer = classifier(tmp_path, optimizer_hparams=SGD)
         population = Population(trainer, MEMBERS, members_per_step=2)

@@ -7,20 +7,18 @@ layer after the other, so the activations of one of them are there at a time. Th
 without it, up to rounding.
 """
 
-import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import flax.linen as nn
 import jax
-import numpy as np
-from flax import nnx
 
 from boltax._base._types import Variables
 from boltax.errors import ConfigurationError
 from boltax.models._adapter import ModelAdapter
-from boltax.models._calls import Call
+from boltax.models._calls import Call, is_nnx
 from boltax.models._collections import PARAMS
+from boltax.models._remat_arrays import divided_arrays
 
 FULL, AUTO = "full", "auto"
 Path = tuple[str, ...]
@@ -45,7 +43,7 @@ def in_layers(adapter: ModelAdapter, remat: str | None) -> ModelAdapter:
 
 def has_layers(adapter: ModelAdapter) -> bool:
     """Whether boltax sees the layers of a model."""
-    return isinstance(adapter.model, nn.Module | nnx.Module)
+    return isinstance(adapter.model, nn.Module) or is_nnx(type(adapter.model))
 
 
 def policy_of(remat: str) -> Callable[..., bool] | None:
@@ -141,7 +139,9 @@ class Rematerialised:
     def _again(self, layers: list[Path]) -> Any:
         if isinstance(self.model, nn.Module):
             return nn.intercept_methods(_interceptor(set(layers), self._policy))
-        return _patched(_classes(self.model, layers), self._policy)
+        from boltax.models._remat_nnx import again  # takes a while to import
+
+        return again(self.model, layers, self._policy)
 
 
 def _interceptor(layers: set[Path], policy: Any) -> Callable[..., Any]:
@@ -154,7 +154,7 @@ def _interceptor(layers: set[Path], policy: Any) -> Callable[..., Any]:
         path = tuple(context.module.path)
         if inside or context.method_name != "__call__" or path not in layers:
             return call(*args, **kwargs)
-        arrays, rebuild = _divided((args, kwargs))
+        arrays, rebuild = divided_arrays((args, kwargs))
 
         def layer(module: Any, arrays: list[Any]) -> Any:
             own_args, own_kwargs = rebuild(arrays)
@@ -167,62 +167,3 @@ def _interceptor(layers: set[Path], policy: Any) -> Callable[..., Any]:
             inside.pop()
 
     return intercept
-
-
-def _classes(model: Any, layers: list[Path]) -> set[type]:
-    """The classes of the NNX modules at these paths."""
-    wanted = set(layers)
-    return {
-        type(node)
-        for path, node in nnx.iter_graph(model)
-        if isinstance(node, nnx.Module) and tuple(map(str, path)) in wanted
-    }
-
-
-@contextlib.contextmanager
-def _patched(classes: set[type], policy: Any) -> Generator[None]:
-    """Within it calls of modules of these classes are computed again, the outermost of them."""
-    inside: list[type] = []
-
-    def again(own: Callable[..., Any]) -> Callable[..., Any]:
-        def call(module: Any, *args: Any, **kwargs: Any) -> Any:
-            if inside:
-                return own(module, *args, **kwargs)
-            arrays, rebuild = _divided((args, kwargs))
-
-            def layer(module: Any, arrays: list[Any]) -> Any:
-                own_args, own_kwargs = rebuild(arrays)
-                return own(module, *own_args, **own_kwargs)
-
-            inside.append(type(module))
-            try:
-                return nnx.remat(layer, policy=policy)(module, arrays)
-            finally:
-                inside.pop()
-
-        return call
-
-    before: dict[Any, Any] = {cls: cls.__dict__.get("__call__") for cls in classes}
-    try:
-        for cls in before:
-            cls.__call__ = again(cls.__call__)
-        yield
-    finally:
-        for cls, own in before.items():
-            if own is None:
-                del cls.__call__
-            else:
-                cls.__call__ = own
-
-
-def _divided(arguments: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
-    """The arrays of arguments, and what puts them back among the rest, such as ``train=True``."""
-    leaves, structure = jax.tree.flatten(arguments)
-    are_arrays = [isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves]
-
-    def rebuild(arrays: list[Any]) -> Any:
-        rest = iter(arrays)
-        pairs = zip(leaves, are_arrays, strict=True)
-        return structure.unflatten([next(rest) if is_array else leaf for leaf, is_array in pairs])
-
-    return [leaf for leaf, is_array in zip(leaves, are_arrays, strict=True) if is_array], rebuild
