@@ -59,6 +59,17 @@ def test_a_trainer_that_is_dropped_leaves_neither_arrays_nor_programs(
     assert trainer() is None
 
 
+def test_a_trainer_on_a_mesh_that_is_dropped_leaves_neither(tmp_path, programs):
+    def make():
+        return classifier(tmp_path, model_class=Mlp, optimizer_hparams=SGD, parallel="fsdp")
+
+    used(make())
+    before = programs()
+    trainer = used(make())
+    assert programs() <= before
+    assert trainer() is None
+
+
 def test_a_population_that_is_dropped_leaves_nothing_either(tmp_path, programs):
     def trained():
         trainer = classifier(tmp_path, optimizer_hparams=SGD)

@@ -18,6 +18,7 @@ TESTED_IN = {
     "_build/_hooks": "test_overrides",
     "models/_remat_arrays": "models/test_remat",
     "models/_remat_nnx": "models/test_remat",
+    "models/_wrapped": "models/test_precision",
     "parallel/_coordination": "parallel/test_group",
     "_build/_optional_hooks": "_step/test_on_gradients",
     "_build/_parts": "test_trainer",

@@ -32,7 +32,7 @@ class Every:
         for name, value in (("steps", self.steps), ("epochs", self.epochs)):
             if value is not None and not is_whole(value, 1):
                 raise _wrong(f"{name}={value!r}", "a whole number of at least 1")
-        if self.minutes is not None and not _is_time(self.minutes):
+        if self.minutes is not None and not _is_duration(self.minutes):
             raise _wrong(f"minutes={self.minutes!r}", "a positive number of minutes")
 
     def is_due(self, *, step: int, seconds: float, ended_epoch: int | None = None) -> bool:
@@ -45,7 +45,7 @@ class Every:
         """
         return (
             (self.steps is not None and ended_epoch is None and step % self.steps == 0)
-            or (self.minutes is not None and seconds >= 60 * self.minutes)
+            or self.is_time(seconds)
             or (
                 self.epochs is not None
                 and ended_epoch is not None
@@ -53,8 +53,16 @@ class Every:
             )
         )
 
+    def is_time(self, seconds: float) -> bool:
+        """Whether it is time by the clock alone.
 
-def _is_time(value: object) -> bool:
+        Args:
+            seconds: time since it was last done.
+        """
+        return self.minutes is not None and seconds >= 60 * self.minutes
+
+
+def _is_duration(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return 0 < value < math.inf

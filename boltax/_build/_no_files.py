@@ -5,9 +5,9 @@ import tempfile
 import weakref
 from typing import Any
 
-import jax
-
 from boltax.errors import ConfigurationError
+from boltax.parallel._group import group
+from boltax.parallel._processes import launched
 
 
 def temporary_folder_for(owner: object) -> str:
@@ -27,9 +27,10 @@ def params_without_files(owner: object) -> dict[str, Any]:
     Raises:
         ConfigurationError: with several processes, which write into one folder.
     """
-    if jax.process_count() > 1:
+    # those of a launcher count that are not joined yet
+    if (number := max(group().count, launched()[1])) > 1:
         raise ConfigurationError(
-            f"Received logger_params=False in one of {jax.process_count()} processes; expected a "
+            f"Received logger_params=False in one of {number} processes; expected a "
             "folder that all of them see, where checkpoints are written together. Write "
             'logger_params={"base_log_dir": "runs", "logger_type": "none"}.'
         )

@@ -129,6 +129,8 @@ def _last_words(trainees: Trainees, why: str) -> None:
 def _write_end(trainees: Trainees, error: BaseException | None) -> None:
     """Notes in the run's folder how it ended; what cannot be written is of no use to the run."""
     run, folder = trainees.run, trainees.parts.folder
+    if not trainees.parts.steps.placement.group.is_first:
+        return
     is_cut = run.limit_reached is not None and not run.is_over
     how, reason = "stopped" if is_cut else "finished", run.stop_reason
     if run.signals.received is not None:
@@ -139,8 +141,6 @@ def _write_end(trainees: Trainees, error: BaseException | None) -> None:
     if how == "failed" and RunDirectory(folder).end.exists():
         return  # it failed before it began: the one before it counts
     try:
-        if not trainees.parts.steps.placement.group.is_first:
-            return
         write_end(folder, End(how, reason, run.step, run.epoch, run.ledger.seconds()))
     except BoltaxError as failure:
         _log.warning("%s", failure)

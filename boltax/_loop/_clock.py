@@ -37,9 +37,8 @@ class SaveClock:
 
     def is_time(self) -> bool:
         """Whether one is due by the clock of this process, or is to be tried again."""
-        now, minutes = time.monotonic(), self.trigger.minutes
-        is_over = minutes is not None and now - self.saved_at >= 60 * minutes
-        return is_over or now >= self.retry_at
+        now = time.monotonic()
+        return self.trigger.is_time(now - self.saved_at) or now >= self.retry_at
 
     def ask(self, step: int, ended_epoch: int | None) -> bool:
         """Whether one is due now, or has been for a while."""

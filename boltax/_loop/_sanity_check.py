@@ -49,9 +49,9 @@ class SanityCheck:
     @property
     def is_ready(self) -> bool:
         """Whether nothing has to be waited for."""
-        is_compiled = self._compiled is None or self._compiled.done()
-        if self._trainees.run.agreement is not None:
-            is_compiled = True  # so that all processes evaluate at the same step
+        # several processes wait for it, so that they evaluate at the same step
+        is_awaited = self._trainees.run.agreement is not None
+        is_compiled = is_awaited or self._compiled is None or self._compiled.done()
         return is_compiled and bool(self._trainees.sanity_states())
 
     def finish(self) -> None:

@@ -28,7 +28,7 @@ from boltax.checkpoint._best import BestCheckpoints, Kept
 from boltax.checkpoint._plain import plain
 from boltax.checkpoint._resume_checkpoints import ResumeCheckpoints
 from boltax.checkpoint._saver import Job
-from boltax.checkpoint._step_folders import with_step
+from boltax.checkpoint._step_folders import THREAD, with_step
 from boltax.errors import NotSavedError
 from boltax.metrics._accumulate import Metrics, SavedMetrics
 from boltax.parallel._table import lies
@@ -95,6 +95,7 @@ def _submit_resume(trainees: Trainees) -> None:
         "lies": lies(saved.arrays),
         **saved.extra,
     }
+    what, processes = f"the resume checkpoint of step {counters.step}", parts.steps.placement.group
     best = BestCheckpoints(parts.directory.best, keep=parts.checkpoint.keep_best)
     checkpoints = ResumeCheckpoints(parts.directory.resume, keep=parts.checkpoint.keep_last)
 
@@ -108,10 +109,10 @@ def _submit_resume(trainees: Trainees) -> None:
         held = saved.arrays | {"interval": _leaves(interval), "epoch": _leaves(epoch)}
         checkpoints.save(counters.step, held, {**progress, **rest, "best_steps": best_steps})
         if best_steps:  # those that only an older resume checkpoint needed
-            best.discard_except({*best_steps, *checkpoints.best_steps()})
+            stay = {*best_steps, *checkpoints.best_steps()}
+            processes.by_first(what, partial(best.discard_except, stay), thread=THREAD)
         saved.done()
 
-    what = f"the resume checkpoint of step {counters.step}"
     parts.saver.submit(Job(what, "resume", write))
 
 

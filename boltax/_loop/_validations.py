@@ -28,8 +28,7 @@ class Cadence:
 
     def is_time(self) -> bool:
         """Whether it is due by the clock of this process."""
-        minutes = self.trigger.minutes
-        return minutes is not None and time.monotonic() - self.last_at >= 60 * minutes
+        return self.trigger.is_time(time.monotonic() - self.last_at)
 
     @property
     def is_within_epochs(self) -> bool:

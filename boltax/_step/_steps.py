@@ -54,6 +54,7 @@ from boltax._step._bodies import (
     turn_metrics,
     with_batch_rng,
 )
+from boltax._step._copies import copied
 from boltax._step._finite import are_finite
 from boltax._step._forms import loop, single, train_loop, unrolled
 from boltax._step._fused import Core, FusedStep
@@ -485,8 +486,8 @@ def compile_members() -> "MemberFunctions":
     def one(tree: PyTree, index: jax.Array) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[index], tree)
 
-    def copy(tree: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+    def copy(tree: PyTree) -> PyTree:  # of its own, since JAX keeps programs of what lives on
+        return copied(tree)
 
     return MemberFunctions(
         stack=keeping(stack, lambda first, *_: stacked(first)),

@@ -38,7 +38,8 @@ from boltax.parallel._group import group
 
 _MOST_FAULTS = 10
 _MOST = 2**63
-_THREAD = "files"  # whichever it is: one after the other, as they come
+THREAD = "files"
+"""In which processes tell each other of saves, whichever thread it is: one after the other."""
 
 
 class Saved(NamedTuple):
@@ -114,23 +115,21 @@ class StepFolders:
         final, processes = self.directory / str(int(step)), group()
         what = f"the checkpoint {final}"
         try:
-            saved = processes.by_first(what, lambda: self._begin(final), thread=_THREAD) or []
+            saved = processes.by_first(what, lambda: self._begin(final), thread=THREAD) or []
             order = with_step([each.step for each in saved], int(step), ranking)
             try:
                 temporary = temporary_path(final)
                 write = partial(write_arrays, temporary, self.arrays, arrays)
-                processes.together(what, write, thread=_THREAD)
+                processes.together(what, write, thread=THREAD)
                 commit = partial(self._commit, final, int(step), content, saved, order)
-                processes.by_first(what, commit, thread=_THREAD)
+                processes.by_first(what, commit, thread=THREAD)
             except BaseException:
                 if processes.is_first:
                     with contextlib.suppress(OSError):
                         clean_leftovers(self.directory)
                 raise
-            folders = {each.step: each.folder for each in saved}
-            for each in order[: max(0, len(order) - keep)]:
-                if processes.is_first and each != step and each not in protected:
-                    remove_folder(folders[each])
+            discard = partial(_discard, saved, order[: max(0, len(order) - keep)])
+            processes.by_first(what, partial(discard, {step, *protected}), thread=THREAD)
         except RunDirectoryError:
             raise
         except OSError as error:
@@ -237,8 +236,7 @@ class StepFolders:
             RunDirectoryError: when it cannot be deleted.
         """
         try:
-            if group().is_first:
-                remove_folder(saved.folder)
+            remove_folder(saved.folder)
         except OSError as error:
             raise unwritable(saved.folder, error) from error
 
@@ -266,6 +264,13 @@ class StepFolders:
             return Saved(step, folder, 0, "", {}, fault=fault)
         content, when = record[self.content], record["time"]
         return Saved(step, folder, number, when, content, None if order is None else tuple(order))
+
+
+def _discard(saved: Sequence[Saved], steps: Sequence[int], protected: Collection[int]) -> None:
+    folders = {each.step: each.folder for each in saved}
+    for step in steps:
+        if step not in protected:
+            remove_folder(folders[step])
 
 
 def _step_of(saved: Saved | None) -> int | None:

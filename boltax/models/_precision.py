@@ -4,16 +4,16 @@ Half precision stays inside the call. What goes in is rounded there, what comes 
 variables are what they were: parameters in full precision, statistics as the model keeps them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, final
 
 import jax
 import jax.numpy as jnp
 
 from boltax._base._types import PyTree, Variables
 from boltax.models._adapter import ModelAdapter
-from boltax.models._calls import Call
 from boltax.models._collections import PARAMS
+from boltax.models._wrapped import Wrapped
 
 DTYPES: Mapping[str, Any] = {"bf16": jnp.bfloat16, "fp16": jnp.float16}
 """In which dtype a model computes, by the value of ``LoopOptions(precision=...)``."""
@@ -24,7 +24,8 @@ def in_precision(adapter: ModelAdapter, precision: str) -> ModelAdapter:
     return MixedPrecision(adapter, DTYPES[precision]) if precision in DTYPES else adapter
 
 
-class MixedPrecision:
+@final
+class MixedPrecision(Wrapped):
     """A model that computes in half precision; see `ModelAdapter`.
 
     Parameters and floating-point inputs are rounded to it inside the call, so gradients reach the
@@ -37,15 +38,8 @@ class MixedPrecision:
     """
 
     def __init__(self, adapter: ModelAdapter, dtype: Any) -> None:
-        self.model = adapter.model
-        self.name = adapter.name
-        self.apply_fn: Callable[..., Any] = adapter.apply_fn
-        self.axis_names = adapter.axis_names
-        self._adapter, self._dtype = adapter, jnp.dtype(dtype)
-
-    def empty(self, key: jax.Array) -> Variables:
-        """As the model. See `ModelAdapter.empty`."""
-        return self._adapter.empty(key)
+        super().__init__(adapter)
+        self._dtype = jnp.dtype(dtype)
 
     def apply(
         self,
@@ -65,16 +59,6 @@ class MixedPrecision:
                 **options,
             )
         return self._widened(outputs), {**after, PARAMS: params}
-
-    def bind(self, variables: Variables, rngs: Mapping[str, jax.Array] | None = None) -> Any:
-        """The model as it is, in the precision of its variables. See `ModelAdapter.bind`."""
-        return self._adapter.bind(variables, rngs)
-
-    def tabulate(
-        self, calls: Sequence[Call], *, depth: int | None, console: Mapping[str, Any]
-    ) -> str:
-        """As the model. See `ModelAdapter.tabulate`."""
-        return self._adapter.tabulate(calls, depth=depth, console=console)
 
     def _rounded(self, tree: PyTree) -> PyTree:
         return _cast(tree, lambda dtype: dtype.itemsize > 2, self._dtype)

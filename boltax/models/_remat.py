@@ -7,8 +7,8 @@ layer after the other, so the activations of one of them are there at a time. Th
 without it, up to rounding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast, final
 
 import flax.linen as nn
 import jax
@@ -16,9 +16,10 @@ import jax
 from boltax._base._types import Variables
 from boltax.errors import ConfigurationError
 from boltax.models._adapter import ModelAdapter
-from boltax.models._calls import Call, is_nnx
+from boltax.models._calls import is_nnx
 from boltax.models._collections import PARAMS
 from boltax.models._remat_arrays import divided_arrays
+from boltax.models._wrapped import Wrapped
 
 FULL, AUTO = "full", "auto"
 Path = tuple[str, ...]
@@ -86,7 +87,8 @@ def _modules(params: Any) -> dict[str, Any]:
     return {str(n): child for n, child in named.items() if isinstance(child, Mapping)}
 
 
-class Rematerialised:
+@final
+class Rematerialised(Wrapped):
     """A model whose layers are computed again in the backward pass; see `ModelAdapter`.
 
     Args:
@@ -95,19 +97,8 @@ class Rematerialised:
     """
 
     def __init__(self, adapter: ModelAdapter, remat: str) -> None:
-        self.model = adapter.model
-        self.name = adapter.name
-        self.apply_fn: Callable[..., Any] = adapter.apply_fn
-        self._adapter, self._policy = adapter, policy_of(remat)
-
-    @property
-    def axis_names(self) -> Any:
-        """As the model. See `ModelAdapter.axis_names`."""
-        return self._adapter.axis_names
-
-    def empty(self, key: jax.Array) -> Variables:
-        """As the model. See `ModelAdapter.empty`."""
-        return self._adapter.empty(key)
+        super().__init__(adapter)
+        self._policy = policy_of(remat)
 
     def apply(
         self,
@@ -125,16 +116,6 @@ class Rematerialised:
             return self._adapter.apply(
                 variables, args, kwargs, train=train, initializing=initializing, **options
             )
-
-    def bind(self, variables: Variables, rngs: Mapping[str, jax.Array] | None = None) -> Any:
-        """The model as it is. See `ModelAdapter.bind`."""
-        return self._adapter.bind(variables, rngs)
-
-    def tabulate(
-        self, calls: Sequence[Call], *, depth: int | None, console: Mapping[str, Any]
-    ) -> str:
-        """As the model. See `ModelAdapter.tabulate`."""
-        return self._adapter.tabulate(calls, depth=depth, console=console)
 
     def _again(self, layers: list[Path]) -> Any:
         if isinstance(self.model, nn.Module):

@@ -97,23 +97,7 @@ class Group:
         Raises:
             ProcessError: when it has failed in another process; its own error in that.
         """
-        if self._board is None:
-            return act()
-        try:
-            result, error = act(), None
-        except Exception as caught:  # noqa: BLE001 - told to the others, then raised
-            result, error = None, caught
-        said = self.exchange(what, None if error is None else _words(error), thread=thread)
-        if error is not None:
-            raise error
-        for index, text in enumerate(said):
-            if text is not None:
-                raise ProcessError(
-                    f"Received an error in process {index} from {what}: {text}; expected it to "
-                    "work in all of them. See what that process says."
-                )
-        done: Any = result
-        return done
+        return self._tried(what, act, thread, lambda _: None)[0]
 
     def by_first(self, what: str, act: Callable[[], T], *, thread: str = "main") -> T | None:
         """Does something in the first process, while the others wait; see `together`.
@@ -135,10 +119,33 @@ class Group:
         Raises:
             ProcessError: in the others, when it fails in the first.
         """
+        do: Callable[[], Any] = act if self.is_first else lambda: None
+        return self._tried(what, do, thread, lambda result: result)[1][0]
+
+    def _tried(
+        self, what: str, act: Callable[[], T], thread: str, tell: Callable[[T], Any]
+    ) -> tuple[T, list[Any]]:
+        """What this process gets by something that all do, and what each of them tells of it."""
         if self._board is None:
-            return act()
-        result: Any = self.by_first(what, act, thread=thread)
-        return self.exchange(what, result, thread=thread)[0]
+            result = act()
+            return result, [tell(result)]
+        done: Any = None
+        error: Exception | None = None
+        try:
+            done = act()
+        except Exception as caught:  # noqa: BLE001 - told to the others, then raised
+            error = caught
+        own = [_words(error), None] if error is not None else [None, tell(done)]
+        said = self.exchange(what, own, thread=thread)
+        if error is not None:
+            raise error
+        for index, (text, _) in enumerate(said):
+            if text is not None:
+                raise ProcessError(
+                    f"Received an error in process {index} from {what}: {text}; expected it to "
+                    "work in all of them. See what that process says."
+                )
+        return done, [value for _, value in said]
 
     def check_same(self, what: str, values: dict[str, Any]) -> None:
         """Refuses processes that are not alike.

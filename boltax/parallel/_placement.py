@@ -83,7 +83,7 @@ class Placement:
         if self.parallel is None:
             return None
         sizes = {str(name): int(size) for name, size in self.mesh.shape.items()}
-        return {**self.parallel.recorded(), "mesh": sizes, "processes": jax.process_count()}
+        return {**self.parallel.recorded(), "mesh": sizes, "processes": self.group.count}
 
     # Arrays are put where they belong.
 

@@ -33,9 +33,9 @@ def places_of(parallel: Parallel) -> tuple[Place, ...]:
         ConfigurationError: for a mesh that the devices do not fill, and in a job of several
             processes.
     """
-    if not group().is_alone:
+    if not (processes := group()).is_alone:
         raise ConfigurationError(
-            f"Received parallel={parallel!r} for a population in a job of {jax.process_count()} "
+            f"Received parallel={parallel!r} for a population in a job of {processes.count} "
             "processes; expected one process, whose devices the members are spread over. Start one "
             "process with all devices of a machine, or a worker of a study in each."
         )
